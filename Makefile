@@ -1,0 +1,32 @@
+# Two commands do all the set-up on a fresh machine: `make picture` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: picture test test-fast lint clean
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[zoo,dev]"
+	touch $@
+
+## Render a class of the embedded default network to picture.png.
+picture: $(VENV)/ready
+	$(BIN)/featviz render efficientnet_lite0 'class:"Egyptian cat"' --steps 256 -o picture.png
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+## Everything that CI runs.
+test: lint
+	$(BIN)/python -m pytest
+
+## Without the tests that take minutes.
+test-fast: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

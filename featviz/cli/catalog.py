@@ -1,0 +1,48 @@
+"""``featviz models`` and ``featviz layers``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+
+import featviz as fv
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def models(as_json: bool) -> None:
+    """List the networks that can be named, and how to install what is missing."""
+    entries = fv.models()
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(e) for e in entries], indent=1))
+        return
+    width = max(len(e.name) for e in entries)
+    for entry in entries:
+        state = "" if entry.installed else f"  (not installed: {entry.install})"
+        click.echo(f"{entry.name.ljust(width)}  {entry.description}{state}")
+
+
+@click.command()
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def layers(model: str, as_json: bool) -> None:
+    """List every layer of MODEL that runs: name, type, shape of one sample's output, units."""
+    loaded = fv.load(model)
+    table = loaded.layers()
+    if as_json:
+        rows = [
+            {
+                "name": i.name,
+                "type": i.type,
+                "shape": list(i.shape),
+                "units": i.units,
+                "calls": i.calls,
+            }
+            for i in table
+        ]
+        document = {"model": model, "size": list(loaded.size), "layers": rows}
+        click.echo(json.dumps(document, indent=1))
+        return
+    click.echo(str(table))

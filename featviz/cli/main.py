@@ -1,0 +1,89 @@
+"""The entry point: commands, and one line on stderr for what cannot work."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from featviz._version import __version__
+from featviz.errors import FeatvizError, FeatvizWarning, did_you_mean
+
+#: Command -> (module below featviz.cli, help). A command's module is imported when it is used.
+COMMANDS = {
+    "models": ("catalog", "List the networks that can be named."),
+    "layers": ("catalog", "List the layers of a network."),
+    "render": ("render", "Render what units respond to."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"featviz.cli.{COMMANDS[name][0]}")
+        command: click.Command = getattr(module, name)
+        return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS:
+            hint = did_you_mean(args[0], COMMANDS) or f"; known: {', '.join(COMMANDS)}"
+            raise click.UsageError(f"no command {args[0]!r}{hint}")
+        return super().resolve_command(context, args)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="featviz")
+def cli() -> None:
+    """See what the units of a trained network respond to."""
+
+
+def shield(argument: str) -> str:
+    """Keep an objective that starts with a minus from being read as an option.
+
+    The objective's parser does not mind the space that is put in front.
+    """
+    looks = re.match(r"-\s*(?:[a-z_]{2,}[:(]|\(|[\d.]+\s*\*|-\s*[\w(])", argument)
+    return f" {argument}" if looks and not argument.startswith("--") else argument
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 2 for unusable input, 130 for Ctrl-C."""
+    given = [shield(a) for a in (sys.argv[1:] if arguments is None else arguments)]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", FeatvizWarning)
+            warnings.showwarning = _warn
+            status: Any = cli.main(given, prog_name="featviz", standalone_mode=False)
+    except click.exceptions.Abort:
+        return 130
+    except KeyboardInterrupt:
+        return 130
+    except click.ClickException as error:
+        return _complain(error.format_message())
+    except FeatvizError as error:
+        return _complain(str(error))
+    return status if isinstance(status, int) else 0
+
+
+def _complain(message: str) -> int:
+    print(f"featviz: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"featviz: warning: {' '.join(str(message).split())}", file=sys.stderr)

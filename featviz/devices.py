@@ -1,0 +1,41 @@
+"""Where to compute, from what the user wrote."""
+
+from __future__ import annotations
+
+import torch
+
+from featviz.errors import FeatvizError
+
+
+def resolve(device: str | torch.device | None, default: torch.device) -> torch.device:
+    """Return a device: ``None`` is ``default``, ``"auto"`` the best one of this machine.
+
+    Raises
+    ------
+    FeatvizError
+        If there is no such device here.
+    """
+    if device is None:
+        return default
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise FeatvizError(f"no device {device!r}: it is auto, cpu, cuda, cuda:1 or mps") from None
+    if found.type == "cuda":
+        count = torch.cuda.device_count()
+        if (found.index or 0) >= count:
+            raise FeatvizError(
+                f"no device {str(device)!r}: this machine has {count} CUDA device(s)"
+            )
+        return torch.device("cuda", found.index or 0)
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise FeatvizError("no device 'mps': this machine has none")
+    if found.type not in ("cpu", "mps"):
+        raise FeatvizError(f"no device {str(device)!r}: it is auto, cpu, cuda, cuda:1 or mps")
+    return found

@@ -1,0 +1,105 @@
+"""Several objectives as one: their mean, or one for each sample of the batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from featviz.errors import FeatvizError
+from featviz.objectives.base import Objective, lift, terms_of
+from featviz.objectives.scene import Score, Target
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Mean(Objective):
+    """The mean of objectives, sample by sample."""
+
+    parts: tuple[Objective, ...]
+
+    def bind(self, target: Target) -> Score:
+        bound = [o.bind(target) for o in self.parts]
+        return lambda scene: torch.stack([value(scene) for value in bound]).mean(0)
+
+    def __str__(self) -> str:
+        return f"mean({', '.join(map(str, self.parts))})"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class PerSample(Objective):
+    """A different objective for each sample of the batch, in order."""
+
+    parts: tuple[Objective, ...]
+
+    def bind(self, target: Target) -> Score:
+        if len(self.parts) != target.batch:
+            raise FeatvizError(
+                f"per_sample has {len(self.parts)} objectives for {target.batch} image(s)"
+            )
+        return _stack(self.parts, target)
+
+    def __str__(self) -> str:
+        return f"per_sample({', '.join(map(str, self.parts))})"
+
+
+def mean(objectives: Iterable[Objective]) -> Objective:
+    """Return the mean of objectives: ``mean([channel("a", 1), channel("b", 2)])``.
+
+    Raises
+    ------
+    FeatvizError
+        If there are none.
+    """
+    return Mean(_some("mean", objectives))
+
+
+def per_sample(objectives: Iterable[Objective]) -> Objective:
+    """Return the objective that scores sample i of a batch by ``objectives[i]``.
+
+    Raises
+    ------
+    FeatvizError
+        If there are none, or, when it is used, if the batch has another length.
+    """
+    members = _some("per_sample", objectives)
+    for member in members:
+        if isinstance(member, PerSample) or member.relational:
+            raise FeatvizError(f"per_sample takes objectives of single samples, not {member}")
+    return PerSample(members)
+
+
+def _some(name: str, objectives: Iterable[Objective]) -> tuple[Objective, ...]:
+    members = tuple(lift(o) for o in objectives)
+    if not members:
+        raise FeatvizError(f"{name} needs at least one objective")
+    return members
+
+
+def _stack(members: Sequence[Objective], target: Target) -> Score:
+    """Score sample i by ``members[i]``, in as few operations as the members allow."""
+    one = dataclasses.replace(target, batch=1)
+    for member in members:
+        member.bind(one)  # whatever is wrong is said of the member that it is wrong with
+    sums = [terms_of(m) for m in members]
+    if len(members) > 1 and len({len(s) for s in sums}) == 1 and sums[0]:
+        columns = []
+        for column in zip(*sums, strict=True):
+            coefficients = torch.tensor([c for c, _ in column], device=target.device)
+            bases = [o for _, o in column]
+            if all(o == bases[0] for o in bases):
+                score: Score | None = bases[0].bind(target)
+            else:
+                same = all(type(o) is type(bases[0]) for o in bases)
+                score = type(bases[0]).stack(bases, target) if same else None
+            if score is None:
+                break
+            columns.append((coefficients, score))
+        else:
+            return lambda scene: sum(
+                (c * s(scene) for c, s in columns[1:]), columns[0][0] * columns[0][1](scene)
+            )
+    bound = [member.bind(one) for member in members]
+    return lambda scene: torch.cat(
+        [score(sample) for score, sample in zip(bound, scene.samples, strict=True)]
+    )

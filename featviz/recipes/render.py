@@ -1,0 +1,191 @@
+"""Feature visualization: optimize a picture from noise until it excites a unit."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from featviz import devices
+from featviz._version import __version__
+from featviz.callbacks import Callback, Progress, Step
+from featviz.engine import adam, optimize
+from featviz.errors import FeatvizError, FeatvizWarning, OptimizationError
+from featviz.model import Model
+from featviz.objectives import Objective
+from featviz.objectives import objective as as_objective
+from featviz.objectives.group import PerSample, per_sample
+from featviz.objectives.scene import Target
+from featviz.param import Fourier, Param
+from featviz.param import parse as parse_param
+from featviz.param import text as param_text
+from featviz.result import Result
+from featviz.seeds import expand
+from featviz.transforms import Transform, standard
+from featviz.transforms.presets import check as check_transforms
+from featviz.transforms.presets import text as transforms_text
+from featviz.types import OptimizerFactory, Precision, Schedule, Seed, Size
+
+#: Learning rate of the default optimizer.
+LR = 0.05
+#: How many pictures are optimized at once unless the caller says otherwise.
+BATCH_SIZE = 16
+
+
+def render(
+    model: Model,
+    objective: Objective | str | Sequence[Objective | str],
+    *,
+    param: Param | str | None = None,
+    transforms: Sequence[Transform] | str | None = None,
+    steps: int = 512,
+    seed: Seed = 0,
+    size: Size | None = None,
+    optimizer: OptimizerFactory | None = None,
+    lr: float | None = None,
+    schedule: Schedule | None = None,
+    batch_size: int = BATCH_SIZE,
+    device: str | torch.device | None = None,
+    precision: Precision = "fp32",
+    callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
+    progress: bool = False,
+) -> Result:
+    """Return pictures that excite a unit of ``model``; a list gives one picture each.
+
+    Parameters
+    ----------
+    model
+        From :func:`featviz.load` or :class:`featviz.Model`.
+    objective
+        An objective or its text; a list of them: one picture each.
+    param
+        A parameterization or its text; :class:`featviz.param.Fourier` by default.
+    transforms
+        Transforms or their text; :func:`featviz.transforms.standard` by default, ``()`` for none.
+    steps
+        Updates.
+    seed
+        An int: picture i uses ``seed + i``; or one int for each picture, and several seeds for
+        a single objective give as many pictures of it. A picture depends on its own seed only.
+    size
+        The size of the picture, where ``param`` leaves it open; the model's own by default.
+    optimizer
+        A ``torch.optim`` class, or any function of a list of tensors that returns an
+        optimizer; Adam by default.
+    lr
+        Learning rate, for the default optimizer (0.05) or for a ``torch.optim`` class.
+    schedule
+        Factor of the learning rate as a function of the progress from 0 to 1.
+    batch_size
+        Pictures that are optimized at once; longer lists are worked off in batches.
+    device
+        Where to compute: ``None`` is where the model is, ``auto`` the best there is. The
+        model itself is not moved.
+    precision
+        ``fp32``, or ``bf16`` or ``fp16`` for the network's activations (autocast).
+    callbacks
+        :class:`featviz.callbacks.Callback` objects or functions of a step.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    Result
+        ``images`` (B, C, H, W), ``scores`` (B,), ``history`` (steps, B). Samples that could not
+        be optimized are named in ``failures``, with a warning.
+
+    Raises
+    ------
+    FeatvizError
+        For input that cannot work, before the first step.
+    OptimizationError
+        If no picture of the whole list could be optimized.
+    """
+    if not isinstance(model, Model):
+        raise FeatvizError("render takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
+    _check_numbers(steps, lr, batch_size, precision)
+    goal = as_objective(objective)
+    members = list(goal.parts) if isinstance(goal, PerSample) else None
+    if members is None:
+        seeds = expand(seed, 1 if isinstance(seed, int) else len(seed))
+        batch_size = len(seeds) if goal.relational else batch_size
+    else:
+        seeds = expand(seed, len(members))
+    chosen = parse_param(param) if isinstance(param, str) else param or Fourier()
+    if size is not None and chosen.size is None:
+        chosen = dataclasses.replace(chosen, size=size)
+    chosen = chosen.sized(model.channels, model.size)
+    if transforms is None:
+        changes = standard() if len(chosen.shape) == 2 else check_transforms("jitter,noise")
+    else:
+        changes = check_transforms(transforms)
+    make = _optimizer(optimizer, lr)
+    settings = {
+        "version": __version__,
+        "verb": "render",
+        "model": model.name,
+        "steps": steps,
+        "size": list(chosen.shape),
+        "param": param_text(chosen),
+        "transforms": transforms_text(changes),
+        "optimizer": "adam" if optimizer is None else getattr(optimizer, "__name__", None),
+        "lr": LR if lr is None and optimizer is None else lr,
+        "schedule": None if schedule is None else getattr(schedule, "__name__", repr(schedule)),
+        "precision": precision,
+    }
+    home = model.on(devices.resolve(device, model.device))
+    watchers = [*callbacks, Progress()] if progress else list(callbacks)
+
+    # Say what is wrong with the last objective before the first picture is rendered.
+    goal.bind(Target.of(home, chosen.shape, len(seeds)))
+    parts: list[Result] = []
+    for start in range(0, len(seeds), batch_size):
+        here = slice(start, start + batch_size)
+        try:
+            part = optimize(
+                home,
+                goal if members is None else per_sample(members[here]),
+                param=chosen,
+                transforms=changes,
+                steps=steps,
+                seeds=seeds[here],
+                optimizer=make,
+                schedule=schedule,
+                precision=precision,
+                callbacks=watchers,
+                settings=settings,
+            )
+        except OptimizationError as error:
+            part = error.result
+        parts.append(part)
+        if part.interrupted:
+            break
+    result = Result.join(parts)
+    if result.failures:
+        why = "; ".join(dict.fromkeys(result.failures.values()))
+        if len(result.failures) == len(result):
+            raise OptimizationError(why, result)
+        warnings.warn(why, FeatvizWarning, stacklevel=2)
+    return result
+
+
+def _check_numbers(steps: int, lr: float | None, batch_size: int, precision: str) -> None:
+    if steps < 1:
+        raise FeatvizError(f"steps must be positive, not {steps}")
+    if batch_size < 1:
+        raise FeatvizError(f"batch_size must be positive, not {batch_size}")
+    if lr is not None and not lr > 0:
+        raise FeatvizError(f"lr must be positive, not {lr}")
+    if precision not in ("fp32", "bf16", "fp16"):
+        raise FeatvizError(f"no precision {precision!r}: it is fp32, bf16 or fp16")
+
+
+def _optimizer(optimizer: OptimizerFactory | None, lr: float | None) -> OptimizerFactory:
+    if optimizer is None:
+        return adam(LR if lr is None else lr)
+    if lr is None:
+        return optimizer
+    return lambda leaves: optimizer(leaves, lr=lr)  # type: ignore[call-arg]

@@ -1,0 +1,142 @@
+"""What every verb returns: the pictures, their scores, how they came about."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from featviz import images as _images
+from featviz.types import Tensor
+
+
+@dataclasses.dataclass
+class Result:
+    """Pictures and their scores.
+
+    Attributes
+    ----------
+    images
+        Float tensor (B, C, *size) in [0, 1], on the CPU.
+    scores
+        (B,): the objective's value on the finished pictures, without transforms.
+    history
+        (steps, B): its value on what the network saw at each step, under the transforms.
+    objectives
+        The text of each picture's objective.
+    seeds
+        The seed of each picture.
+    settings
+        What made them, for :meth:`save` and ``featviz render --from``.
+    failures
+        Why a picture is not what was asked for, by its index; empty when all went well.
+    interrupted
+        Whether Ctrl-C ended the run early.
+    """
+
+    images: Tensor
+    scores: Tensor
+    history: Tensor
+    objectives: list[str]
+    seeds: list[int]
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    failures: dict[int, str] = dataclasses.field(default_factory=dict)
+    interrupted: bool = False
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Result:
+        """Return the result of one picture."""
+        i = range(len(self))[index]
+        failures = {0: self.failures[i]} if i in self.failures else {}
+        return dataclasses.replace(
+            self,
+            images=self.images[i : i + 1],
+            scores=self.scores[i : i + 1],
+            history=self.history[:, i : i + 1],
+            objectives=[self.objectives[i]],
+            seeds=[self.seeds[i]],
+            failures=failures,
+        )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The settings with objectives, seeds and scores, as a PNG carries them."""
+        return {
+            **self.settings,
+            "objective": self.objectives,
+            "seed": self.seeds,
+            "score": [s if math.isfinite(s) else None for s in self.scores.tolist()],
+        }
+
+    def save(
+        self, path: str | Path, *, columns: int | None = None, separate: bool = False
+    ) -> list[Path]:
+        """Write one picture, or a labelled contact sheet of several; return what was written.
+
+        With ``separate`` each picture also gets a file of its own beside the sheet, named
+        after its objective and seed: ``out.channel-_blocks.10-42.seed0.png``.
+
+        Raises
+        ------
+        FeatvizError
+            If the file cannot be written, or the pictures are no RGB or gray images.
+        """
+        path = Path(path)
+        page = _images.sheet(self.images, self.objectives, columns=columns)
+        written = [_images.save(page, path, self.record)]
+        if separate:
+            for i, (text, seed) in enumerate(zip(self.objectives, self.seeds, strict=True)):
+                name = f"{path.stem}.{slug(text)}.seed{seed}{path.suffix}"
+                picture = _images.to_pil(self.images[i])
+                written.append(_images.save(picture, path.with_name(name), self[i].record))
+        return written
+
+    def _repr_png_(self) -> bytes:
+        return _images.png_bytes(_images.sheet(self.images, self.objectives), self.record)
+
+    @classmethod
+    def join(cls, parts: list[Result]) -> Result:
+        """Put the results of several batches, in order, into one.
+
+        Batches that ended at different steps (Ctrl-C, an early stop) have NaN in their
+        histories where they did not run.
+        """
+        first = parts[0]
+        steps = max(len(p.history) for p in parts)
+        failures, offset = {}, 0
+        for part in parts:
+            failures.update({offset + i: why for i, why in part.failures.items()})
+            offset += len(part)
+        return dataclasses.replace(
+            first,
+            images=torch.cat([p.images for p in parts]),
+            scores=torch.cat([p.scores for p in parts]),
+            history=torch.cat([_lengthen(p.history, steps) for p in parts], dim=1),
+            objectives=[o for p in parts for o in p.objectives],
+            seeds=[s for p in parts for s in p.seeds],
+            failures=failures,
+            interrupted=any(p.interrupted for p in parts),
+        )
+
+
+def _lengthen(history: Tensor, steps: int) -> Tensor:
+    missing = history.new_full((steps - len(history), history.shape[1]), math.nan)
+    return torch.cat([history, missing])
+
+
+def slug(text: str) -> str:
+    """Return a file name for an objective: readable, safe everywhere, different where it is.
+
+    Only the plain colon changes without a checksum: ``channel:a:3`` is ``channel-a-3``.
+    """
+    name = re.sub(r"[^\w.]+", "-", text, flags=re.ASCII).strip("-.")[:80]
+    if re.fullmatch(r"[\w.]+(?::[\w.]+)*", text, re.ASCII) and len(text) <= 80:
+        return name
+    return f"{name}-{zlib.crc32(text.encode()):08x}"

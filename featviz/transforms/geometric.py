@@ -1,0 +1,180 @@
+"""Jitter, rotate, scale and pad, fused into one resampling by kornia."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import kornia.geometry.transform as kornia_transform
+import torch
+
+from featviz.errors import FeatvizError
+from featviz.transforms.base import Apply, Geometric
+from featviz.types import Tensor
+
+FILLS = ("reflection", "border", "gray")
+
+
+def _uniform(generator: torch.Generator, steps: int, count: int) -> Tensor:
+    return torch.rand(steps, count, generator=generator) * 2 - 1
+
+
+def _length(amount: float, side: int) -> float:
+    """Amounts below 1 are fractions of the side, others pixels."""
+    return amount * side if abs(amount) < 1 else amount
+
+
+def _identity(tape: Tensor, axes: int) -> Tensor:
+    return torch.eye(axes + 1).expand(*tape.shape[:-1], axes + 1, axes + 1).clone()
+
+
+@dataclasses.dataclass(frozen=True)
+class Jitter(Geometric):
+    """Shift each axis by up to ``amount``: pixels, or a fraction of the side if below 1."""
+
+    amount: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.amount < math.inf:
+            raise FeatvizError(f"jitter must not be negative, not {self.amount}")
+
+    def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
+        reach = torch.tensor([_length(self.amount, side) for side in reversed(size)])
+        return _uniform(generator, steps, len(size)) * reach
+
+    def matrices(self, tape: Tensor, size: tuple[int, ...]) -> Tensor:
+        matrix = _identity(tape, len(size))
+        matrix[..., :-1, -1] = tape
+        return matrix
+
+
+@dataclasses.dataclass(frozen=True)
+class Rotate(Geometric):
+    """Turn about the centre by up to ``degrees`` either way; pictures only (H, W)."""
+
+    degrees: float = 15.0
+
+    def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
+        if len(size) != 2:
+            raise FeatvizError(f"rotate takes pictures (H, W), not size {size}")
+        return _uniform(generator, steps, 1) * math.radians(self.degrees)
+
+    def matrices(self, tape: Tensor, size: tuple[int, ...]) -> Tensor:
+        matrix = _identity(tape, 2)
+        cos, sin = tape[..., 0].cos(), tape[..., 0].sin()
+        matrix[..., 0, 0], matrix[..., 0, 1] = cos, -sin
+        matrix[..., 1, 0], matrix[..., 1, 1] = sin, cos
+        return matrix
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale(Geometric):
+    """Enlarge about the centre by a factor between ``low`` and ``high``, uniformly drawn."""
+
+    low: float = 0.8
+    high: float = 1.2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.high < math.inf:
+            raise FeatvizError(f"scale needs 0 < low <= high, not {self.low} and {self.high}")
+
+    def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
+        share = torch.rand(steps, 1, generator=generator)
+        return self.low + (self.high - self.low) * share
+
+    def matrices(self, tape: Tensor, size: tuple[int, ...]) -> Tensor:
+        matrix = _identity(tape, len(size))
+        for axis in range(len(size)):
+            matrix[..., axis, axis] = tape[..., 0]
+        return matrix
+
+
+@dataclasses.dataclass(frozen=True)
+class Pad(Geometric):
+    """Add ``amount`` (pixels, or a fraction of the side if below 1) on every side.
+
+    ``fill`` is what lies outside, for the whole warp: ``reflection`` (also without a pad),
+    ``border`` or ``gray`` (0.5, as lucid's).
+    """
+
+    amount: float = 12
+    fill: str = "reflection"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.amount < math.inf:
+            raise FeatvizError(f"pad must not be negative, not {self.amount}")
+        if self.fill not in FILLS:
+            raise FeatvizError(f"no fill {self.fill!r}: it is one of {', '.join(FILLS)}")
+
+    def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
+        return torch.zeros(steps, 0)
+
+    def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(side + 2 * round(_length(self.amount, side)) for side in size)
+
+    def matrices(self, tape: Tensor, size: tuple[int, ...]) -> Tensor:
+        return _identity(tape, len(size))  # points are counted from the centre
+
+
+def fusible(group: Sequence[Geometric], transform: Geometric) -> bool:
+    """Tell whether a warp can take in one more: it can have one fill only."""
+    fills = {t.fill for t in (*group, transform) if isinstance(t, Pad)}
+    return len(fills) < 2
+
+
+def warp(
+    group: Sequence[tuple[Geometric, Tensor]], size: tuple[int, ...], device: torch.device
+) -> Apply:
+    """Return the map that does what the group does in sequence, by one linear resampling.
+
+    ``group`` pairs transforms with their tapes (steps, B, k); ``size`` is what goes in.
+    """
+    axes = len(size)
+    fill = next((t.fill for t, _ in group if isinstance(t, Pad)), "reflection")
+    total = torch.eye(axes + 1)
+    out = size
+    for transform, tape in group:
+        total = transform.matrices(tape, out) @ total
+        out = transform.output_size(out)
+    # From coordinates about the centres to kornia's, which count from the first pixel.
+    to_centre, from_centre = torch.eye(axes + 1), torch.eye(axes + 1)
+    to_centre[:-1, -1] = -(torch.tensor(size[::-1]) - 1) / 2
+    from_centre[:-1, -1] = (torch.tensor(out[::-1]) - 1) / 2
+    matrices = (from_centre @ total @ to_centre)[..., :-1, :].to(device)
+
+    def apply(images: Tensor, step: int) -> Tensor:
+        matrix = matrices[step].to(images.dtype)
+        mode = "fill" if fill == "gray" else fill
+        if axes == 2:
+            gray = images.new_full((images.shape[1],), 0.5) if mode == "fill" else None
+            return kornia_transform.warp_affine(
+                images,
+                matrix,
+                (out[0], out[1]),
+                padding_mode=mode,
+                align_corners=True,
+                fill_value=gray,
+            )
+        return _warp_other(images, matrix, out, mode)
+
+    return apply
+
+
+def _warp_other(images: Tensor, matrix: Tensor, out: tuple[int, ...], mode: str) -> Tensor:
+    """Warp signals (a one-pixel-high picture to kornia) and volumes."""
+    if mode == "fill":
+        raise FeatvizError("pad with gray fill takes pictures (H, W); use fill=border")
+    if len(out) == 1:
+        flat = torch.zeros(len(matrix), 2, 3, dtype=matrix.dtype, device=matrix.device)
+        flat[:, 0, 0], flat[:, 0, 2], flat[:, 1, 1] = matrix[:, 0, 0], matrix[:, 0, 1], 1
+        rows = images.unsqueeze(2).expand(-1, -1, 2, -1)  # kornia needs two rows to normalize
+        warped = kornia_transform.warp_affine(
+            rows, flat, (2, *out), padding_mode=mode, align_corners=True
+        )
+        return warped[:, :, 0]
+    if len(out) == 3:
+        return kornia_transform.warp_affine3d(
+            images, matrix, out, padding_mode=mode, align_corners=True
+        )
+    raise FeatvizError(f"geometric transforms take 1 to 3 spatial axes, not {len(out)}")

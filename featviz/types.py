@@ -1,0 +1,22 @@
+"""The few type names that the signatures share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import torch
+
+Tensor: TypeAlias = torch.Tensor
+#: The free parameters of a picture: leaf tensors by name, the sample first, as (B, ...).
+State: TypeAlias = dict[str, Tensor]
+#: One side for a square picture, or every side: (W,), (H, W) or (D, H, W).
+Size: TypeAlias = int | tuple[int, ...]
+#: One seed for the first sample (sample i then uses seed + i), or one for each.
+Seed: TypeAlias = int | Sequence[int]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+#: A ``torch.optim`` class, or anything that makes an optimizer of a list of tensors.
+OptimizerFactory: TypeAlias = Callable[[list[Tensor]], torch.optim.Optimizer]
+#: The progress of the run, from 0 (first step) to 1 (last), to a factor of the learning rate.
+Schedule: TypeAlias = Callable[[float], float]
+Activations: TypeAlias = Mapping[str, Tensor]

@@ -1,0 +1,27 @@
+"""Import what a source of networks needs, or say in one line how to install it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+from featviz.errors import ModelError
+
+
+def have(*packages: str) -> bool:
+    """Tell whether all ``packages`` can be found, without importing them."""
+    return all(importlib.util.find_spec(p) is not None for p in packages)
+
+
+def need(package: str, install: str, what: str) -> Any:
+    """Import ``package``; raise :class:`ModelError` with the ``install`` command if it fails."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"{what} needs {error.name or package}, which is not installed: {install}"
+        ) from error
+    except (ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(f"{what} needs {package}, which does not import here: {reason}") from error

@@ -1,0 +1,38 @@
+"""Classifiers of torchvision, with their default weights."""
+
+from __future__ import annotations
+
+from featviz.errors import ModelError, did_you_mean
+from featviz.model import Model
+from featviz.zoo import imagenet
+from featviz.zoo._need import have, need
+
+DESCRIPTION = "torchvision's classifiers, with their default weights"
+INSTALL = "pip install torchvision"
+
+
+def installed() -> bool:
+    """Tell whether torchvision is there."""
+    return have("torchvision")
+
+
+def load(name: str) -> Model:
+    """Return ``torchvision.models``' network ``name`` with its best weights."""
+    models = need("torchvision.models", INSTALL, f"model 'torchvision:{name}'")
+    if name not in models.list_models():
+        raise ModelError(
+            f"torchvision has no model {name!r}{did_you_mean(name, models.list_models())}"
+        )
+    weights = models.get_model_weights(name).DEFAULT
+    recipe = weights.transforms()
+    return Model(
+        models.get_model(name, weights=weights).eval(),
+        mean=getattr(recipe, "mean", imagenet.MEAN),
+        std=getattr(recipe, "std", imagenet.STD),
+        size=_side(getattr(recipe, "crop_size", 224)),
+        classes=weights.meta.get("categories"),
+    )
+
+
+def _side(crop: int | list[int]) -> int:
+    return crop if isinstance(crop, int) else int(crop[0])

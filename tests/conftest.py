@@ -1,0 +1,37 @@
+"""What the tests share: real networks once a session, small ones made for a point."""
+
+from __future__ import annotations
+
+import hypothesis
+import pytest
+import torch
+
+import featviz as fv
+from tests import nets
+
+hypothesis.settings.register_profile(
+    "featviz", deadline=None, max_examples=50, derandomize=True, database=None
+)
+hypothesis.settings.load_profile("featviz")
+
+
+@pytest.fixture(scope="session")
+def lite0() -> fv.Model:
+    return fv.load("efficientnet_lite0")
+
+
+@pytest.fixture
+def tiny() -> fv.Model:
+    """Two convolutions and a head: 8 px, two channels, three classes."""
+    return nets.tiny()
+
+
+@pytest.fixture
+def tokens() -> fv.Model:
+    return nets.tokens()
+
+
+@pytest.fixture
+def photos() -> torch.Tensor:
+    """Four real photographs (4, 3, 224, 224) in [0, 1]."""
+    return nets.photographs()

@@ -1,0 +1,220 @@
+"""The command line, as a user meets it: output, exit status, one line for what cannot work."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featviz import images
+from featviz.cli.main import main, shield
+from tests import nets
+
+FAST = ["--steps", "2", "--size", "64"]
+
+
+def run(capsys, *arguments):
+    status = main([str(a) for a in arguments])
+    return status, *capsys.readouterr()
+
+
+def refused(capsys, *arguments):
+    status, out, err = run(capsys, *arguments)
+    assert status == 2, err
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith("featviz: ")
+    assert "Traceback" not in err
+    return err
+
+
+def test_models(capsys):
+    status, out, _ = run(capsys, "models")
+    assert status == 0
+    assert "efficientnet_lite0" in out
+    assert "torchvision:NAME" in out
+    status, out, _ = run(capsys, "models", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert rows["efficientnet_lite0"]["installed"] is True
+
+
+def test_layers(capsys, lite0):
+    status, out, _ = run(capsys, "layers", "efficientnet_lite0", "--json")
+    assert status == 0
+    document = json.loads(out)
+    rows = {row["name"]: row for row in document["layers"]}
+    assert rows["_blocks.10"] == {
+        "name": "_blocks.10",
+        "type": "MBConvBlock",
+        "shape": [112, 14, 14],
+        "units": 112,
+        "calls": 1,
+    }
+    assert {n for n, _ in lite0.net.named_modules() if n} - set(rows) <= {"_blocks"}
+    status, out, _ = run(capsys, "layers", "efficientnet_lite0")
+    assert "_blocks.10 " in out
+
+
+def test_render_writes_one_picture(capsys, tmp_path):
+    out = tmp_path / "a.png"
+    status, text, err = run(
+        capsys, "render", "efficientnet_lite0", "channel:_blocks.1:3", "-o", out, *FAST
+    )
+    assert (status, err) == (0, "")
+    assert "channel:_blocks.1:3  seed 0  score" in text
+    assert nets.opened(out).size == (64, 64)
+    kept = images.read_settings(out)
+    assert kept["model"] == "efficientnet_lite0"
+    assert (kept["steps"], kept["seed"], kept["size"]) == (2, [0], [64, 64])
+    assert kept["version"]
+
+
+def test_render_writes_a_sheet_json_and_separate_files(capsys, tmp_path):
+    out = tmp_path / "a.png"
+    status, text, _ = run(
+        capsys, "render", "efficientnet_lite0", "channel:_blocks.1:3", "-channel:_blocks.1:3",
+        'class:"daisy"', "-o", out, *FAST, "--json", "--separate", "--seed", "7",
+    )  # fmt: skip
+    assert status == 0
+    document = json.loads(text)
+    assert document["objective"] == [
+        "channel:_blocks.1:3",
+        "-channel:_blocks.1:3",
+        'class:"daisy"',
+    ]
+    assert document["seed"] == [7, 8, 9]
+    assert len(document["files"]) == 4
+    assert all(Path(f).exists() for f in document["files"])
+    assert nets.opened(out).size[0] > 3 * 64
+
+
+def test_from_repeats_a_picture(capsys, tmp_path):
+    first, second = tmp_path / "a.png", tmp_path / "b.png"
+    run(
+        capsys, "render", "efficientnet_lite0", "channel:_blocks.1:3 - 0.5*channel:_blocks.1:4",
+        "-o", first, "--steps", "3", "--size", "48x64", "--seed", "5", "--lr", "0.2",
+        "--param", "pixel:range=clamp", "--transforms", "jitter:4,noise:0.05",
+    )  # fmt: skip
+    status, *_ = run(capsys, "render", "--from", first, "-o", second)
+    assert status == 0
+    assert np.array_equal(nets.opened(first), nets.opened(second))
+    assert images.read_settings(first) == images.read_settings(second)
+    third = tmp_path / "c.png"
+    run(capsys, "render", "--from", first, "-o", third, "--steps", "5")
+    assert images.read_settings(third)["steps"] == 5
+
+
+def test_tensorboard_option(capsys, tmp_path):
+    status, *_ = run(
+        capsys, "render", "efficientnet_lite0", "channel:_blocks.1:3", "-o", tmp_path / "a.png",
+        *FAST, "--tensorboard", tmp_path / "logs",
+    )  # fmt: skip
+    assert status == 0
+    assert list((tmp_path / "logs").glob("events*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["render", "efficientnet_lit0", "class:1", "-o", "a.png"], "did you mean 'efficientnet_lite0'"),
+        (["layers", "alexnet"], "no model 'alexnet'; known: efficientnet_lite0"),
+        (["layers", "torchvision:resnet50"], "torchvision.*pip install torchvision|does not import"),
+        (["layers", "timm:resnet50"], "pip install timm"),
+        (["layers", "no.such.module:factory"], "No module named 'no'"),
+        (["render", "efficientnet_lite0", "channel:block.3:1", "-o", "a.png"], "no layer 'block.3'; did you mean '_blocks.3'"),
+        (["render", "efficientnet_lite0", "channel:_blocks.3:999", "-o", "a.png"], "it has 0 to "),
+        (["render", "efficientnet_lite0", "neuron:_blocks.10:3:99:0", "-o", "a.png"], "its map is 14x14"),
+        (["render", "efficientnet_lite0", "channel:_blocks.3:", "-o", "a.png"], r"_blocks\.3:\^ "),
+        (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--steps", "-4"], "steps must be positive"),
+        (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--steps", "x"], "'x' is not a valid integer"),
+        (["render", "efficientnet_lite0", "class:1", "-o", "nowhere/a.png"], "there is no folder"),
+        (["render", "efficientnet_lite0", "class:1", "-o", "a.txt"], "names no picture format"),
+        (["render", "efficientnet_lite0", "class:1"], "Missing option '-o'"),
+        (["render", "efficientnet_lite0", "-o", "a.png"], "at least one objective"),
+        (["render", "--from", "README.md", "-o", "a.png"], "not a picture"),
+        (["render", "--from", "nowhere.png", "-o", "a.png"], "No such file"),
+        (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--size", "big"], "is no size"),
+        (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--device", "warp"], "no device 'warp'"),
+        (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--param", "fuorier"], "did you mean 'fourier'"),
+        (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--colums", "3"], "No such option|no such option"),
+        (["rendr", "efficientnet_lite0"], "did you mean 'render'"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, monkeypatch, arguments, message):
+    if "README.md" in arguments:
+        (tmp_path / "README.md").write_text("# no picture")
+    monkeypatch.chdir(tmp_path)
+    err = refused(capsys, *arguments)
+    import re
+
+    assert re.search(message, err), err
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_an_objective_without_gradient_is_status_2(capsys, tmp_path, monkeypatch):
+    (tmp_path / "dead_net.py").write_text(
+        "import torch, featviz as fv\n"
+        "def make():\n"
+        "    conv = torch.nn.Conv2d(3, 2, 3)\n"
+        "    torch.nn.init.constant_(conv.bias, 50.0)\n"
+        "    with torch.no_grad(): conv.bias[1] = -50\n"
+        "    return fv.Model(torch.nn.Sequential(conv, torch.nn.ReLU()), size=16)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    err = refused(capsys, "render", "dead_net:make", "channel:1:1", "-o", "a.png", "--steps", "20")
+    assert "channel:1:1 has no gradient" in err
+    status, _, err = run(
+        capsys, "render", "dead_net:make", "channel:1:0", "channel:1:1", "-o", "a.png",
+        "--steps", "20",
+    )  # fmt: skip
+    assert status == 2
+    assert len(err.splitlines()) == 1
+    assert (tmp_path / "a.png").exists()  # what could be rendered is not lost
+
+
+@pytest.mark.parametrize(
+    ("argument", "shielded"),
+    [
+        ("-channel:a:1", True),
+        ("-0.5*channel:a:1", True),
+        ("-(class:1)", True),
+        ("- class:1", True),
+        ("--channel:a:1", False),
+        ("-o", False),
+        ("--steps", False),
+        ("-4", False),
+        ("class:1", False),
+    ],
+)
+def test_objectives_with_a_minus_are_no_options(argument, shielded):
+    assert shield(argument) == (f" {argument}" if shielded else argument)
+
+
+def test_ctrl_c_saves_what_there_is_and_exits_with_130(tmp_path):
+    out = tmp_path / "a.png"
+    command = [
+        sys.executable, "-m", "featviz", "render", "efficientnet_lite0", "class:1",
+        "-o", str(out), "--steps", "100000", "--size", "64", "--tensorboard", str(tmp_path / "log"),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("log/events*")) and time.monotonic() < deadline:
+        time.sleep(0.2)  # the event file appears right before the first step
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert nets.opened(out).size == (64, 64)
+
+
+def test_help(capsys):
+    status, out, _ = run(capsys, "--help")
+    assert status == 0
+    assert "render" in out
+    status, out, _ = run(capsys, "render", "--help")
+    assert "OBJECTIVES" in out

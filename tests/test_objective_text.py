@@ -1,0 +1,152 @@
+"""The text of objectives: parse is the inverse of str, and errors point at the place."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import featviz as fv
+from featviz.errors import ObjectiveSyntaxError
+from featviz.objectives.parsing import Quoted, format_field, parse
+
+names = st.one_of(
+    st.sampled_from(["_blocks.10", "0", "1.10", "a#1", "lstm[0][hidden]", "features.3.conv"]),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12),
+)
+small = st.integers(0, 2000)
+finite = st.floats(-1e6, 1e6, allow_nan=False).filter(lambda v: v == 0 or abs(v) > 1e-6)
+
+units = st.one_of(
+    st.builds(fv.channel, names, small),
+    st.builds(lambda n, c, p: fv.neuron(n, c, *p), names, small, st.lists(small, max_size=3)),
+    st.builds(fv.layer, names),
+    st.builds(
+        fv.direction,
+        names,
+        st.lists(finite, min_size=1, max_size=5),
+        st.sampled_from([0, 1, 2.5]),
+    ),
+    st.builds(fv.class_logit, st.one_of(small, names)),
+)
+expressions = st.recursive(
+    units,
+    lambda inner: st.one_of(
+        st.builds(lambda a, b: a + b, inner, inner),
+        st.builds(lambda a, b: a - b, inner, inner),
+        st.builds(lambda a, b: a * b, inner, inner),
+        st.builds(lambda a, c: c * a, inner, finite),
+        st.builds(lambda a, c: a + c, inner, finite),
+        st.builds(lambda a: -a, inner),
+        st.builds(fv.mean, st.lists(inner, min_size=1, max_size=3)),
+    ),
+    max_leaves=6,
+)
+
+
+@given(expressions)
+def test_parse_inverts_str(objective):
+    assert fv.objective(str(objective)) == objective
+    assert hash(fv.objective(str(objective))) == hash(objective)
+    assert str(fv.objective(str(objective))) == str(objective)
+
+
+@given(expressions)
+def test_repr_evaluates_to_the_objective(objective):
+    assert eval(repr(objective), {"objective": fv.objective}) == objective
+
+
+@given(st.lists(units, min_size=1, max_size=4))
+def test_a_list_is_one_objective_per_sample(members):
+    together = fv.objective(members)
+    assert together == fv.per_sample(members) == fv.objective(str(together))
+
+
+@given(st.text(max_size=20))
+def test_any_field_survives_quoting(text):
+    assert parse(f"class:{format_field(Quoted(text))}").fields == (text,)
+
+
+@given(st.text(alphabet='chanel:class_0123456789.+-*/()[]",= eé', max_size=30))
+def test_any_text_parses_or_says_where_it_does_not(text):
+    try:
+        objective = fv.objective(text)
+    except ObjectiveSyntaxError as error:
+        assert 0 <= error.position <= len(text)
+        assert "\n" not in error.problem
+        assert f"{text[: error.position]}^{text[error.position :]}" in str(error)
+    except fv.FeatvizError:
+        pass
+    else:
+        assert fv.objective(str(objective)) == objective
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("channel:_blocks.10:42 - 0.5*channel:_blocks.10:7",) * 2,
+        ("0.5 * -channel:a:1", "-0.5*channel:a:1"),
+        ("- - channel:a:1", "channel:a:1"),
+        ("channel:a:1 + channel:a:1", "2*channel:a:1"),
+        ("2*(channel:a:1 + 3) - 1", "2*channel:a:1 + 5"),
+        ("channel:a:1*(channel:b:2 - 1)", "channel:a:1*(channel:b:2 - 1)"),
+        ("channel:a:1/4", "0.25*channel:a:1"),
+        ('class:"say \\"hi\\""', 'class:"say \\"hi\\""'),
+        ('layer:"a-b/c d"', 'layer:"a-b/c d"'),
+        ("neuron:a:1:2:3", "neuron:a:1:2:3"),
+        ("mean(channel:a:1,channel:a:2)", "mean(channel:a:1, channel:a:2)"),
+        ("channel:0:3", "channel:0:3"),
+        ("channel:1.10:3", "channel:1.10:3"),
+    ],
+)
+def test_canonical_text(text, canonical):
+    assert str(fv.objective(text)) == canonical
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "problem"),
+    [
+        ("", 0, "expected an objective"),
+        ("channel", 7, "expected ':' or '('"),
+        ("channel:", 8, "expected a name"),
+        ("channel:a", 8, "channel:LAYER:UNIT"),
+        ("channel:a:x", 10, "whole number"),
+        ("channel:a:1.5", 10, "whole number"),
+        ("channel:a:1:2", 12, "channel:LAYER:UNIT"),
+        ("chanel:a:1", 0, "did you mean 'channel'"),
+        ("channel:a:1 $", 12, "unexpected character"),
+        ("channel:a:1 channel:a:2", 12, "operator"),
+        ("(channel:a:1", 12, "expected ')'"),
+        ("mean()", 0, "at least one"),
+        ("men(channel:a:1)", 0, "did you mean 'mean'"),
+        ("2/channel:a:1", 1, "divided by a number"),
+        ("channel:a:1/0", 11, "by zero"),
+        ("class:1e400*2", 6, "whole number"),
+        ("1e999*class:1", 0, "too large"),
+        ("class:1:lier=a", 8, "did you mean 'layer'"),
+        ("direction:a:[1,b]", 13, "numbers"),
+    ],
+)
+def test_errors_point_at_the_place(text, position, problem):
+    with pytest.raises(ObjectiveSyntaxError) as caught:
+        fv.objective(text)
+    assert caught.value.position == position
+    assert problem in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: fv.objective(3), "not int"),
+        (lambda: fv.channel("a", 1) + "b", "not str"),
+        (lambda: fv.channel("a", 1) * float("nan"), "nan"),
+        (lambda: fv.channel("a", 1) + True, "not bool"),
+        (lambda: fv.channel("a", 1.5), "whole number"),
+        (lambda: fv.direction("a", [[1.0]]), "vector"),
+        (lambda: fv.direction("a", [float("inf")]), "finite"),
+        (lambda: fv.mean([]), "at least one"),
+        (lambda: fv.per_sample([fv.per_sample([fv.layer("a")])]), "single samples"),
+    ],
+)
+def test_python_misuse_is_one_line(make, problem):
+    with pytest.raises(fv.FeatvizError, match=problem):
+        make()

