@@ -9,24 +9,47 @@ An *objective* says what about the activations should be large, a *parameterizat
 picture, *transforms* disturb it, and the loop in :mod:`featviz.engine` climbs.
 """
 
-from featviz import callbacks, objectives, param, transforms
+from featviz import callbacks, gradients, objectives, param, transforms
 from featviz._version import __version__
-from featviz.engine import Cosine, optimize
+from featviz.engine import optimize
 from featviz.errors import FeatvizError, FeatvizWarning, OptimizationError
 from featviz.model import Model
 from featviz.objectives import (
     Objective,
+    activation_difference,
+    alignment,
+    angled_direction,
+    batchnorm_match,
+    blur,
+    boundary_complexity,
+    caricature,
     channel,
     class_logit,
     direction,
+    diversity,
+    feature_match,
+    head,
+    input_difference,
+    interpolate,
+    l1,
+    l2,
     layer,
+    log_probability,
     mean,
     neuron,
     objective,
     per_sample,
+    probability,
+    ramp,
+    sort_match,
+    spectrum,
+    style_match,
+    text_match,
+    total_variation,
 )
 from featviz.recipes import render
 from featviz.result import Result
+from featviz.updates import Cosine
 from featviz.zoo import load, models
 
 __all__ = [
@@ -38,12 +61,28 @@ __all__ = [
     "OptimizationError",
     "Result",
     "__version__",
+    "activation_difference",
+    "alignment",
+    "angled_direction",
+    "batchnorm_match",
+    "blur",
+    "boundary_complexity",
     "callbacks",
+    "caricature",
     "channel",
     "class_logit",
     "direction",
+    "diversity",
+    "feature_match",
+    "gradients",
+    "head",
+    "input_difference",
+    "interpolate",
+    "l1",
+    "l2",
     "layer",
     "load",
+    "log_probability",
     "mean",
     "models",
     "neuron",
@@ -52,6 +91,13 @@ __all__ = [
     "optimize",
     "param",
     "per_sample",
+    "probability",
+    "ramp",
     "render",
+    "sort_match",
+    "spectrum",
+    "style_match",
+    "text_match",
+    "total_variation",
     "transforms",
 ]

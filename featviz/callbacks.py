@@ -81,7 +81,7 @@ def as_callback(callback: Callback | Callable[[Step], Any]) -> Callback:
 
 
 class Progress(Callback):
-    """A tqdm bar on stderr with the mean score, which is read at most twice a second."""
+    """A tqdm bar on a terminal with the mean score, which is read at most twice a second."""
 
     def __init__(self, interval: float = 0.5) -> None:
         self.interval = interval
@@ -91,7 +91,7 @@ class Progress(Callback):
         from tqdm.auto import tqdm
 
         label = run.objectives[0] if len(run.objectives) == 1 else f"{len(run.objectives)} pictures"
-        self._bar = tqdm(total=run.steps, desc=label, unit="step", leave=False)
+        self._bar = tqdm(total=run.steps, desc=label, unit="step", leave=False, disable=None)
 
     def on_step(self, step: Step) -> bool | None:
         self._bar.update()

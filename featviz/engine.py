@@ -10,9 +10,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +18,7 @@ import torch
 
 from featviz.callbacks import Callback, Run, Step, as_callback
 from featviz.errors import FeatvizError, OptimizationError
+from featviz.gradients import redirected_relu
 from featviz.model import Model
 from featviz.objectives.base import Objective
 from featviz.objectives.group import PerSample
@@ -28,8 +27,11 @@ from featviz.param.base import Param
 from featviz.result import Result
 from featviz.transforms import Transform, output_size, prepare
 from featviz.types import OptimizerFactory, Precision, Schedule, Tensor
+from featviz.watch import Watch
 
-#: Steps after which a picture without any gradient so far is given up.
+#: Steps in which ReLUs let a dead unit be reached, as in lucid.
+REDIRECT = 16
+#: Steps after those, after which a picture without any gradient so far is given up.
 PATIENCE = 16
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Keeps small half-precision gradients from vanishing; optimizers see it divided out again.
@@ -46,6 +48,8 @@ def optimize(
     seeds: Sequence[int],
     optimizer: OptimizerFactory,
     schedule: Schedule | None = None,
+    redirect: int = REDIRECT,
+    micro: int | None = None,
     precision: Precision = "fp32",
     callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
     settings: dict[str, Any] | None = None,
@@ -54,7 +58,12 @@ def optimize(
 
     One picture for each of ``seeds``. The score of a batch is the sum of its samples', so that
     with an optimizer that works on each number by itself (Adam, SGD, …; not LBFGS) no picture
-    depends on the others. The model, which stays where it is, comes back as it was.
+    depends on the others. In the first ``redirect`` steps ReLUs are redirected
+    (:class:`featviz.gradients.redirected_relu`). The model, which stays where it is, comes back
+    as it was.
+
+    ``micro`` samples go through the network at a time; the default is one on the CPU, where a
+    batch is no faster and rounding then cannot depend on it, and all on other devices.
 
     Ctrl-C ends the run and returns what there is, with ``interrupted`` set.
 
@@ -70,10 +79,9 @@ def optimize(
     device = model.device
     size = param.shape
     batch = len(seeds)
-    objective.bind(Target.of(model, size, batch))  # what is wrong is said for the picture's size
-    seen_size = output_size(transforms, size)
-    target = Target.of(model, seen_size, batch)
-    score, layers, table = objective.bind(target), objective.layers(target), model.layers(seen_size)
+    micro = batch if objective.relational else micro or (1 if device.type == "cpu" else batch)
+    finished = _Bound(model, objective, size, batch, micro)
+    bound = _Bound(model, objective, output_size(transforms, size), batch, micro)
     augment = prepare(transforms, seeds, steps, size, device)
     state = param.init(seeds, device)
     leaves = list(state.values())
@@ -81,8 +89,10 @@ def optimize(
     rates = [group["lr"] for group in climber.param_groups]
     low = _DTYPES[precision]
     scale = _HALF_SCALE if precision == "fp16" else 1.0
-    watch = _Watch(batch, device)
+    watch = Watch(batch, device)
+    opened = redirected_relu()
     history = torch.full((steps, batch), torch.nan, device=device)
+    progress = torch.linspace(0, 1, steps, device=device)
     texts = objective_texts(objective, batch)
     watchers = [as_callback(c) for c in callbacks]
     run = Run(texts, list(seeds), steps)
@@ -92,20 +102,20 @@ def optimize(
         """Set the gradients of step ``index``; return what a minimizer calls the loss."""
         images = param.image(state)
         seen = augment(images, index)
-        with torch.autocast(device.type, low) if low else contextlib.nullcontext():
-            activations = model.capture(seen, layers, table)
-        scores = score(Scene(images, {k: a.float() for k, a in activations.items()}))
-        total = scores.sum()
-        if not total.requires_grad:
-            raise FeatvizError(f"objective {objective} does not depend on the image")
-        gradients = torch.autograd.grad(total * scale, leaves)
-        norms = watch.see(index, scores, gradients, scale)
+        with contextlib.ExitStack() as stack:
+            if low:
+                stack.enter_context(torch.autocast(device.type, low))
+            if index < redirect:
+                stack.enter_context(opened)
+            scores, *upstream = bound.climb(images, seen, progress[index], scale, opened)
+        gradients = torch.autograd.grad([images, seen], leaves, upstream[:2])
+        norms = watch.see(index, scores, gradients, scale, upstream[2])
         for leaf, gradient in zip(leaves, gradients, strict=True):
             usable = norms.isfinite().view(-1, *(1,) * (gradient.ndim - 1))
             leaf.grad = torch.where(usable, gradient / -scale, 0)
-        history[index] = scores.detach()
+        history[index] = scores
         step.images, step.scores, step.gradient_norms = images.detach(), history[index], norms
-        return -total.detach()
+        return -scores.sum()
 
     for callback in watchers:
         callback.on_start(run)
@@ -123,13 +133,13 @@ def optimize(
                 enough = [callback.on_step(step) for callback in watchers]
                 if any(enough):
                     break
-                if done == PATIENCE and watch.hopeless():
+                if done == redirect + PATIENCE and watch.hopeless():
                     break
         except KeyboardInterrupt:
             interrupted = True
         with torch.no_grad():
             images = param.image(state).detach()
-            scores = objective(model, images).detach()
+            scores = finished.values(images)
 
     result = Result(
         images=images.float().cpu(),
@@ -139,6 +149,7 @@ def optimize(
         seeds=list(seeds),
         settings=dict(settings or {}),
         failures=watch.failures(texts, scores) if done else {},
+        redirected=watch.redirected.cpu(),
         interrupted=interrupted,
     )
     for callback in watchers:
@@ -155,59 +166,54 @@ def objective_texts(objective: Objective, batch: int) -> list[str]:
     return [str(objective)] * batch
 
 
-class _Watch:
-    """Notes, on the device and without waiting for it, which samples have a usable gradient."""
+class _Bound:
+    """An objective bound to a network, evaluated ``micro`` samples at a time."""
 
-    def __init__(self, batch: int, device: torch.device) -> None:
-        self.moved = torch.zeros(batch, dtype=torch.bool, device=device)
-        self.broken = torch.full((batch,), -1, device=device)  # the first step that was not finite
+    def __init__(
+        self, model: Model, objective: Objective, size: tuple[int, ...], batch: int, micro: int
+    ) -> None:
+        self.model, self.objective, self.table = model, objective, model.layers(size)
+        objective.bind(Target(model, size, batch))  # what is wrong is said of the whole
+        self.parts = []
+        for start in range(0, batch, micro):
+            here = slice(start, min(start + micro, batch))
+            part, target = objective.sliced(here), Target(model, size, here.stop - start)
+            self.parts.append((here, part.bind(target), part.needs(target)))
 
-    def see(self, index: int, scores: Tensor, gradients: Sequence[Tensor], scale: float) -> Tensor:
-        """Return the norm of each sample's gradient (B,); NaN where the score is not finite."""
-        squares = [g.detach().flatten(1).square().sum(1) for g in gradients]
-        norms = torch.stack(squares).sum(0).sqrt() / scale
-        norms = torch.where(scores.detach().isfinite(), norms, torch.nan)
-        finite = norms.isfinite()
-        self.moved |= finite & (norms > 0)
-        self.broken = torch.where((self.broken < 0) & ~finite, index, self.broken)
-        return norms
+    def _scores(self, part: int, images: Tensor, seen: Tensor, progress: Tensor | float) -> Tensor:
+        _, score, needs = self.parts[part]
+        found = self.model.capture(seen, needs, self.table)
+        with torch.autocast(seen.device.type, enabled=False):
+            return score(Scene(images, {k: a.float() for k, a in found.items()}, progress))
 
-    def hopeless(self) -> bool:
-        """Tell whether no sample ever had a usable gradient; waits for the device."""
-        return not bool(self.moved.any())
+    def climb(
+        self, images: Tensor, seen: Tensor, progress: Tensor, scale: float, opened: redirected_relu
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the scores, their scaled gradients by images and seen, and what was redirected."""
+        scores = images.new_empty(len(images))
+        by_images, by_seen = torch.zeros_like(images), torch.zeros_like(seen)
+        redirected = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        for part, (here, *_) in enumerate(self.parts):
+            clean = images[here].detach().requires_grad_()
+            shown = seen[here].detach().requires_grad_()
+            values = self._scores(part, clean, shown, progress)
+            if values.requires_grad:
+                total = values.sum() * scale
+                one, two = torch.autograd.grad(total, [clean, shown], allow_unused=True)
+                if one is not None:
+                    by_images[here] = one
+                if two is not None:
+                    by_seen[here] = two
+            if not values.requires_grad or (one is None and two is None):
+                text = self.objective.sliced(here)
+                raise FeatvizError(f"objective {text} does not depend on the image")
+            scores[here] = values.detach()
+            acted = opened.take(here.stop - here.start)
+            if acted is not None:
+                redirected[here] = acted
+        return scores, by_images, by_seen, redirected
 
-    def failures(self, texts: list[str], scores: Tensor) -> dict[int, str]:
-        """Say for each sample that failed what happened to it."""
-        found = {}
-        columns = (self.moved.tolist(), self.broken.tolist(), scores.isfinite().tolist())
-        for i, (moved, broken, finite) in enumerate(zip(*columns, strict=True)):
-            if not finite or (not moved and broken >= 0):
-                found[i] = (
-                    f"objective {texts[i]} became NaN or infinite at step {max(broken, 0)}: "
-                    "lower lr, or use precision fp32"
-                )
-            elif not moved:
-                found[i] = (
-                    f"objective {texts[i]} has no gradient: the unit is dead or does not depend "
-                    "on the image; try another seed or a layer before its ReLU"
-                )
-        return found
-
-
-def adam(lr: float) -> OptimizerFactory:
-    """Return Adam with learning rate ``lr``, in one kernel where the device has one."""
-
-    def make(leaves: list[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(leaves, lr=lr, fused=leaves[0].device.type in ("cpu", "cuda"))
-
-    return make
-
-
-@dataclasses.dataclass(frozen=True)
-class Cosine:
-    """Let the learning rate fall along half a cosine, from 1 to ``end``."""
-
-    end: float = 0.0
-
-    def __call__(self, progress: float) -> float:
-        return self.end + (1 - self.end) * (1 + math.cos(math.pi * progress)) / 2
+    def values(self, images: Tensor) -> Tensor:
+        """Return the scores of finished pictures."""
+        rows = [self._scores(i, images[h], images[h], 1.0) for i, (h, *_) in enumerate(self.parts)]
+        return torch.cat(rows)

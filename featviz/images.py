@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from featviz.errors import FeatvizError
@@ -159,6 +159,31 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
             Path(temporary).unlink(missing_ok=True)
         raise FeatvizError(f"cannot write {str(path)!r}: {error.strerror}") from error
     return path
+
+
+def read(path: str | Path, channels: int, size: tuple[int, ...] | None = None) -> Tensor:
+    """Return a picture as floats (1, C, H, W) in [0, 1], C = 1 (gray) or 3 (RGB).
+
+    EXIF orientation is applied. With ``size`` (H, W) it is cropped about the centre to that
+    aspect and resized (bilinear, antialiased).
+
+    Raises
+    ------
+    FeatvizError
+        If it is no picture, or ``channels`` is neither 1 nor 3.
+    """
+    if channels not in (1, 3):
+        raise FeatvizError(f"cannot read {str(path)!r} as {channels} channels: give a tensor")
+    try:
+        with Image.open(path) as picture:
+            upright = ImageOps.exif_transpose(picture).convert("L" if channels == 1 else "RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a picture"
+        raise FeatvizError(f"cannot read {str(path)!r}: {reason}") from error
+    if size is not None:
+        upright = ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(upright)).reshape(upright.height, upright.width, channels)
+    return pixels.movedim(-1, 0)[None].float() / 255
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:

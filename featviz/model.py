@@ -51,6 +51,8 @@ class Model:
         The names of the classes, for ``class:"Egyptian cat"``.
     logits
         The layer that holds the class logits: ``output``, or ``output[logits]`` and the like.
+    text
+        A text encoder with the network's embedding space, for ``text_match``: text to (D,).
     name
         What :func:`featviz.load` was given; pictures record it, so that they can be repeated.
 
@@ -71,6 +73,7 @@ class Model:
         channels: int | None = None,
         classes: Sequence[str] | None = None,
         logits: str = _layers.OUTPUT,
+        text: Callable[[str], Tensor] | None = None,
         name: str | None = None,
     ) -> None:
         if not callable(net):
@@ -93,6 +96,7 @@ class Model:
         self.range = (float(range[0]), float(range[1]))
         self.classes = tuple(classes) if classes is not None else None
         self.logits = logits
+        self.text = text
         self.name = name
         self._tables: dict[tuple[int, ...], LayerTable] = {}
         self._affine: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}

@@ -35,6 +35,9 @@ class Result:
         What made them, for :meth:`save` and ``featviz render --from``.
     failures
         Why a picture is not what was asked for, by its index; empty when all went well.
+    redirected
+        (B,): whether a ReLU was redirected for the picture in the first steps, because no true
+        gradient came through it; None where that was not asked for.
     interrupted
         Whether Ctrl-C ended the run early.
     """
@@ -46,6 +49,7 @@ class Result:
     seeds: list[int]
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     failures: dict[int, str] = dataclasses.field(default_factory=dict)
+    redirected: Tensor | None = None
     interrupted: bool = False
 
     def __len__(self) -> int:
@@ -63,6 +67,7 @@ class Result:
             objectives=[self.objectives[i]],
             seeds=[self.seeds[i]],
             failures=failures,
+            redirected=None if self.redirected is None else self.redirected[i : i + 1],
         )
 
     @property
@@ -122,8 +127,14 @@ class Result:
             objectives=[o for p in parts for o in p.objectives],
             seeds=[s for p in parts for s in p.seeds],
             failures=failures,
+            redirected=_cat([p.redirected for p in parts]),
             interrupted=any(p.interrupted for p in parts),
         )
+
+
+def _cat(parts: list[Tensor | None]) -> Tensor | None:
+    known = [p for p in parts if p is not None]
+    return torch.cat(known) if len(known) == len(parts) else None
 
 
 def _lengthen(history: Tensor, steps: int) -> Tensor:

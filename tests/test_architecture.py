@@ -13,8 +13,20 @@ ROOT = Path(fv.__file__).parent
 #: Lower tiers know nothing of higher ones.
 TIERS = [
     {"errors", "types", "_version"},
-    {"seeds", "spec", "devices", "layers", "objectives", "param", "transforms", "model"},
-    {"images", "zoo"},
+    {
+        "seeds",
+        "spec",
+        "devices",
+        "images",
+        "gradients",
+        "updates",
+        "layers",
+        "objectives",
+        "param",
+        "transforms",
+        "model",
+    },
+    {"zoo"},
     {"result"},
     {"callbacks"},
     {"engine"},

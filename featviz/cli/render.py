@@ -13,8 +13,9 @@ import click
 import featviz as fv
 from featviz import images
 from featviz.cli import options
+from featviz.engine import REDIRECT
 
-_REPEATED = ("steps", "param", "transforms", "lr", "precision", "size")
+_REPEATED = ("steps", "param", "transforms", "lr", "redirect", "precision", "size")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,6 +41,13 @@ _REPEATED = ("steps", "param", "transforms", "lr", "precision", "size")
     help="standard, lucid, none or a list: jitter:8,rotate:5,noise:0.1",
 )
 @click.option("--lr", type=float, default=None, help="Learning rate of Adam.")
+@click.option(
+    "--redirect",
+    type=int,
+    default=REDIRECT,
+    show_default=True,
+    help="Steps in which dead ReLUs are redirected.",
+)
 @click.option("--batch", type=int, default=None, help="Pictures optimized at once.")
 @click.option("--columns", type=int, default=None, help="Columns of the contact sheet.")
 @click.option("--separate", is_flag=True, help="Also write a file for each objective.")
@@ -80,6 +88,7 @@ def render(context: click.Context, /, **given: Any) -> int:
             seed=seeds,
             size=given["size"],
             lr=given["lr"],
+            redirect=given["redirect"],
             device=given["device"],
             precision=given["precision"],
             callbacks=watchers,
@@ -105,6 +114,7 @@ def _report(result: fv.Result, written: list[Path], seconds: float, as_json: boo
             "files": [str(p) for p in written],
             "seconds": round(seconds, 3),
             "failures": {result.objectives[i]: why for i, why in result.failures.items()},
+            "redirected": result.redirected.tolist() if result.redirected is not None else None,
             "interrupted": result.interrupted,
         }
         click.echo(json.dumps(document, indent=1))
@@ -113,6 +123,9 @@ def _report(result: fv.Result, written: list[Path], seconds: float, as_json: boo
         result.objectives, result.seeds, result.scores.tolist(), strict=True
     ):
         click.echo(f"{text}  seed {seed}  score {score:.4g}")
+    if result.redirected is not None and result.redirected.any():
+        which = [t for t, r in zip(result.objectives, result.redirected, strict=True) if r]
+        click.echo(f"reached through redirected ReLUs: {', '.join(dict.fromkeys(which))}")
     click.echo(f"{', '.join(map(str, written))}  ({seconds:.1f} s)")
 
 

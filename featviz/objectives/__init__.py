@@ -5,18 +5,60 @@ of an objective (``str(o)``) parses back with :func:`objective`.
 """
 
 from featviz.objectives.base import Objective
+from featviz.objectives.classes import class_logit, log_probability, probability, text_match
+from featviz.objectives.directions import angled_direction, direction
 from featviz.objectives.group import mean, per_sample
+from featviz.objectives.matching import (
+    batchnorm_match,
+    caricature,
+    feature_match,
+    input_difference,
+    sort_match,
+    style_match,
+)
+from featviz.objectives.penalties import (
+    blur,
+    boundary_complexity,
+    l1,
+    l2,
+    spectrum,
+    total_variation,
+)
+from featviz.objectives.relations import activation_difference, alignment, diversity, interpolate
+from featviz.objectives.schedule import ramp
 from featviz.objectives.text import objective
-from featviz.objectives.units import channel, class_logit, direction, layer, neuron
+from featviz.objectives.units import channel, head, layer, neuron
 
 __all__ = [
     "Objective",
+    "activation_difference",
+    "alignment",
+    "angled_direction",
+    "batchnorm_match",
+    "blur",
+    "boundary_complexity",
+    "caricature",
     "channel",
     "class_logit",
     "direction",
+    "diversity",
+    "feature_match",
+    "head",
+    "input_difference",
+    "interpolate",
+    "l1",
+    "l2",
     "layer",
+    "log_probability",
     "mean",
     "neuron",
     "objective",
     "per_sample",
+    "probability",
+    "ramp",
+    "sort_match",
+    "spectrum",
+    "style_match",
+    "text_match",
+    "total_variation",
 ]

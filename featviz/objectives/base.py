@@ -55,9 +55,18 @@ class Objective(abc.ABC):
         """Compute ``members``, one a sample, in one go; None where the class cannot."""
         return None
 
-    def layers(self, target: Target) -> tuple[str, ...]:
-        """Return the layers whose activations the value needs."""
-        return tuple(sorted({name for part in self.parts for name in part.layers(target)}))
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that the objective names; classes name ``output`` unless told otherwise."""
+        return tuple(sorted({name for part in self.parts for name in part.layers}))
+
+    def needs(self, target: Target) -> tuple[str, ...]:
+        """Return the layers whose activations the value needs on a given network."""
+        return tuple(sorted({name for part in self.parts for name in part.needs(target)}))
+
+    def sliced(self, here: slice) -> Objective:
+        """Return the objective of the samples ``here`` of a batch."""
+        return self
 
     def __call__(self, model: Model, images: Tensor) -> Tensor:
         """Return the value per sample, (B,), differentiable in ``images`` (B, C, *spatial).
@@ -69,11 +78,11 @@ class Objective(abc.ABC):
         """
         model.check_images(images)
         size = tuple(images.shape[2:])
-        target = Target.of(model, size, len(images))
+        target = Target(model, size, len(images))
         score = self.bind(target)
         with model.session():
             return score(
-                Scene(images, model.capture(images, self.layers(target), model.layers(size)))
+                Scene(images, model.capture(images, self.needs(target), model.layers(size)))
             )
 
     def __repr__(self) -> str:
@@ -144,6 +153,9 @@ class Sum(Objective):
 
         return score
 
+    def sliced(self, here: slice) -> Objective:
+        return Sum(tuple((c, o.sliced(here)) for c, o in self.terms))
+
     def __str__(self) -> str:
         text = ""
         for coefficient, part in self.terms:
@@ -176,6 +188,9 @@ class Product(Objective):
     def bind(self, target: Target) -> Score:
         bound = [o.bind(target) for o in self.parts]
         return lambda scene: functools.reduce(torch.mul, (value(scene) for value in bound))
+
+    def sliced(self, here: slice) -> Objective:
+        return Product(tuple(o.sliced(here) for o in self.parts))
 
     def __str__(self) -> str:
         return "*".join(f"({o})" if isinstance(o, Sum) else str(o) for o in self.parts)

@@ -22,6 +22,9 @@ class Mean(Objective):
         bound = [o.bind(target) for o in self.parts]
         return lambda scene: torch.stack([value(scene) for value in bound]).mean(0)
 
+    def sliced(self, here: slice) -> Objective:
+        return Mean(tuple(o.sliced(here) for o in self.parts))
+
     def __str__(self) -> str:
         return f"mean({', '.join(map(str, self.parts))})"
 
@@ -38,6 +41,10 @@ class PerSample(Objective):
                 f"per_sample has {len(self.parts)} objectives for {target.batch} image(s)"
             )
         return _stack(self.parts, target)
+
+    def sliced(self, here: slice) -> Objective:
+        members = self.parts[here]
+        return members[0] if len(members) == 1 else PerSample(members)
 
     def __str__(self) -> str:
         return f"per_sample({', '.join(map(str, self.parts))})"

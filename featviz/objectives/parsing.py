@@ -6,7 +6,7 @@
     product = sign (("*" | "/") sign)*
     sign    = "-" sign | atom
     atom    = number | unit | name "(" [sum ("," sum)*] ")" | "(" sum ")"
-    unit    = kind (":" field)+              channel:_blocks.10:42   class:"Egyptian cat"
+    unit    = kind (":" field)*              channel:_blocks.10:42   class:"Egyptian cat"
     field   = [key "="] (number | bare | quoted | "[" number ("," number)* "]")
 
 A bare field is made of letters, digits, ``_``, ``.``, ``#`` and ``[...]`` as in ``lstm[0]``;
@@ -151,12 +151,11 @@ class _Reader:
             return Number(value)
         if self.kind == "name":
             name = self.value
-            if self.text[self.end : self.end + 1] == ":":
-                return self.unit(name, at)
-            self.step()
-            if self.take("("):
+            if re.match(r"\s*\(", self.text[self.end :]):
+                self.step()
+                self.take("(")
                 return Call(name, tuple(self.arguments()), at)
-            raise self.error(f"expected ':' or '(' after {name!r}", at + len(name))
+            return self.unit(name, at)
         if self.take("("):
             tree = self.sum()
             if not self.take(")"):

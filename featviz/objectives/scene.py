@@ -15,16 +15,23 @@ from featviz.types import Tensor
 if TYPE_CHECKING:
     from featviz.model import Model
 
+#: The name of the clean picture as a layer; ``input`` is what the network sees of it.
+IMAGE = "image"
+
 
 @dataclasses.dataclass
 class Scene:
-    """What an objective looks at: the clean images (B, C, *spatial) and the activations."""
+    """What an objective looks at: the clean images (B, C, *spatial) and the activations.
+
+    ``progress`` goes from 0 at the first step to 1 at the last, and is 1 outside a run.
+    """
 
     images: Tensor
     activations: dict[str, Tensor]
+    progress: float | Tensor = 1.0
 
     def __getitem__(self, layer: str) -> Tensor:
-        return self.activations[layer]
+        return self.images if layer == IMAGE else self.activations[layer]
 
     @functools.cached_property
     def samples(self) -> list[Scene]:
@@ -32,26 +39,34 @@ class Scene:
         images = self.images.split(1)
         parts = {name: a.split(1) for name, a in self.activations.items()}
         return [
-            Scene(image, {name: p[i] for name, p in parts.items()})
+            Scene(image, {name: p[i] for name, p in parts.items()}, self.progress)
             for i, image in enumerate(images)
         ]
 
 
+#: Computes the value per sample, (B,), of a scene.
 Score: TypeAlias = Callable[[Scene], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What an objective is bound to: the layers of a network for one size and batch."""
+    """What an objective is bound to: a network, the size of the pictures, their number.
 
-    layer: Callable[[str], LayerInfo]
-    class_index: Callable[[str], int]
-    logits: str
+    ``size`` is what the network sees, which a pad makes larger than the picture.
+    """
+
+    model: Model
+    size: tuple[int, ...]
     batch: int
-    device: torch.device
 
-    @classmethod
-    def of(cls, model: Model, size: tuple[int, ...], batch: int) -> Target:
-        """Describe ``model`` for a batch of images of ``size``."""
-        find = functools.partial(model.layer, size=size)
-        return cls(find, model.class_index, model.logits, batch, model.device)
+    @property
+    def device(self) -> torch.device:
+        """Where the activations will be."""
+        return self.model.device
+
+    def layer(self, name: str) -> LayerInfo:
+        """Return what is known of a layer; raise :class:`LayerError` if there is none."""
+        if name == IMAGE:
+            channels = self.model.channels
+            return LayerInfo(IMAGE, "Image", (channels, *self.size), 1, channels)
+        return self.model.layer(name, self.size)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from featviz.errors import FeatvizError, ObjectiveSyntaxError, did_you_mean
-from featviz.objectives import units
-from featviz.objectives.base import Objective, lift
+from featviz.objectives import arrays
+from featviz.objectives.base import Objective, lift, terms_of
 from featviz.objectives.group import mean, per_sample
-from featviz.objectives.parsing import Field, Number, Quoted, Tree, Unit, parse
+from featviz.objectives.parsing import Call, Field, Number, Tree, Unit, parse
+from featviz.objectives.reduction import check as check_reduction
+from featviz.objectives.relations import interpolate
+from featviz.objectives.schedule import ramp
+from featviz.objectives.unit import KINDS, usage
 
 
 def objective(source: str | Objective | Sequence[str | Objective]) -> Objective:
@@ -37,62 +42,18 @@ def objective(source: str | Objective | Sequence[str | Objective]) -> Objective:
     raise FeatvizError(f"an objective is an Objective or its text, not {type(source).__name__}")
 
 
-def _whole(field: Field) -> int:
-    if isinstance(field, tuple | Quoted):
-        raise ValueError("expected a whole number")
-    try:
-        return int(field)
-    except ValueError:
-        raise ValueError(f"expected a whole number, not {field!r}") from None
-
-
-def _word(field: Field) -> str:
-    if isinstance(field, tuple):
-        raise ValueError("expected a name")
-    return str(field)
-
-
-def _real(field: Field) -> float:
-    try:
-        return float(field)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise ValueError(f"expected a number, not {field!r}") from None
-
-
-def _class(field: Field) -> int | str:
-    return str(field) if isinstance(field, Quoted) else _whole(field)
-
-
-def _vector(field: Field) -> str | tuple[float, ...]:
-    return field if isinstance(field, tuple) else str(field)
-
-
-#: kind -> (how it is written, builder, converters of the fields, of further ones, of options)
-KINDS: dict[str, tuple[str, Callable[..., Objective], tuple[Any, ...], Any, dict[str, Any]]] = {
-    "channel": ("channel:LAYER:UNIT", units.channel, (_word, _whole), None, {}),
-    "neuron": ("neuron:LAYER:UNIT[:Y:X]", units.neuron, (_word, _whole), _whole, {}),
-    "layer": ("layer:LAYER", units.layer, (_word,), None, {}),
-    "direction": (
-        "direction:LAYER:FILE.npy",
-        units.direction,
-        (_word, _vector),
-        None,
-        {"cosine_power": _real},
-    ),
-    "class": ("class:INDEX", units.class_logit, (_class,), None, {"layer": _word}),
-}
-
-FUNCTIONS: dict[str, Callable[[list[Objective]], Objective]] = {
-    "mean": mean,
-    "per_sample": per_sample,
-}
-
 _OPERATORS: dict[str, Callable[..., Objective]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,
     "/": lambda a, b: a / b,
     "neg": lambda a: -a,
+}
+#: Functions of objectives, and how many they take; None is any number.
+_FUNCTIONS: dict[str, tuple[Callable[..., Objective], int | None]] = {
+    "mean": (lambda *members: mean(members), None),
+    "per_sample": (lambda *members: per_sample(members), None),
+    "interpolate": (interpolate, 2),
 }
 
 
@@ -106,37 +67,63 @@ def _build(tree: Tree, text: str) -> Objective:
     try:
         if tree.name in _OPERATORS:
             return _OPERATORS[tree.name](*arguments)
-        if tree.name in FUNCTIONS:
-            return FUNCTIONS[tree.name](arguments)
+        if tree.name == "ramp":
+            return _ramp(tree, arguments)
+        if tree.name in _FUNCTIONS:
+            build, count = _FUNCTIONS[tree.name]
+            if count not in (None, len(arguments)):
+                raise FeatvizError(f"{tree.name} takes {count} objectives, not {len(arguments)}")
+            return build(*arguments)
     except ObjectiveSyntaxError:
         raise
     except FeatvizError as error:
         raise fail(str(error)) from error
-    raise fail(f"no function {tree.name!r}{did_you_mean(tree.name, FUNCTIONS)}")
+    hint = did_you_mean(tree.name, [*_FUNCTIONS, "ramp", *KINDS])
+    raise fail(f"no function {tree.name!r}{hint}")
+
+
+def _ramp(tree: Call, arguments: list[Objective]) -> Objective:
+    if not 2 <= len(arguments) <= 4 or any(len(a.layers) or len(a.parts) > 1 for a in arguments):
+        raise FeatvizError("ramp takes two to four numbers: ramp(FIRST, LAST[, BEGIN, END])")
+    return ramp(*(sum(c for c, _ in terms_of(a)) for a in arguments))
 
 
 def _unit(tree: Unit, text: str) -> Objective:
     if tree.kind not in KINDS:
-        hint = did_you_mean(tree.kind, KINDS) or f"; known: {', '.join(KINDS)}"
+        hint = did_you_mean(tree.kind, KINDS) or f"; known: {', '.join(sorted(KINDS))}"
         raise ObjectiveSyntaxError(text, tree.position, f"no objective {tree.kind!r}{hint}")
-    usage, build, converters, further, options = KINDS[tree.kind]
-    plain = [*converters, *[further] * (len(tree.fields) - len(converters))]
-    if len(tree.fields) < len(converters) or None in plain:
-        raise ObjectiveSyntaxError(text, tree.places[-1], f"expected {usage}")
-    values: list[Any] = []
-    named: dict[str, Any] = {}
-    for place, convert, field in zip(tree.places, plain, tree.fields, strict=False):
-        values.append(_convert(convert, field, text, place, usage))
-    for place, (key, field) in zip(tree.places[len(values) :], tree.options, strict=True):
+    kind = KINDS[tree.kind]
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    plain = [f for f in fields if f.default is dataclasses.MISSING]
+    rest = next((f for f in fields if f.metadata.get("rest")), None)
+    options = {f.name: f for f in fields if f not in plain and f is not rest}
+    given = len(tree.fields)
+    if given < len(plain) or (given > len(plain) and rest is None):
+        end = tree.position + len(tree.kind)
+        place = tree.places[-1] if tree.places else end
+        raise ObjectiveSyntaxError(text, place, f"expected {usage(kind)}")
+    read = functools.partial(_read, text=text, wanted=usage(kind))
+    values: dict[str, Any] = {}
+    for place, field, value in zip(tree.places, plain, tree.fields, strict=False):
+        values[field.name] = read(field, value, place)
+    if rest is not None:
+        more = zip(tree.places[len(plain) : given], tree.fields[len(plain) :], strict=True)
+        values[rest.name] = tuple(read(rest, value, place) for place, value in more)
+    for place, (key, value) in zip(tree.places[given:], tree.options, strict=True):
         if key not in options:
             hint = did_you_mean(key, options)
             raise ObjectiveSyntaxError(text, place, f"{tree.kind} has no option {key!r}{hint}")
-        named[key] = _convert(options[key], field, text, place, usage)
-    return build(*values, **named)
+        values[key] = read(options[key], value, place)
+    return kind(**values)
 
 
-def _convert(convert: Any, field: Field, text: str, place: int, usage: str) -> Any:
+def _read(field: dataclasses.Field[Any], value: Field, place: int, text: str, wanted: str) -> Any:
     try:
-        return convert(field)
+        found = field.metadata["read"](value)
+        if field.name == "reduce":
+            check_reduction(found)
+        return arrays.recall(found) if isinstance(found, str) else found
+    except FeatvizError as error:
+        raise ObjectiveSyntaxError(text, place, str(error)) from error
     except ValueError as error:
-        raise ObjectiveSyntaxError(text, place, f"{error} in {usage}") from error
+        raise ObjectiveSyntaxError(text, place, f"{error} in {wanted}") from error

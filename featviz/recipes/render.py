@@ -12,12 +12,12 @@ import torch
 from featviz import devices
 from featviz._version import __version__
 from featviz.callbacks import Callback, Progress, Step
-from featviz.engine import adam, optimize
+from featviz.engine import REDIRECT, optimize
 from featviz.errors import FeatvizError, FeatvizWarning, OptimizationError
 from featviz.model import Model
 from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
-from featviz.objectives.group import PerSample, per_sample
+from featviz.objectives.group import PerSample
 from featviz.objectives.scene import Target
 from featviz.param import Fourier, Param
 from featviz.param import parse as parse_param
@@ -28,10 +28,9 @@ from featviz.transforms import Transform, standard
 from featviz.transforms.presets import check as check_transforms
 from featviz.transforms.presets import text as transforms_text
 from featviz.types import OptimizerFactory, Precision, Schedule, Seed, Size
+from featviz.updates import adam, default_rate
 
-#: Learning rate of the default optimizer.
-LR = 0.05
-#: How many pictures are optimized at once unless the caller says otherwise.
+#: How many pictures are optimized side by side unless the caller says otherwise.
 BATCH_SIZE = 16
 
 
@@ -47,6 +46,7 @@ def render(
     optimizer: OptimizerFactory | None = None,
     lr: float | None = None,
     schedule: Schedule | None = None,
+    redirect: int = REDIRECT,
     batch_size: int = BATCH_SIZE,
     device: str | torch.device | None = None,
     precision: Precision = "fp32",
@@ -76,9 +76,13 @@ def render(
         A ``torch.optim`` class, or any function of a list of tensors that returns an
         optimizer; Adam by default.
     lr
-        Learning rate, for the default optimizer (0.05) or for a ``torch.optim`` class.
+        Learning rate, for a ``torch.optim`` class or for the default optimizer: 0.1 up to 256
+        steps and 25.6 / steps beyond (:func:`featviz.updates.default_rate`).
     schedule
         Factor of the learning rate as a function of the progress from 0 to 1.
+    redirect
+        Steps at the start in which a dead ReLU lets gradients through that would open it, as
+        lucid does; ``result.redirected`` says for which pictures it did. 0 turns it off.
     batch_size
         Pictures that are optimized at once; longer lists are worked off in batches.
     device
@@ -122,6 +126,8 @@ def render(
         changes = standard() if len(chosen.shape) == 2 else check_transforms("jitter,noise")
     else:
         changes = check_transforms(transforms)
+    if lr is None and optimizer is None:
+        lr = default_rate(steps)
     make = _optimizer(optimizer, lr)
     settings = {
         "version": __version__,
@@ -132,28 +138,30 @@ def render(
         "param": param_text(chosen),
         "transforms": transforms_text(changes),
         "optimizer": "adam" if optimizer is None else getattr(optimizer, "__name__", None),
-        "lr": LR if lr is None and optimizer is None else lr,
+        "lr": lr,
         "schedule": None if schedule is None else getattr(schedule, "__name__", repr(schedule)),
+        "redirect": redirect,
         "precision": precision,
     }
     home = model.on(devices.resolve(device, model.device))
     watchers = [*callbacks, Progress()] if progress else list(callbacks)
 
     # Say what is wrong with the last objective before the first picture is rendered.
-    goal.bind(Target.of(home, chosen.shape, len(seeds)))
+    goal.bind(Target(home, chosen.shape, len(seeds)))
     parts: list[Result] = []
     for start in range(0, len(seeds), batch_size):
         here = slice(start, start + batch_size)
         try:
             part = optimize(
                 home,
-                goal if members is None else per_sample(members[here]),
+                goal.sliced(here),
                 param=chosen,
                 transforms=changes,
                 steps=steps,
                 seeds=seeds[here],
                 optimizer=make,
                 schedule=schedule,
+                redirect=redirect,
                 precision=precision,
                 callbacks=watchers,
                 settings=settings,
@@ -185,7 +193,8 @@ def _check_numbers(steps: int, lr: float | None, batch_size: int, precision: str
 
 def _optimizer(optimizer: OptimizerFactory | None, lr: float | None) -> OptimizerFactory:
     if optimizer is None:
-        return adam(LR if lr is None else lr)
+        assert lr is not None
+        return adam(lr)
     if lr is None:
         return optimizer
     return lambda leaves: optimizer(leaves, lr=lr)  # type: ignore[call-arg]

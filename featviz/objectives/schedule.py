@@ -1,0 +1,55 @@
+"""Weights that change during a run."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from featviz.errors import FeatvizError
+from featviz.objectives.base import Objective
+from featviz.objectives.parsing import format_number
+from featviz.objectives.scene import Scene, Score, Target
+from featviz.types import Tensor
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Ramp(Objective):
+    """See :func:`ramp`."""
+
+    first: float
+    last: float
+    begin: float = 0.0
+    end: float = 1.0
+
+    def bind(self, target: Target) -> Score:
+        def score(scene: Scene) -> Tensor:
+            images = scene.images
+            progress = torch.as_tensor(scene.progress, dtype=images.dtype, device=images.device)
+            share = ((progress - self.begin) / (self.end - self.begin)).clamp(0, 1)
+            return (self.first + (self.last - self.first) * share).expand(len(images))
+
+        return score
+
+    def __str__(self) -> str:
+        numbers = [self.first, self.last]
+        if (self.begin, self.end) != (0, 1):
+            numbers += [self.begin, self.end]
+        return f"ramp({', '.join(map(format_number, numbers))})"
+
+
+def ramp(first: float, last: float, begin: float = 0, end: float = 1) -> Objective:
+    """Return a weight that goes from ``first`` to ``last`` between two points of the run.
+
+    ``channel - ramp(0, 1e-3) * total_variation()`` fades a penalty in. ``begin`` and ``end``
+    are shares of the run; outside a run, as in ``o(model, images)``, it is over: the value is
+    ``last``.
+
+    Raises
+    ------
+    FeatvizError
+        Unless 0 <= begin < end <= 1.
+    """
+    if not 0 <= begin < end <= 1:
+        raise FeatvizError(f"ramp needs 0 <= begin < end <= 1, not {begin} and {end}")
+    return Ramp(float(first), float(last), float(begin), float(end))

@@ -1,0 +1,148 @@
+"""What all the units of the language share: their fields are their text.
+
+A unit is a frozen dataclass. Its fields without a default are the plain fields of its text, in
+order, those with a default its ``key=value`` options; each field knows how it is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from featviz.errors import UnitError
+from featviz.layers import LayerInfo
+from featviz.objectives.base import Objective
+from featviz.objectives.parsing import Field, Quoted, format_field
+from featviz.objectives.scene import IMAGE, Target
+
+#: Every unit of the language by the kind that starts its text.
+KINDS: dict[str, type[Unit]] = {}
+
+
+class Unit(Objective):
+    """An objective that reads one layer; subclasses say what of it."""
+
+    kind: ClassVar[str]
+    layer: str
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "kind" in vars(cls):
+            KINDS[cls.kind] = cls
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return () if self.layer == IMAGE else (self.layer,)
+
+    def needs(self, target: Target) -> tuple[str, ...]:
+        return self.layers
+
+    def __str__(self) -> str:
+        words = [self.kind]
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.metadata.get("rest"):
+                words += [format_field(v) for v in value]
+            elif field.default is dataclasses.MISSING:
+                words.append(format_field(field.metadata.get("write", _same)(value)))
+            elif value != field.default:
+                words.append(f"{field.name}={format_field(value)}")
+        return ":".join(words)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def usage(kind: type[Unit]) -> str:
+    """Return how a unit is written: ``neuron:LAYER:CHANNEL[:POSITION…]``."""
+    text = kind.kind
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if field.metadata.get("rest"):
+            text += f"[:{field.name.upper()}…]"
+        elif field.default is dataclasses.MISSING:
+            text += f":{field.name.upper()}"
+        else:
+            text += f"[:{field.name}=…]"
+    return text
+
+
+def _field(read: Callable[[Field], Any], default: Any = dataclasses.MISSING, **more: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"read": read, **more})
+
+
+def word(default: Any = dataclasses.MISSING) -> Any:
+    """Declare a field of text."""
+
+    def read(value: Field) -> str:
+        if isinstance(value, tuple):
+            raise ValueError("expected a name")
+        return str(value)
+
+    return _field(read, default)
+
+
+def whole(default: Any = dataclasses.MISSING) -> Any:
+    """Declare a field that is a whole number."""
+    return _field(read_whole, default)
+
+
+def wholes() -> Any:
+    """Declare a last field that takes all further whole numbers."""
+    return dataclasses.field(default=(), metadata={"read": read_whole, "rest": True})
+
+
+def real(default: Any = dataclasses.MISSING) -> Any:
+    """Declare a field that is a number."""
+
+    def read(value: Field) -> float:
+        try:
+            return float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise ValueError(f"expected a number, not {value!r}") from None
+
+    return _field(read, default)
+
+
+def data(default: Any = dataclasses.MISSING) -> Any:
+    """Declare a field of numbers: a vector in brackets, or the name of a file or array."""
+    return _field(lambda value: value if isinstance(value, tuple) else str(value), default)
+
+
+def name_or_index() -> Any:
+    """Declare a field that is a name in quotes or an index without."""
+
+    def read(value: Field) -> int | str:
+        return str(value) if isinstance(value, Quoted) else read_whole(value)
+
+    return _field(read, write=lambda value: Quoted(value) if isinstance(value, str) else value)
+
+
+def quoted() -> Any:
+    """Declare a field of free text, always written in quotes."""
+    return _field(lambda value: str(value), write=Quoted)
+
+
+def read_whole(value: Field) -> int:
+    """Read a whole number; raise ``ValueError`` for anything else."""
+    try:
+        if isinstance(value, (tuple, Quoted)):
+            raise ValueError
+        return int(value)
+    except ValueError:
+        raise ValueError(f"expected a whole number, not {value!r}") from None
+
+
+def index(value: Any) -> int:
+    """Return a whole number given in Python; raise :class:`UnitError` for anything else."""
+    try:
+        return int(value.__index__())
+    except AttributeError:
+        raise UnitError(f"expected a whole number, not {value!r}") from None
+
+
+def check_index(number: int, count: int, what: str, info: LayerInfo) -> None:
+    """Raise :class:`UnitError` with the range unless 0 <= number < count."""
+    if not 0 <= number < count:
+        raise UnitError(f"no {what} {number} in layer {info.name!r}: it has 0 to {count - 1}")
