@@ -4,7 +4,7 @@ Renders class logits of EfficientNet-Lite0 and asks Lite0 itself, Lite1 and Lite
 own size after one antialiased bilinear resize, for the top-1 class and its probability.
 
     python benchmarks/recognition.py                      # twelve classes, 256 steps, defaults
-    python benchmarks/recognition.py --steps 512 --json out.json --save out.png
+    python benchmarks/recognition.py --add "20*batchnorm_match" --steps 512 --json out.json
 """
 
 import argparse
@@ -39,6 +39,7 @@ def judge(name: str, images: torch.Tensor, classes: list[int]) -> dict[str, floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--classes", type=int, nargs="+", default=list(CLASSES))
+    parser.add_argument("--add", help="an objective to add, such as 20*batchnorm_match")
     parser.add_argument("--steps", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--transforms", default="standard")
@@ -50,9 +51,10 @@ def main() -> None:
 
     model = fv.load(JUDGES[0])
     begun = time.perf_counter()
+    extra = fv.objective(options.add or "0")
     result = fv.render(
         model,
-        [fv.class_logit(c) for c in options.classes],
+        [fv.class_logit(c) + extra for c in options.classes],
         steps=options.steps,
         seed=options.seed,
         transforms=options.transforms,

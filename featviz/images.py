@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,13 +77,16 @@ def sheet(
 
 
 def _wrap(text: str, font: Any, width: int) -> str:
-    lines, line = [], ""
-    for character in text:
-        if line and font.getlength(line + character) > width:
-            lines.append(line)
-            line = ""
-        line += character
-    return "\n".join([*lines, line])
+    """Break a label into lines, between words where it can and within them where it must."""
+    lines = [""]
+    for word in re.split(r"(?<=[ ,])", text):
+        if font.getlength((lines[-1] + word).rstrip()) > width and lines[-1]:
+            lines.append("")
+        for character in word:
+            if font.getlength(lines[-1] + character) > width and lines[-1].strip():
+                lines.append("")
+            lines[-1] += character
+    return "\n".join(line.strip() for line in lines)
 
 
 def png_bytes(picture: Image.Image, settings: dict[str, Any] | None = None) -> bytes:

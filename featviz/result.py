@@ -145,9 +145,11 @@ def _lengthen(history: Tensor, steps: int) -> Tensor:
 def slug(text: str) -> str:
     """Return a file name for an objective: readable, safe everywhere, different where it is.
 
-    Only the plain colon changes without a checksum: ``channel:a:3`` is ``channel-a-3``.
+    ``channel:a:3`` is ``channel-a-3``, its negative ``negative-channel-a-3``; what else would
+    lose something gets a checksum.
     """
+    plain = re.fullmatch(r"(-?)([a-z]\w*(?::[\w.]+)+)", text, re.ASCII)
+    if plain and len(text) <= 80:
+        return ("negative-" if plain[1] else "") + plain[2].replace(":", "-")
     name = re.sub(r"[^\w.]+", "-", text, flags=re.ASCII).strip("-.")[:80]
-    if re.fullmatch(r"[\w.]+(?::[\w.]+)*", text, re.ASCII) and len(text) <= 80:
-        return name
     return f"{name}-{zlib.crc32(text.encode()):08x}"

@@ -7,25 +7,17 @@ from pathlib import Path
 
 import featviz as fv
 
-OBJECTIVES = [
-    "channel:_blocks.4:10",
-    "channel:_blocks.10:5",
-    "channel:_blocks.13:40",
-    'class:"Egyptian cat"',
-    'class:"daisy"',
-    'class:"bee"',
-    "-channel:_blocks.4:10",
-    "-channel:_blocks.10:5",
-    "-channel:_blocks.13:40",
-    'class:"flamingo"',
-    'class:"golden retriever"',
-    'class:"zebra"',
-]
+CHANNELS = ("channel:_blocks.4:10", "channel:_blocks.10:5", "channel:_blocks.13:40")
+CLASSES = ("Egyptian cat", "daisy", "bee", "golden retriever", "flamingo", "zebra")
 
 
 def main() -> None:
     model = fv.load("efficientnet_lite0")
-    result = fv.render(model, fv.objective(OBJECTIVES), steps=512, device="auto", progress=True)
+    units = [fv.objective(text) for text in CHANNELS]
+    natural = 20 * fv.batchnorm_match()  # keeps activations as they are on photographs
+    classes = [fv.class_logit(name) + natural for name in CLASSES]
+    goals = [*units, *classes[:3], *(-unit for unit in units), *classes[3:]]
+    result = fv.render(model, goals, steps=384, device="auto", progress=True)
     folder = Path(__file__).parent.parent / "docs" / "images"
     folder.mkdir(parents=True, exist_ok=True)
     result.save(folder / "first.png", columns=6)

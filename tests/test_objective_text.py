@@ -1,5 +1,6 @@
 """The text of objectives: parse is the inverse of str, and errors point at the place."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ names = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12),
 )
 small = st.integers(0, 2000)
+MASK = np.arange(12.0).reshape(3, 4)
 finite = st.floats(-1e6, 1e6, allow_nan=False).filter(lambda v: v == 0 or abs(v) > 1e-6)
 
 units = st.one_of(
@@ -20,12 +22,27 @@ units = st.one_of(
     st.builds(lambda n, c, p: fv.neuron(n, c, *p), names, small, st.lists(small, max_size=3)),
     st.builds(fv.layer, names),
     st.builds(
-        fv.direction,
+        lambda n, v, p, m: fv.direction(n, v, cosine_power=p, measure=m),
         names,
-        st.lists(finite, min_size=1, max_size=5),
+        st.one_of(st.lists(finite, min_size=1, max_size=5), names, st.just(MASK)),
         st.sampled_from([0, 1, 2.5]),
+        st.sampled_from(["dot", "cosine"]),
     ),
     st.builds(fv.class_logit, st.one_of(small, names)),
+    st.builds(fv.probability, st.one_of(small, names)),
+    st.builds(fv.text_match, st.text(max_size=12)),
+    st.builds(
+        lambda n, c, r, w: fv.channel(n, c, reduce=r, where=w),
+        names,
+        small,
+        st.sampled_from(["mean", "norm", "top12"]),
+        st.one_of(st.none(), st.text(max_size=8), st.just(MASK)),
+    ),
+    st.builds(fv.head, names, small, small),
+    st.builds(lambda c: fv.l2(c, layer="input"), finite),
+    st.builds(fv.caricature, names, st.one_of(names, st.just(MASK))),
+    st.builds(fv.batchnorm_match),
+    st.builds(fv.ramp, finite, finite),
 )
 expressions = st.recursive(
     units,
@@ -105,12 +122,12 @@ def test_canonical_text(text, canonical):
     ("text", "position", "problem"),
     [
         ("", 0, "expected an objective"),
-        ("channel", 7, "expected ':' or '('"),
+        ("channel", 7, "expected channel:LAYER:CHANNEL"),
         ("channel:", 8, "expected a name"),
-        ("channel:a", 8, "channel:LAYER:UNIT"),
+        ("channel:a", 8, "channel:LAYER:CHANNEL"),
         ("channel:a:x", 10, "whole number"),
         ("channel:a:1.5", 10, "whole number"),
-        ("channel:a:1:2", 12, "channel:LAYER:UNIT"),
+        ("channel:a:1:2", 12, "channel:LAYER:CHANNEL"),
         ("chanel:a:1", 0, "did you mean 'channel'"),
         ("channel:a:1 $", 12, "unexpected character"),
         ("channel:a:1 channel:a:2", 12, "operator"),
@@ -141,7 +158,9 @@ def test_errors_point_at_the_place(text, position, problem):
         (lambda: fv.channel("a", 1) * float("nan"), "nan"),
         (lambda: fv.channel("a", 1) + True, "not bool"),
         (lambda: fv.channel("a", 1.5), "whole number"),
-        (lambda: fv.direction("a", [[1.0]]), "vector"),
+        (lambda: fv.direction("a", [1.0], measure="sine"), "it is dot or cosine"),
+        (lambda: fv.direction("a", "v.npy", reduce="top0"), "no reduction"),
+        (lambda: fv.direction("a", ["x"]), "numbers or a file"),
         (lambda: fv.direction("a", [float("inf")]), "finite"),
         (lambda: fv.mean([]), "at least one"),
         (lambda: fv.per_sample([fv.per_sample([fv.layer("a")])]), "single samples"),

@@ -62,7 +62,7 @@ def render(context: click.Context, /, **given: Any) -> int:
     \b
     featviz render efficientnet_lite0 channel:_blocks.10:5 -o channel.png
     featviz render efficientnet_lite0 class:285 'class:"daisy"' -o classes.png --steps 256
-    featviz render efficientnet_lite0 -- '-channel:_blocks.10:5' -o negative.png
+    featviz render efficientnet_lite0 '-channel:_blocks.10:5' -o negative.png
     """
     output = images.check_output(given["output"])
     if given["columns"] is not None and given["columns"] < 1:
