@@ -20,6 +20,7 @@ TIERS = [
         "images",
         "gradients",
         "updates",
+        "watch",
         "layers",
         "objectives",
         "param",

@@ -1,5 +1,8 @@
 """The text of objectives: parse is the inverse of str, and errors point at the place."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -169,3 +172,14 @@ def test_errors_point_at_the_place(text, position, problem):
 def test_python_misuse_is_one_line(make, problem):
     with pytest.raises(fv.FeatvizError, match=problem):
         make()
+
+
+def test_every_expression_for_newcomers_parses():
+    """The right column of docs/coming_from.md."""
+    page = (Path(fv.__file__).parent.parent / "docs" / "coming_from.md").read_text("utf-8")
+    cells = [line.split("|")[2] for line in page.splitlines() if line.startswith("| ")]
+    found = [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
+    expressions_here = [text for text in found if not text.startswith("fv.")]
+    assert len(expressions_here) > 35
+    for text in expressions_here:
+        assert fv.objective(str(fv.objective(text))) == fv.objective(text)

@@ -152,3 +152,21 @@ def test_class_names_ignore_case_and_need_names(lite0, tiny):
 def test_images_of_another_kind_are_refused(tiny, images, message):
     with pytest.raises(fv.FeatvizError, match=message):
         fv.channel("first", 0)(tiny, images)
+
+
+def test_functions_of_the_users_own(tiny):
+    images = torch.rand(2, 2, 8, 8)
+    with pytest.raises(UnitError, match=r"returned \(2, 4\): it must return one value a sample"):
+        fv.function(lambda a: a.mean((2, 3)), "first")(tiny, images)
+    with pytest.raises(UnitError, match="name the layers"):
+        fv.function(len)
+    with pytest.raises(UnitError, match="not int"):
+        fv.function(3, "first")
+    with pytest.raises(fv.FeatvizError, match="no layer 'frist'; did you mean 'first'"):
+        fv.function(lambda a: a.mean((1, 2, 3)), "frist")(tiny, images)
+    with pytest.raises(UnitError, match="another process"):
+        fv.objective('function:"somewhere.else":first')(tiny, images)
+    one = fv.function(lambda a: a.mean((1, 2, 3)), "first")
+    two = fv.function(lambda a: a.amax((1, 2, 3)), "first")
+    assert one != two
+    assert (one - two)(tiny, images).lt(0).all()

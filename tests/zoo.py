@@ -16,6 +16,12 @@ PICTURES = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(3))
 V4, W4 = RNG.normal(size=4), RNG.normal(size=4)
 MASK = RNG.uniform(size=(8, 8))
 
+
+def spread(activation: torch.Tensor) -> torch.Tensor:
+    """The variance of a sample's activation, as a user's own function."""
+    return activation.flatten(1).var(1)
+
+
 OBJECTIVES: dict[str, list[fv.Objective]] = {
     "channel": [
         fv.channel("first", 2),
@@ -37,6 +43,10 @@ OBJECTIVES: dict[str, list[fv.Objective]] = {
     "class": [fv.class_logit(1), fv.class_logit(1, layer="head")],
     "log_probability": [fv.log_probability(2)],
     "probability": [fv.probability(2)],
+    "function": [
+        fv.function(spread, "first"),
+        fv.function(lambda a, x: a.mean((1, 2, 3)) * x.amax((1, 2, 3)), "second", "image"),
+    ],
     "text_match": [fv.text_match("two words", layer="head")],
     "total_variation": [fv.total_variation(), fv.total_variation(layer="second")],
     "l1": [fv.l1(0.5), fv.l1(layer="first")],

@@ -6,6 +6,7 @@ of an objective (``str(o)``) parses back with :func:`objective`.
 
 from featviz.objectives.base import Objective
 from featviz.objectives.classes import class_logit, log_probability, probability, text_match
+from featviz.objectives.custom import function
 from featviz.objectives.directions import angled_direction, direction
 from featviz.objectives.group import mean, per_sample
 from featviz.objectives.matching import (
@@ -43,6 +44,7 @@ __all__ = [
     "direction",
     "diversity",
     "feature_match",
+    "function",
     "head",
     "input_difference",
     "interpolate",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from featviz.errors import FeatvizError, ObjectiveSyntaxError, did_you_mean
-from featviz.objectives import arrays
+from featviz.objectives import arrays, custom
 from featviz.objectives.base import Objective, lift, terms_of
 from featviz.objectives.group import mean, per_sample
 from featviz.objectives.parsing import Call, Field, Number, Tree, Unit, parse
@@ -122,7 +122,7 @@ def _read(field: dataclasses.Field[Any], value: Field, place: int, text: str, wa
         found = field.metadata["read"](value)
         if field.name == "reduce":
             check_reduction(found)
-        return arrays.recall(found) if isinstance(found, str) else found
+        return custom.recall(arrays.recall(found)) if isinstance(found, str) else found
     except FeatvizError as error:
         raise ObjectiveSyntaxError(text, place, str(error)) from error
     except ValueError as error:

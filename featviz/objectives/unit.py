@@ -74,13 +74,13 @@ def _field(read: Callable[[Field], Any], default: Any = dataclasses.MISSING, **m
 
 def word(default: Any = dataclasses.MISSING) -> Any:
     """Declare a field of text."""
+    return _field(_read_word, default)
 
-    def read(value: Field) -> str:
-        if isinstance(value, tuple):
-            raise ValueError("expected a name")
-        return str(value)
 
-    return _field(read, default)
+def _read_word(value: Field) -> str:
+    if isinstance(value, tuple):
+        raise ValueError("expected a name")
+    return str(value)
 
 
 def whole(default: Any = dataclasses.MISSING) -> Any:
@@ -91,6 +91,11 @@ def whole(default: Any = dataclasses.MISSING) -> Any:
 def wholes() -> Any:
     """Declare a last field that takes all further whole numbers."""
     return dataclasses.field(default=(), metadata={"read": read_whole, "rest": True})
+
+
+def words() -> Any:
+    """Declare a last field that takes all further names."""
+    return dataclasses.field(default=(), metadata={"read": _read_word, "rest": True})
 
 
 def real(default: Any = dataclasses.MISSING) -> Any:
