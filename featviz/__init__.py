@@ -11,6 +11,7 @@ picture, *transforms* disturb it, and the loop in :mod:`featviz.engine` climbs.
 
 from featviz import callbacks, gradients, objectives, param, transforms
 from featviz._version import __version__
+from featviz.checkpoint import Checkpoint
 from featviz.engine import optimize
 from featviz.errors import FeatvizError, FeatvizWarning, OptimizationError
 from featviz.model import Model
@@ -48,12 +49,14 @@ from featviz.objectives import (
     text_match,
     total_variation,
 )
-from featviz.recipes import render
+from featviz.param.stats import Stats
+from featviz.recipes import calibrate, invert, render
 from featviz.result import Result
 from featviz.updates import Cosine
 from featviz.zoo import load, models
 
 __all__ = [
+    "Checkpoint",
     "Cosine",
     "FeatvizError",
     "FeatvizWarning",
@@ -61,6 +64,7 @@ __all__ = [
     "Objective",
     "OptimizationError",
     "Result",
+    "Stats",
     "__version__",
     "activation_difference",
     "alignment",
@@ -68,6 +72,7 @@ __all__ = [
     "batchnorm_match",
     "blur",
     "boundary_complexity",
+    "calibrate",
     "callbacks",
     "caricature",
     "channel",
@@ -80,6 +85,7 @@ __all__ = [
     "head",
     "input_difference",
     "interpolate",
+    "invert",
     "l1",
     "l2",
     "layer",

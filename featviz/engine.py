@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from featviz.callbacks import Callback, Run, Step, as_callback
+from featviz.checkpoint import Checkpoint
 from featviz.errors import FeatvizError, OptimizationError
 from featviz.gradients import redirected_relu
 from featviz.model import Model
@@ -50,6 +51,7 @@ def optimize(
     schedule: Schedule | None = None,
     redirect: int = REDIRECT,
     micro: int | None = None,
+    resume: Checkpoint | None = None,
     precision: Precision = "fp32",
     callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
     settings: dict[str, Any] | None = None,
@@ -64,6 +66,9 @@ def optimize(
 
     ``micro`` samples go through the network at a time; the default is one on the CPU, where a
     batch is no faster and rounding then cannot depend on it, and all on other devices.
+
+    ``resume`` goes on from the checkpoint of an earlier result, made with the same arguments,
+    as if it had not ended: the pictures are the same to the bit.
 
     Ctrl-C ends the run and returns what there is, with ``interrupted`` set.
 
@@ -84,19 +89,26 @@ def optimize(
     bound = _Bound(model, objective, output_size(transforms, size), batch, micro)
     augment = prepare(transforms, seeds, steps, size, device)
     state = param.init(seeds, device)
+    first = 0
+    if resume is not None:
+        resume.restore_(state)
+        first = resume.done
     leaves = list(state.values())
     climber = optimizer(leaves)
     rates = [group["lr"] for group in climber.param_groups]
+    if resume is not None:
+        climber.load_state_dict(resume.optimizer)
     low = _DTYPES[precision]
     scale = _HALF_SCALE if precision == "fp16" else 1.0
     watch = Watch(batch, device)
     opened = redirected_relu()
     history = torch.full((steps, batch), torch.nan, device=device)
+    importance = torch.zeros(batch, *size, device=device)
     progress = torch.linspace(0, 1, steps, device=device)
     texts = objective_texts(objective, batch)
     watchers = [as_callback(c) for c in callbacks]
     run = Run(texts, list(seeds), steps)
-    done, interrupted = 0, False
+    done, interrupted = first, False
 
     def climb(index: int) -> Tensor:
         """Set the gradients of step ``index``; return what a minimizer calls the loss."""
@@ -108,10 +120,16 @@ def optimize(
             if index < redirect:
                 stack.enter_context(opened)
             scores, *upstream = bound.climb(images, seen, progress[index], scale, opened)
-        gradients = torch.autograd.grad([images, seen], leaves, upstream[:2])
+        *gradients, by_picture = torch.autograd.grad(
+            [images, seen], [*leaves, images], upstream[:2]
+        )
+        importance.add_(by_picture.abs().sum(1).nan_to_num(0, 0, 0))
         norms = watch.see(index, scores, gradients, scale, upstream[2])
         for leaf, gradient in zip(leaves, gradients, strict=True):
-            usable = norms.isfinite().view(-1, *(1,) * (gradient.ndim - 1))
+            usable = norms.isfinite()
+            if len(gradient) != batch:  # shared by all samples
+                usable = usable.all()[None]
+            usable = usable.view(-1, *(1,) * (gradient.ndim - 1))
             leaf.grad = torch.where(usable, gradient / -scale, 0)
         history[index] = scores
         step.images, step.scores, step.gradient_norms = images.detach(), history[index], norms
@@ -121,7 +139,7 @@ def optimize(
         callback.on_start(run)
     with model.session():
         try:
-            for index in range(steps):
+            for index in range(first, steps):
                 step = Step(index, run)
                 if schedule is not None:
                     for group, rate in zip(climber.param_groups, rates, strict=True):
@@ -144,12 +162,15 @@ def optimize(
     result = Result(
         images=images.float().cpu(),
         scores=scores.float().cpu(),
-        history=history[:done].cpu(),
+        history=history[first:done].cpu(),
         objectives=texts,
         seeds=list(seeds),
         settings=dict(settings or {}),
-        failures=watch.failures(texts, scores) if done else {},
+        failures=watch.failures(texts, scores) if done > first else {},
         redirected=watch.redirected.cpu(),
+        importance=_normalized(importance).cpu(),
+        state={name: t.detach().cpu() for name, t in state.items()},
+        checkpoint=Checkpoint.of(state, climber, done),
         interrupted=interrupted,
     )
     for callback in watchers:
@@ -164,6 +185,11 @@ def objective_texts(objective: Objective, batch: int) -> list[str]:
     if isinstance(objective, PerSample):
         return [str(part) for part in objective.parts]
     return [str(objective)] * batch
+
+
+def _normalized(importance: Tensor) -> Tensor:
+    largest = importance.flatten(1).amax(1).clamp_min(torch.finfo(importance.dtype).tiny)
+    return importance / largest.view(-1, *(1,) * (importance.ndim - 1))
 
 
 class _Bound:

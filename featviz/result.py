@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from featviz import images as _images
+from featviz.checkpoint import Checkpoint
+from featviz.errors import FeatvizError
 from featviz.types import Tensor
 
 
@@ -38,6 +41,14 @@ class Result:
     redirected
         (B,): whether a ReLU was redirected for the picture in the first steps, because no true
         gradient came through it; None where that was not asked for.
+    importance
+        (B, *size): the gradient of the score by the picture, |∂score/∂image|, summed over
+        channels and added up over the run, divided by its largest value: where the score came
+        from. [Fel2023]_
+    state
+        The free parameters, of which ``param.image`` draws the pictures.
+    checkpoint
+        Where the run stood, for ``fv.optimize(…, resume=…)``; None for several batches.
     interrupted
         Whether Ctrl-C ended the run early.
     """
@@ -50,6 +61,9 @@ class Result:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     failures: dict[int, str] = dataclasses.field(default_factory=dict)
     redirected: Tensor | None = None
+    importance: Tensor | None = None
+    state: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    checkpoint: Checkpoint | None = None
     interrupted: bool = False
 
     def __len__(self) -> int:
@@ -68,6 +82,9 @@ class Result:
             seeds=[self.seeds[i]],
             failures=failures,
             redirected=None if self.redirected is None else self.redirected[i : i + 1],
+            importance=None if self.importance is None else self.importance[i : i + 1],
+            checkpoint=None,
+            state={n: t[i : i + 1] if len(t) == len(self) else t for n, t in self.state.items()},
         )
 
     @property
@@ -81,12 +98,18 @@ class Result:
         }
 
     def save(
-        self, path: str | Path, *, columns: int | None = None, separate: bool = False
+        self,
+        path: str | Path,
+        *,
+        columns: int | None = None,
+        separate: bool = False,
+        alpha: bool = False,
     ) -> list[Path]:
         """Write one picture, or a labelled contact sheet of several; return what was written.
 
         With ``separate`` each picture also gets a file of its own beside the sheet, named
-        after its objective and seed: ``out.channel-_blocks.10-42.seed0.png``.
+        after its objective and seed: ``out.channel-_blocks.10-42.seed0.png``. With ``alpha``
+        the importance, smoothed, is the transparency: what did not matter is not seen.
 
         Raises
         ------
@@ -94,14 +117,28 @@ class Result:
             If the file cannot be written, or the pictures are no RGB or gray images.
         """
         path = Path(path)
-        page = _images.sheet(self.images, self.objectives, columns=columns)
+        shown = self._with_alpha() if alpha else self.images
+        page = _images.sheet(shown, self.objectives, columns=columns)
         written = [_images.save(page, path, self.record)]
         if separate:
             for i, (text, seed) in enumerate(zip(self.objectives, self.seeds, strict=True)):
                 name = f"{path.stem}.{slug(text)}.seed{seed}{path.suffix}"
-                picture = _images.to_pil(self.images[i])
+                picture = _images.to_pil(shown[i])
                 written.append(_images.save(picture, path.with_name(name), self[i].record))
         return written
+
+    def _with_alpha(self) -> Tensor:
+        """Return the pictures with a fourth channel, from the importance."""
+        if self.importance is None or self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
+            raise FeatvizError("alpha takes gray or RGB pictures with an importance")
+        side = max(3, min(self.images.shape[2:]) // 16) // 2 * 2 + 1
+        smooth = F.avg_pool2d(
+            F.pad(self.importance[:, None], (side // 2,) * 4, mode="replicate"), side, 1
+        )
+        # The 95th percentile is opaque, as in MACO: a few bright spots do not hide the rest.
+        opaque = smooth.flatten(1).quantile(0.95, dim=1).clamp_min(1e-12)
+        cover = (smooth / opaque.view(-1, 1, 1, 1)).clamp(0, 1)
+        return torch.cat([self.images.expand(-1, 3, -1, -1), cover], 1)
 
     def _repr_png_(self) -> bytes:
         return _images.png_bytes(_images.sheet(self.images, self.objectives), self.record)
@@ -113,6 +150,8 @@ class Result:
         Batches that ended at different steps (Ctrl-C, an early stop) have NaN in their
         histories where they did not run.
         """
+        if len(parts) == 1:
+            return parts[0]
         first = parts[0]
         steps = max(len(p.history) for p in parts)
         failures, offset = {}, 0
@@ -128,6 +167,9 @@ class Result:
             seeds=[s for p in parts for s in p.seeds],
             failures=failures,
             redirected=_cat([p.redirected for p in parts]),
+            checkpoint=None,
+            importance=_cat([p.importance for p in parts]),
+            state={n: torch.cat([p.state[n] for p in parts]) for n in first.state},
             interrupted=any(p.interrupted for p in parts),
         )
 

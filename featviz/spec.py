@@ -62,9 +62,13 @@ def write(item: Any, registry: Mapping[str, type]) -> str | None:
     return ":".join(words)
 
 
+#: Fields that belong to the run or hold what has no text.
+_RUN = ("size", "channels", "start")
+
+
 def _settings(kind: type) -> list[dataclasses.Field[Any]]:
     """Return the fields that are settings: the size and the starting image are the run's."""
-    return [f for f in dataclasses.fields(kind) if f.name not in ("size", "channels", "start")]
+    return [f for f in dataclasses.fields(kind) if f.name not in _RUN]
 
 
 def _convert(value: str, field: dataclasses.Field[Any], where: str) -> Any:

@@ -26,8 +26,10 @@ class Watch:
         redirected: Tensor,
     ) -> Tensor:
         """Return the norm of each sample's gradient (B,); NaN where the score is not finite."""
-        squares = [g.detach().flatten(1).square().sum(1) for g in gradients]
-        norms = torch.stack(squares).sum(0).sqrt() / scale
+        total = torch.zeros(len(scores), device=scores.device)
+        for gradient in gradients:  # a parameter that all samples share counts for each
+            total = total + gradient.detach().flatten(1).square().sum(1)
+        norms = total.sqrt() / scale
         norms = torch.where(scores.detach().isfinite(), norms, torch.nan)
         finite = norms.isfinite()
         self.moved |= finite & (norms > 0) & ~redirected

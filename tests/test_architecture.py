@@ -21,6 +21,7 @@ TIERS = [
         "gradients",
         "updates",
         "watch",
+        "checkpoint",
         "layers",
         "objectives",
         "param",

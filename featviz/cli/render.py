@@ -50,6 +50,7 @@ _REPEATED = ("steps", "param", "transforms", "lr", "redirect", "precision", "siz
 )
 @click.option("--batch", type=int, default=None, help="Pictures optimized at once.")
 @click.option("--columns", type=int, default=None, help="Columns of the contact sheet.")
+@click.option("--alpha", is_flag=True, help="Make transparent what did not matter.")
 @click.option("--separate", is_flag=True, help="Also write a file for each objective.")
 @options.tensorboard
 @options.device
@@ -100,7 +101,9 @@ def render(context: click.Context, /, **given: Any) -> int:
     seconds = time.perf_counter() - begun
     if failed and len(result.failures) == len(goals):
         raise failed
-    written = result.save(output, columns=given["columns"], separate=given["separate"])
+    written = result.save(
+        output, columns=given["columns"], separate=given["separate"], alpha=given["alpha"]
+    )
     _report(result, written, seconds, given["as_json"])
     if result.interrupted:
         return 130

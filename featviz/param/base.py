@@ -54,6 +54,9 @@ class Param(abc.ABC):
         """Return this parameterization with what was left open filled in."""
         return dataclasses.replace(self, channels=self.channels or channels, size=self.size or size)
 
+    #: Whether the pictures of a batch depend on one another.
+    relational = False
+
     @abc.abstractmethod
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
         """Return the free parameters of ``len(seeds)`` pictures; sample i depends on seed i."""
@@ -62,9 +65,16 @@ class Param(abc.ABC):
     def image(self, state: State) -> Tensor:
         """Return the images (B, C, *size) of a state, in the value range, differentiable."""
 
-    @abc.abstractmethod
     def from_image(self, images: Tensor) -> Self:
-        """Return this parameterization starting at ``images`` (B or 1, C, *size) in [0, 1]."""
+        """Return this parameterization starting at ``images`` (B or 1, C, *size) in [0, 1].
+
+        Raises
+        ------
+        FeatvizError
+            If the images have another size or channel count, or nothing inverts this map.
+        """
+        name = type(self).__name__
+        raise FeatvizError(f"{name} cannot start from an image exactly; use featviz.invert")
 
     def project_(self, state: State) -> None:  # noqa: B027
         """Move a state that left the allowed set back into it, in place; nothing by default."""
@@ -72,57 +82,82 @@ class Param(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ColorParam(Param):
-    """Basis, then colour, then range: what all the direct image parameterizations share.
+    """Colour, then range: what all parameterizations share that make raw values.
 
     ``color`` correlates the channels: ``"imagenet"``, ``"none"``, a C x C matrix as nested
     tuples, or ``"auto"``: ImageNet's for three channels and none for others. ``range`` bounds
-    the values: ``"sigmoid"`` or ``"clamp"``. ``sd`` is the deviation of the starting noise,
-    before the range.
+    the values: ``"sigmoid"``, ``"tanh"``, ``"clamp"``, ``"none"``, or (low, high) for each
+    channel. ``sd`` is the deviation of the starting noise, before the range.
     """
 
     color: str | tuple[tuple[float, ...], ...] = "auto"
-    range: str = "sigmoid"
+    range: _ranges.Spec = "sigmoid"
     sd: float = 0.01
-    start: Tensor | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ranges.get(self.range)
+        _ranges.get(self.range, self.channels)
         if self.channels is not None:
             _color.matrix(self.color, self.channels)
         if not self.sd >= 0:
             raise FeatvizError(f"sd must not be negative, not {self.sd}")
 
+    def color_matrix(self) -> _color.Matrix | str:
+        """Return what correlates the channels: a matrix, or the name of one."""
+        return self.color
+
+    def finish(self, raw: Tensor) -> Tensor:
+        """Map raw values (B, C, *size) of unit order to the picture."""
+        matrix = _color.matrix(self.color_matrix(), self._channels(), device=raw.device)
+        raw = _color.apply(matrix, raw)
+        return _ranges.get(self.range, self.channels).forward(raw)
+
+    def unfinish(self, images: Tensor) -> Tensor:
+        """Invert :meth:`finish`."""
+        raw = _ranges.get(self.range, self.channels).inverse(images)
+        matrix = _color.matrix(
+            self.color_matrix(), self._channels(), inverse=True, device=raw.device
+        )
+        return _color.apply(matrix, raw)
+
+    def _channels(self) -> int:
+        if self.channels is None:
+            raise FeatvizError(f"{type(self).__name__} needs a number of channels")
+        return self.channels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Basis(ColorParam):
+    """Raw values by a linear map of the free parameters that has an inverse."""
+
+    start: Tensor | None = dataclasses.field(default=None, compare=False, repr=False)
+
     @abc.abstractmethod
-    def _synthesize(self, state: State) -> Tensor:
+    def synthesize(self, state: State) -> Tensor:
         """Map the free parameters to raw values (B, C, *size) of unit order."""
 
     @abc.abstractmethod
-    def _analyze(self, raw: Tensor) -> State:
-        """Invert :meth:`_synthesize`."""
+    def analyze(self, raw: Tensor) -> State:
+        """Invert :meth:`synthesize`."""
+
+    @abc.abstractmethod
+    def scatter(self, noise: Tensor) -> State:
+        """Make the starting state of white noise (B, C, *size)."""
 
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
-        channels = self._channels()
         if self.start is None:
-            shape = (channels, *self.shape)
+            shape = (self._channels(), *self.shape)
             noise = [torch.randn(shape, generator=generator(s, "param")) for s in seeds]
-            state = self._noise(torch.stack(noise) * self.sd)
+            state = self.scatter(torch.stack(noise) * self.sd)
         else:
             if len(self.start) not in (1, len(seeds)):
                 raise FeatvizError(f"{len(self.start)} starting images for {len(seeds)} samples")
-            raw = _ranges.get(self.range).inverse(self.start.float())
-            raw = _color.apply(_color.matrix(self.color, channels, inverse=True), raw)
-            state = self._analyze(raw.expand(len(seeds), *raw.shape[1:]))
+            raw = self.unfinish(self.start.float())
+            state = self.analyze(raw.expand(len(seeds), *raw.shape[1:]))
         return {name: t.clone().to(device).requires_grad_() for name, t in state.items()}
 
-    def _noise(self, noise: Tensor) -> State:
-        """Make the starting state of white noise (B, C, *size) of deviation ``sd``."""
-        return {"pixels": noise}
-
     def image(self, state: State) -> Tensor:
-        raw = self._synthesize(state)
-        raw = _color.apply(_color.matrix(self.color, self._channels(), device=raw.device), raw)
-        return _ranges.get(self.range).forward(raw)
+        return self.finish(self.synthesize(state))
 
     def from_image(self, images: Tensor) -> Self:
         if images.ndim < 3 or not images.is_floating_point():
@@ -137,8 +172,3 @@ class ColorParam(Param):
         return dataclasses.replace(
             self, size=tuple(images.shape[2:]), channels=images.shape[1], start=start
         )
-
-    def _channels(self) -> int:
-        if self.channels is None:
-            raise FeatvizError(f"{type(self).__name__} needs a number of channels")
-        return self.channels

@@ -8,7 +8,10 @@ import functools
 import torch
 
 from featviz.errors import FeatvizError
-from featviz.param.base import ColorParam
+from featviz.param import color as _color
+from featviz.param import stats as _stats
+from featviz.param.base import Basis
+from featviz.param.stats import Stats
 from featviz.types import State, Tensor
 
 
@@ -35,34 +38,53 @@ def envelope(size: tuple[int, ...], decay: float, device: torch.device | str = "
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Fourier(ColorParam):
+class Fourier(Basis):
     """Pictures as their Fourier coefficients, divided by 1 / f^decay.
 
     [Olah2017]_, "preconditioning". Any number of spatial axes, any side, odd ones too:
     (B, C, *size). The state is the half spectrum (B, C, *half, 2), real and imaginary parts.
     lucid's published form differs by a constant factor; here the starting noise has deviation
     ``sd`` at every size.
+
+    ``stats`` (:func:`featviz.calibrate`, or its file) replaces 1 / f^decay by the measured
+    spectrum and ImageNet's colours by the measured ones.
     """
 
     decay: float = 1.0
+    stats: Stats | str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.decay >= 0:
             raise FeatvizError(f"decay must not be negative, not {self.decay}")
+        _stats.check(_stats.resolve(self.stats), self.channels)
 
-    def _synthesize(self, state: State) -> Tensor:
+    def amplitude(self, device: torch.device | str = "cpu") -> Tensor:
+        """Return the amplitude of each frequency, (*half) or, from ``stats``, (C, *half)."""
+        found = _stats.resolve(self.stats)
+        if found is None:
+            return envelope(self.shape, self.decay, device)
+        return found.envelope(self.shape).to(device)
+
+    def color_matrix(self) -> _color.Matrix | str:
+        """Return the colour correlation: that of ``stats`` where there are some."""
+        found = _stats.resolve(self.stats)
+        if found is None or self.color != "auto":
+            return self.color
+        return tuple(tuple(row) for row in found.root.tolist())
+
+    def synthesize(self, state: State) -> Tensor:
         spectrum = state["spectrum"]
-        amplitude = envelope(self.shape, self.decay, spectrum.device)
+        amplitude = self.amplitude(spectrum.device)
         scaled = torch.view_as_complex(spectrum) * amplitude
         axes = tuple(range(-len(self.shape), 0))
         return torch.fft.irfftn(scaled, s=self.shape, dim=axes, norm="ortho")
 
-    def _analyze(self, raw: Tensor) -> State:
+    def analyze(self, raw: Tensor) -> State:
         axes = tuple(range(-len(self.shape), 0))
         spectrum = torch.fft.rfftn(raw, dim=axes, norm="ortho")
-        return {"spectrum": torch.view_as_real(spectrum / envelope(self.shape, self.decay))}
+        return {"spectrum": torch.view_as_real(spectrum / self.amplitude())}
 
-    def _noise(self, noise: Tensor) -> State:
+    def scatter(self, noise: Tensor) -> State:
         axes = tuple(range(-len(self.shape), 0))
         return {"spectrum": torch.view_as_real(torch.fft.rfftn(noise, dim=axes, norm="ortho"))}

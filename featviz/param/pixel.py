@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 
-from featviz.param.base import ColorParam
+from featviz.param.base import Basis
 from featviz.types import State, Tensor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pixel(ColorParam):
+class Pixel(Basis):
     """Pictures whose pixels are optimized directly: no prior over space, any number of axes."""
 
-    def _synthesize(self, state: State) -> Tensor:
+    def synthesize(self, state: State) -> Tensor:
         return state["pixels"]
 
-    def _analyze(self, raw: Tensor) -> State:
+    def analyze(self, raw: Tensor) -> State:
         return {"pixels": raw}
+
+    def scatter(self, noise: Tensor) -> State:
+        return {"pixels": noise}

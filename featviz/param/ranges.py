@@ -1,23 +1,26 @@
-"""Ranges: how raw values become values in [0, 1], and back."""
+"""Ranges: how raw values become values of the picture, and back."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from featviz.errors import FeatvizError, did_you_mean
 from featviz.types import Tensor
 
-#: How near to 0 and 1 a sigmoid is asked to come when a given image is inverted: a quarter of
-#: an 8-bit step, so that what is saved is the same.
+#: How near to its ends a sigmoid or tanh is asked to come when a given image is inverted: a
+#: quarter of an 8-bit step, so that what is saved is the same.
 MARGIN = 1 / 1024
+
+#: The name of a range, or (low, high) of each channel.
+Spec: TypeAlias = str | tuple[tuple[float, float], ...]
 
 
 class _Clamp(torch.autograd.Function):
-    """Clamp whose gradient vanishes only where it would lead further out.
+    """Clamp to [0, 1] whose gradient vanishes only where it would lead further out.
 
     The gradient is that of a score to be raised: past the upper end a positive one is dropped
     and a negative one kept, so that no value is stuck outside.
@@ -37,21 +40,59 @@ class _Clamp(torch.autograd.Function):
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """A map of raw values (around 0) into [0, 1] and its inverse."""
+    """A map of raw values (around 0) into the range of the picture, and its inverse."""
 
     forward: Callable[[Tensor], Tensor]
     inverse: Callable[[Tensor], Tensor]
 
 
+def _unit(image: Tensor) -> Tensor:
+    return image.clamp(MARGIN, 1 - MARGIN)
+
+
 RANGES = {
-    "sigmoid": Range(torch.sigmoid, lambda image: image.clamp(MARGIN, 1 - MARGIN).logit()),
+    "sigmoid": Range(torch.sigmoid, lambda image: _unit(image).logit()),
+    "tanh": Range(lambda raw: (raw.tanh() + 1) / 2, lambda image: (2 * _unit(image) - 1).atanh()),
     "clamp": Range(lambda raw: _Clamp.apply(raw + 0.5), lambda image: image.clamp(0, 1) - 0.5),
+    "none": Range(lambda raw: raw + 0.5, lambda image: image - 0.5),
 }
 
 
-def get(name: str) -> Range:
-    """Return the range called ``name``; raise :class:`FeatvizError` if there is none."""
-    if name not in RANGES:
-        hint = did_you_mean(name, RANGES) or f"; known: {', '.join(RANGES)}"
-        raise FeatvizError(f"no range {name!r}{hint}")
-    return RANGES[name]
+def _bounded(bounds: tuple[tuple[float, float], ...]) -> Range:
+    """Return a sigmoid between the bounds of each channel."""
+    sigmoid = RANGES["sigmoid"]
+
+    def place(image: Tensor) -> tuple[Tensor, Tensor]:
+        ends = torch.tensor(bounds, dtype=image.dtype, device=image.device)
+        shape = (-1, *(1 for _ in image.shape[2:]))
+        return ends[:, 0].view(shape), (ends[:, 1] - ends[:, 0]).view(shape)
+
+    def forward(raw: Tensor) -> Tensor:
+        low, width = place(raw)
+        return low + width * sigmoid.forward(raw)
+
+    def inverse(image: Tensor) -> Tensor:
+        low, width = place(image)
+        return sigmoid.inverse((image - low) / width)
+
+    return Range(forward, inverse)
+
+
+def get(spec: Spec, channels: int | None = None) -> Range:
+    """Return the range of a name, or of the bounds of each channel.
+
+    Raises
+    ------
+    FeatvizError
+        If there is none of this name, or the bounds are not one (low, high) a channel.
+    """
+    if isinstance(spec, str):
+        if spec not in RANGES:
+            hint = did_you_mean(spec, RANGES) or f"; known: {', '.join(RANGES)}"
+            raise FeatvizError(f"no range {spec!r}{hint}")
+        return RANGES[spec]
+    if any(len(ends) != 2 or not ends[0] < ends[1] for ends in spec):
+        raise FeatvizError(f"range needs (low, high) with low < high for each channel, not {spec}")
+    if channels is not None and len(spec) != channels:
+        raise FeatvizError(f"range has bounds for {len(spec)} channels, not {channels}")
+    return _bounded(spec)

@@ -1,5 +1,7 @@
 """The verbs. Each chooses parts for the one loop in :mod:`featviz.engine`."""
 
+from featviz.recipes.calibrate import calibrate
+from featviz.recipes.invert import invert
 from featviz.recipes.render import render
 
-__all__ = ["render"]
+__all__ = ["calibrate", "invert", "render"]

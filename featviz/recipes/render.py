@@ -122,6 +122,8 @@ def render(
     if size is not None and chosen.size is None:
         chosen = dataclasses.replace(chosen, size=size)
     chosen = chosen.sized(model.channels, model.size)
+    if chosen.relational:
+        batch_size = len(seeds)
     if transforms is None:
         changes = standard() if len(chosen.shape) == 2 else check_transforms("jitter,noise")
     else:

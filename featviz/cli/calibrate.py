@@ -1,0 +1,35 @@
+"""``featviz calibrate``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+import featviz as fv
+from featviz.cli import options
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("images")
+@click.option("-o", "--output", required=True, help="The statistics to write (.safetensors).")
+@click.option("--size", type=options.SIZE, default="224", show_default=True)
+@click.option("--gray", is_flag=True, help="Measure one channel instead of three.")
+def calibrate(images: str, output: str, size: tuple[int, int], gray: bool) -> None:
+    r"""Measure the colours and the spectrum of a folder of IMAGES.
+
+    \b
+    featviz calibrate photos/ -o stats.safetensors
+    featviz render efficientnet_lite0 class:285 -o cat.png --param fourier:stats=stats.safetensors
+    """
+    path = Path(output)
+    if path.suffix != ".safetensors" or not path.parent.is_dir():
+        raise fv.FeatvizError(f"cannot write {output!r}: give a .safetensors file in a folder")
+    stats = fv.calibrate(images, size=size, channels=1 if gray else 3, progress=sys.stderr.isatty())
+    stats.save(path)
+    click.echo(f"{output}: {stats.count} images, mean {_row(stats.mean.tolist())}")
+
+
+def _row(values: list[float]) -> str:
+    return " ".join(f"{v:.3f}" for v in values)

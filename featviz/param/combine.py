@@ -1,0 +1,136 @@
+"""Parameterizations made of others: shared, masked, transparent, interpolated."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from featviz.errors import FeatvizError
+from featviz.param.base import Param
+from featviz.param.fourier import Fourier
+from featviz.param.laplacian import resize
+from featviz.seeds import generator
+from featviz.types import State, Tensor
+
+try:
+    from typing import Self
+except ImportError:  # Python 3.10
+    from typing_extensions import Self
+
+
+def _join(parts: dict[str, State]) -> State:
+    return {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
+
+
+def _part(state: State, part: str) -> State:
+    return {n[len(part) + 1 :]: t for n, t in state.items() if n.startswith(f"{part}.")}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Wrapped(Param):
+    """A parameterization around ``inner``, whose size and channels it takes."""
+
+    inner: Param = dataclasses.field(default_factory=Fourier)
+
+    def __post_init__(self) -> None:
+        for name in ("size", "channels"):
+            mine, theirs = getattr(self, name), getattr(self.inner, name)
+            if mine is None and theirs is not None:
+                object.__setattr__(self, name, theirs)
+        super().__post_init__()
+
+    def sized(self, channels: int, size: tuple[int, ...]) -> Self:
+        inner = self.inner.sized(channels, size)
+        return dataclasses.replace(self, inner=inner, size=inner.size, channels=inner.channels)
+
+    def project_(self, state: State) -> None:
+        self.inner.project_(_part(state, "inner"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Masked(_Wrapped):
+    """A picture that is free where ``mask`` is 1 and ``image`` where it is 0 (inpainting).
+
+    ``image`` (1 or B, C, *size) in [0, 1]; ``mask`` broadcasts to it, values in [0, 1].
+    """
+
+    background: Tensor = dataclasses.field(compare=False, repr=False)
+    mask: Tensor = dataclasses.field(compare=False, repr=False)
+
+    def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
+        wanted = (self.channels, *self.shape)
+        if tuple(self.background.shape[1:]) != wanted:
+            raise FeatvizError(
+                f"background has shape {tuple(self.background.shape)}, not (B, {wanted})"
+            )
+        try:
+            torch.broadcast_shapes(self.mask.shape, self.background.shape)
+        except RuntimeError:
+            raise FeatvizError(
+                f"mask {tuple(self.mask.shape)} does not fit {tuple(self.background.shape)}"
+            ) from None
+        return _join({"inner": self.inner.init(seeds, device)})
+
+    def image(self, state: State) -> Tensor:
+        free = self.inner.image(_part(state, "inner"))
+        mask = self.mask.to(free.device, free.dtype)
+        return self.background.to(free.device, free.dtype) * (1 - mask) + free * mask
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shared(_Wrapped):
+    """Pictures of a batch with a common part: one picture of ``inner`` plus one common to all.
+
+    The common part has every ``factor``-th pixel and is resampled linearly; it is drawn with
+    the first sample's seed, so that the pictures depend on one another. Pair it with
+    :func:`featviz.alignment` or :func:`featviz.interpolate`. [Mordvintsev2018]_
+    """
+
+    relational = True
+    factor: float = 8
+    strength: float = 1.0
+
+    def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
+        small = tuple(max(1, round(side / self.factor)) for side in self.shape)
+        noise = torch.randn(
+            (1, self.channels or 1, *small), generator=generator(seeds[0], "shared")
+        )
+        common = (noise * 0.01).to(device).requires_grad_()
+        return {**_join({"inner": self.inner.init(seeds, device)}), "common": common}
+
+    def image(self, state: State) -> Tensor:
+        own = self.inner.image(_part(state, "inner"))
+        common = resize(state["common"], self.shape) * self.strength
+        return torch.sigmoid(own.clamp(1e-4, 1 - 1e-4).logit() + common)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interpolated(_Wrapped):
+    """The mix (1 - share) ``inner`` + share ``other`` of two parameterizations, both free."""
+
+    other: Param
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.share <= 1:
+            raise FeatvizError(f"share must be between 0 and 1, not {self.share}")
+
+    def sized(self, channels: int, size: tuple[int, ...]) -> Self:
+        made = super().sized(channels, size)
+        return dataclasses.replace(
+            made, other=self.other.sized(made.channels or channels, made.shape)
+        )
+
+    def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
+        return _join({p: getattr(self, p).init(seeds, device) for p in ("inner", "other")})
+
+    def image(self, state: State) -> Tensor:
+        first, second = (getattr(self, p).image(_part(state, p)) for p in ("inner", "other"))
+        return first.lerp(second, self.share)
+
+    def project_(self, state: State) -> None:
+        for part in ("inner", "other"):
+            getattr(self, part).project_(_part(state, part))
