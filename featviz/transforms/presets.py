@@ -23,7 +23,7 @@ def standard() -> tuple[Transform, ...]:
     """Return the default: strong shifts, turns and scales in one warp, then pixel noise.
 
     What survives it is recognized by networks that had no part in the picture, far more often
-    than what survives the small jitters of :func:`lucid`; ``benchmarks/recognition.py`` counts.
+    than what survives none or small ones; ``benchmarks/recognition.py`` counts.
     """
     return (Jitter(1 / 7), Rotate(15), Scale(0.5, 1.2), Noise(0.1))
 
