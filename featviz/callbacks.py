@@ -56,6 +56,9 @@ class Callback:
     def on_end(self, result: Result) -> None:
         """Called once the pictures are finished."""
 
+    def close(self) -> None:
+        """Called at last, also after an error: give back what is open."""
+
 
 class _Function(Callback):
     def __init__(self, function: Callable[[Step], Any]) -> None:
@@ -86,6 +89,7 @@ class Progress(Callback):
     def __init__(self, interval: float = 0.5) -> None:
         self.interval = interval
         self._shown = 0.0
+        self._bar: Any = None
 
     def on_start(self, run: Run) -> None:
         from tqdm.auto import tqdm
@@ -101,8 +105,9 @@ class Progress(Callback):
             self._bar.set_postfix(score=f"{step.scores.mean().item():.3g}")
         return None
 
-    def on_end(self, result: Result) -> None:
-        self._bar.close()
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 class TensorBoard(Callback):
@@ -125,6 +130,7 @@ class TensorBoard(Callback):
 
     def __init__(self, folder: str | Path, *, every: int = 50, scalars_every: int = 10) -> None:
         self.folder, self.every, self.scalars_every = Path(folder), every, scalars_every
+        self._writer: Any = None
 
     def on_start(self, run: Run) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -147,7 +153,10 @@ class TensorBoard(Callback):
 
     def on_end(self, result: Result) -> None:
         self._images(result.images, len(result.history))
-        self._writer.close()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
 
     def _images(self, images: Tensor, index: int) -> None:
         if images.ndim != 4 or images.shape[1] not in (1, 3):

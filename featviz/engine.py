@@ -81,6 +81,8 @@ def optimize(
     """
     if steps < 1:
         raise FeatvizError(f"steps must be positive, not {steps}")
+    if torch.is_inference_mode_enabled():
+        raise FeatvizError("gradients are off in torch.inference_mode(): leave it first")
     device = model.device
     size = param.shape
     batch = len(seeds)
@@ -135,46 +137,50 @@ def optimize(
         step.images, step.scores, step.gradient_norms = images.detach(), history[index], norms
         return -scores.sum()
 
-    for callback in watchers:
-        callback.on_start(run)
-    with model.session():
-        try:
-            for index in range(first, steps):
-                step = Step(index, run)
-                if schedule is not None:
-                    for group, rate in zip(climber.param_groups, rates, strict=True):
-                        group["lr"] = rate * schedule(index / max(steps - 1, 1))
-                climber.step(functools.partial(climb, index))  # type: ignore[arg-type]
-                with torch.no_grad():
-                    param.project_(state)
-                done = index + 1
-                enough = [callback.on_step(step) for callback in watchers]
-                if any(enough):
-                    break
-                if done == redirect + PATIENCE and watch.hopeless():
-                    break
-        except KeyboardInterrupt:
-            interrupted = True
-        with torch.no_grad():
-            images = param.image(state).detach()
-            scores = finished.values(images)
+    with contextlib.ExitStack() as closing:
+        for callback in watchers:
+            closing.callback(callback.close)
+            callback.on_start(run)
+        with model.session():
+            try:
+                for index in range(first, steps):
+                    step = Step(index, run)
+                    if schedule is not None:
+                        for group, rate in zip(climber.param_groups, rates, strict=True):
+                            group["lr"] = rate * schedule(index / max(steps - 1, 1))
+                    climber.step(functools.partial(climb, index))  # type: ignore[arg-type]
+                    with torch.no_grad():
+                        param.project_(state)
+                    done = index + 1
+                    enough = [callback.on_step(step) for callback in watchers]
+                    if any(enough):
+                        break
+                    if done == redirect + PATIENCE and watch.hopeless():
+                        break
+            except KeyboardInterrupt:
+                interrupted = True
+            with torch.no_grad():
+                images = param.image(state).detach()
+                scores = finished.values(images)
 
-    result = Result(
-        images=images.float().cpu(),
-        scores=scores.float().cpu(),
-        history=history[first:done].cpu(),
-        objectives=texts,
-        seeds=list(seeds),
-        settings=dict(settings or {}),
-        failures=watch.failures(texts, scores) if done > first else {},
-        redirected=watch.redirected.cpu(),
-        importance=_normalized(importance).cpu(),
-        state={name: t.detach().cpu() for name, t in state.items()},
-        checkpoint=Checkpoint.of(state, climber, done),
-        interrupted=interrupted,
-    )
-    for callback in watchers:
-        callback.on_end(result)
+        result = Result(
+            images=images.float().cpu(),
+            scores=scores.float().cpu(),
+            history=history[first:done].cpu(),
+            objectives=texts,
+            seeds=list(seeds),
+            settings=dict(settings or {}),
+            failures={}
+            if interrupted or done == first
+            else watch.failures(texts, scores, done > redirect),
+            redirected=watch.redirected.cpu(),
+            importance=_normalized(importance).cpu(),
+            state={name: t.detach().cpu() for name, t in state.items()},
+            checkpoint=Checkpoint.of(state, climber, done),
+            interrupted=interrupted,
+        )
+        for callback in watchers:
+            callback.on_end(result)
     if len(result.failures) == batch and not interrupted:
         raise OptimizationError(next(iter(result.failures.values())), result)
     return result
@@ -222,6 +228,7 @@ class _Bound:
         for part, (here, *_) in enumerate(self.parts):
             clean = images[here].detach().requires_grad_()
             shown = seen[here].detach().requires_grad_()
+            opened.batch = here.stop - here.start
             values = self._scores(part, clean, shown, progress)
             if values.requires_grad:
                 total = values.sum() * scale

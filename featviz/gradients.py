@@ -115,22 +115,30 @@ class redirected_relu(Override):  # noqa: N801
     passes wherever it would open them. Samples with a true gradient keep it, so that no picture
     depends on its neighbours. [Olah2017]_, lucid's ``redirected_relu_grad``.
 
+    ``batch`` is the number of samples, where a network merges them with other axes.
     ``take(batch)`` tells for which samples it was used since it was last asked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, batch: int | None = None) -> None:
         super().__init__()
+        self.batch = batch
         self._acted: Tensor | None = None
 
     def rule(self, gradient: Tensor, below: Tensor, above: Tensor) -> Tensor:
         true = gradient.masked_fill(below | above, 0)
+        if not gradient.ndim:
+            return true
         away = (below & (gradient < 0)) | (above & (gradient > 0))
         redirected = gradient.masked_fill(away, 0)
-        dead = ~true.flatten(1).any(1) & redirected.flatten(1).any(1)
-        if self._acted is None or len(self._acted) != len(dead):
+        rows = len(gradient)
+        # Tokens and windows of a sample may stand in a row: (B * N, C).
+        batch = self.batch if self.batch and rows % self.batch == 0 else rows
+        dead = ~true.reshape(batch, -1).any(1) & redirected.reshape(batch, -1).any(1)
+        if self._acted is None or len(self._acted) != batch:
             self._acted = torch.zeros_like(dead)
         self._acted |= dead
-        return torch.where(dead.view(-1, *(1,) * (gradient.ndim - 1)), redirected, true)
+        each = dead.repeat_interleave(rows // batch)
+        return torch.where(each.view(-1, *(1,) * (gradient.ndim - 1)), redirected, true)
 
     def take(self, batch: int) -> Tensor | None:
         """Return for each sample whether its gradient was redirected, (B,); None if not known."""

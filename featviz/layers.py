@@ -3,6 +3,8 @@
 A layer is addressed by its dotted name in ``named_modules()``, by ``input`` (the images handed
 to the model, in [0, 1]) or by ``output`` (what the network returns):
 
+A module that is itself called ``input``, ``output`` or ``image`` is ``net.output`` and so on.
+
 =================  ==========================================================================
 ``blocks.3``       what the module returned, the last time where it runs more than once
 ``blocks.3.act#0`` what its first call returned (calls count from 0)
@@ -124,7 +126,12 @@ def split_address(name: str) -> tuple[str, int | None, str]:
 
 def module_names(net: nn.Module) -> dict[str, nn.Module]:
     """Return every module below the root by every name it has (a shared one has several)."""
-    return {n: m for n, m in net.named_modules(remove_duplicate=False) if n}
+    return {_name(n): m for n, m in net.named_modules(remove_duplicate=False) if n}
+
+
+def _name(module: str) -> str:
+    """Return the name of a module: its own, or ``net.output`` where it would be ambiguous."""
+    return f"net.{module}" if module in (INPUT, OUTPUT, "image") else module
 
 
 def probe(
@@ -148,7 +155,7 @@ def probe(
 
         return hook
 
-    handles = [m.register_forward_hook(watch(n)) for n, m in net.named_modules() if n]
+    handles = [m.register_forward_hook(watch(_name(n))) for n, m in net.named_modules() if n]
     try:
         with torch.no_grad():
             output = run()
@@ -159,9 +166,11 @@ def probe(
     table = LayerTable()
 
     def add(name: str, kind: str, shape: tuple[int, ...], calls: int) -> None:
+        shape = (*shape, 1) if len(shape) == 1 else shape  # one value a sample is one unit
+        if not shape:
+            return  # a single number for the whole batch
         axis = axes.get(name, unit_axis(shape, tuple(images.shape)))
-        units = shape[axis] if len(shape) > 1 else 1
-        table.append(LayerInfo(name, kind, shape[1:], axis, units, calls))
+        table.append(LayerInfo(name, kind, shape[1:], axis, shape[axis], calls))
 
     add(INPUT, "Input", tuple(images.shape), 1)
     for name, module, call, shapes in seen:
@@ -250,6 +259,8 @@ def capture(
 def _follow(value: Any, path: str, name: str) -> Tensor:
     for here, tensor in tensors_in(value):
         if here == path:
-            return tensor
+            if tensor.ndim == 0:
+                raise LayerError(f"layer {name!r} returned one number for the whole batch")
+            return tensor[:, None] if tensor.ndim == 1 else tensor
     choices = [name[: len(name) - len(path)] + here for here, _ in tensors_in(value)]
     raise LayerError(f"layer {name!r} returned no tensor there: pick one of {_some(choices)}")

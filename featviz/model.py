@@ -22,6 +22,9 @@ class _Function(nn.Module):
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
         self.function = function
+        # A bound method's network is known, and evaluated and frozen like any other.
+        owner = getattr(function, "__self__", None)
+        self.owner = owner if isinstance(owner, nn.Module) else None
 
     def forward(self, images: Tensor) -> Any:
         return self.function(images)
@@ -36,7 +39,9 @@ class Model:
     Parameters
     ----------
     net
-        An ``nn.Module``, or any callable that maps a batch to tensors.
+        An ``nn.Module``, or any callable that maps a batch to tensors. Of a bound method
+        (``net.encode``) the network is known; what a plain function calls is not, and is neither
+        evaluated nor frozen.
     mean, std
         What is subtracted from, and then divides, each channel: one number or one a channel,
         in units of ``range``. Most ImageNet networks: (0.485, 0.456, 0.406), (0.229, 0.224, 0.225).
@@ -85,12 +90,14 @@ class Model:
         if not self.size or min(self.size) < 1:
             raise ModelError(f"size must be positive, not {size}")
         self.mean, self.std = _numbers(mean, 0.0), _numbers(std, 1.0)
-        lengths = {len(v) for v in (self.mean, self.std) if len(v) > 1}
+        lengths = {len(n) for n, v in ((self.mean, mean), (self.std, std)) if _several(v)}
         self.channels = channels or max(lengths, default=3 if len(self.size) == 2 else 1)
         if lengths - {self.channels}:
             raise ModelError(
                 f"mean and std have {sorted(lengths)} numbers for {self.channels} channels"
             )
+        if self.channels < 1:
+            raise ModelError(f"channels must be positive, not {channels}")
         if min(self.std) <= 0:
             raise ModelError(f"std must be positive, not {std}")
         self.range = (float(range[0]), float(range[1]))
@@ -254,6 +261,10 @@ class Model:
                 f"images must have shape (B, {self.channels}, {axes}) or another size, "
                 f"not {tuple(images.shape)}"
             )
+
+
+def _several(value: float | Sequence[float] | None) -> bool:
+    return value is not None and not isinstance(value, (int, float))
 
 
 def _numbers(value: float | Sequence[float] | None, default: float) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import re
 import zlib
 from pathlib import Path
@@ -71,7 +72,10 @@ class Result:
 
     def __getitem__(self, index: int) -> Result:
         """Return the result of one picture."""
-        i = range(len(self))[index]
+        i = range(len(self))[operator.index(index)]
+        settings = {**self.settings, "goal": self.objectives[i]}
+        if self.settings.get("relational"):
+            settings["goal"] = None  # it cannot be made without the others
         failures = {0: self.failures[i]} if i in self.failures else {}
         return dataclasses.replace(
             self,
@@ -81,6 +85,7 @@ class Result:
             objectives=[self.objectives[i]],
             seeds=[self.seeds[i]],
             failures=failures,
+            settings=settings,
             redirected=None if self.redirected is None else self.redirected[i : i + 1],
             importance=None if self.importance is None else self.importance[i : i + 1],
             checkpoint=None,
@@ -94,6 +99,7 @@ class Result:
             **self.settings,
             "objective": self.objectives,
             "seed": self.seeds,
+            "steps_done": len(self.history),
             "score": [s if math.isfinite(s) else None for s in self.scores.tolist()],
         }
 
@@ -122,7 +128,9 @@ class Result:
         written = [_images.save(page, path, self.record)]
         if separate:
             for i, (text, seed) in enumerate(zip(self.objectives, self.seeds, strict=True)):
-                name = f"{path.stem}.{slug(text)}.seed{seed}{path.suffix}"
+                name = f"{path.stem}.{slug(text)}.seed{seed}"
+                twins = [w for w in written if w.stem == name or w.stem.startswith(f"{name}-")]
+                name += (f"-{len(twins) + 1}" if twins else "") + path.suffix
                 picture = _images.to_pil(shown[i])
                 written.append(_images.save(picture, path.with_name(name), self[i].record))
         return written

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import operator
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -24,9 +27,20 @@ def expand(seed: Seed, batch: int) -> list[int]:
     FeatvizError
         If a sequence of another length than ``batch`` is given.
     """
-    if isinstance(seed, int):
-        return [seed + i for i in range(batch)]
-    seeds = [int(s) for s in seed]
+    if isinstance(seed, Sequence) and not isinstance(seed, str):
+        seeds = [_whole(s) for s in seed]
+    else:
+        first = _whole(seed)
+        return [first + i for i in range(batch)]
+    if not seeds:
+        raise FeatvizError("no seeds: give an int, or one int for each picture")
     if len(seeds) != batch:
         raise FeatvizError(f"{len(seeds)} seeds for {batch} pictures")
     return seeds
+
+
+def _whole(seed: Any) -> int:
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise FeatvizError(f"a seed is a whole number, not {seed!r}") from None

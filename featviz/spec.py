@@ -6,6 +6,7 @@ The name of the class, then its fields in their order or by name, as in the obje
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,6 +76,9 @@ def _convert(value: str, field: dataclasses.Field[Any], where: str) -> Any:
     if not isinstance(field.default, (int, float)):
         return value
     try:
-        return float(value)
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError
+        return number
     except ValueError:
         raise FeatvizError(f"{where}: {field.name} must be a number, not {value!r}") from None

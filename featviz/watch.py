@@ -41,8 +41,14 @@ class Watch:
         """Tell whether no sample ever had a usable gradient; waits for the device."""
         return not bool(self.moved.any())
 
-    def failures(self, texts: list[str], scores: Tensor) -> dict[int, str]:
-        """Say for each sample that failed what happened to it."""
+    def failures(self, texts: list[str], scores: Tensor, settled: bool) -> dict[int, str]:
+        """Say for each sample that failed what happened to it.
+
+        ``settled`` tells whether there were steps without redirected ReLUs; before, a gradient
+        that came through them counts.
+        """
+        if not settled:
+            self.moved |= self.redirected
         found = {}
         columns = (self.moved.tolist(), self.broken.tolist(), scores.isfinite().tolist())
         for i, (moved, broken, finite) in enumerate(zip(*columns, strict=True)):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import featviz as fv
 from featviz import images
 from featviz.cli.main import main, shield
 from tests import nets
@@ -108,6 +109,31 @@ def test_from_repeats_a_picture(capsys, tmp_path):
     assert images.read_settings(third)["steps"] == 5
 
 
+def test_relational_objectives_render_and_repeat(capsys, tmp_path):
+    first, second = tmp_path / "a.png", tmp_path / "b.png"
+    given = ["render", "efficientnet_lite0", "class:1 + diversity:_blocks.1", "--seed", "3,9"]
+    status, _, err = run(capsys, *given, "-o", first, *FAST, "--separate")
+    assert (status, err) == (0, "")
+    assert images.read_settings(first)["seed"] == [3, 9]
+    status, *_ = run(capsys, "render", "--from", first, "-o", second)
+    assert status == 0
+    assert np.array_equal(nets.opened(first), nets.opened(second))
+    run(capsys, "render", "--from", first, "-o", second, "--seed", "4,5")
+    assert images.read_settings(second)["seed"] == [4, 5]
+    (one, *_) = tmp_path.glob("a.class*seed3.png")
+    assert "its goal has no text" in refused(capsys, "render", "--from", one, "-o", second)
+
+
+def test_a_picture_that_ended_early_is_not_repeated_as_if_it_had_not(capsys, tmp_path, lite0):
+    first, second = tmp_path / "a.png", tmp_path / "b.png"
+    fv.render(
+        lite0, "channel:_blocks.1:3", steps=9, size=64, callbacks=[lambda s: s.index == 2]
+    ).save(first)
+    err = refused(capsys, "render", "--from", first, "-o", second)
+    assert "ended after 3 of 9 steps" in err
+    assert run(capsys, "render", "--from", first, "-o", second, "--steps", "3")[0] == 0
+
+
 def test_tensorboard_option(capsys, tmp_path):
     status, *_ = run(
         capsys, "render", "efficientnet_lite0", "channel:_blocks.1:3", "-o", tmp_path / "a.png",
@@ -142,6 +168,11 @@ def test_tensorboard_option(capsys, tmp_path):
         (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--param", "fuorier"], "did you mean 'fourier'"),
         (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--colums", "3"], "No such option|no such option"),
         (["rendr", "efficientnet_lite0"], "did you mean 'render'"),
+        (["layers", ":x"], "write package.module:function"),
+        (["layers", "json:loads"], "json:loads failed: TypeError"),
+        (["render", "efficientnet_lite0", "l1:constant=nan", "-o", "a.png"], "finite number"),
+        (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--seed", "x"], "is no seed"),
+        (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--transforms", "rotate:nan"], "must be a number"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, monkeypatch, arguments, message):
@@ -182,7 +213,11 @@ def test_an_objective_without_gradient_is_status_2(capsys, tmp_path, monkeypatch
         ("-channel:a:1", True),
         ("-0.5*channel:a:1", True),
         ("-(class:1)", True),
-        ("- class:1", True),
+        ("-total_variation", True),
+        ("-l2:constant=0.5", True),
+        ("-1e-3*class:1", True),
+        ("-mean(class:1, class:2)", True),
+        ("- -class:1", True),
         ("--channel:a:1", False),
         ("-o", False),
         ("--steps", False),

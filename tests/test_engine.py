@@ -197,12 +197,13 @@ def test_nan_keeps_the_picture_and_says_so():
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_low_precision_makes_nearly_the_same_picture(lite0, precision):
-    given = {"steps": 6, "size": 64, "transforms": ()}
+    given = {"steps": 6, "size": 64, "transforms": (), "lr": 0.02}
     full = fv.render(lite0, "channel:_blocks.2:3", **given)
     low = fv.render(lite0, "channel:_blocks.2:3", precision=precision, **given)
     assert low.images.dtype == torch.float32
     assert (full.images - low.images).abs().mean() < 0.02
     assert not torch.equal(full.images, low.images)
+    torch.testing.assert_close(full.scores, low.scores, rtol=0.1, atol=0.05)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 7])
@@ -224,6 +225,12 @@ def test_any_channel_count_and_number_of_axes(channels, spatial):
         ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"device": "tpu9"}, "no device 'tpu9'"),
         ({"device": "cuda:99"}, "no device 'cuda:99'"),
+        ({"seed": []}, "no seeds"),
+        ({"seed": 1.5}, "a seed is a whole number"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"optimizer": 3}, "optimizer must be"),
+        ({"optimizer": adam(0.1), "lr": 1.0}, "an optimizer function has its own"),
+        ({"param": Pixel(size=4), "size": 5}, "does not fit"),
         ({"seed": [1, 2, 3], "objective": ["class:0", "class:1"]}, "3 seeds for 2 pictures"),
         ({"transforms": "swirl"}, "no transform 'swirl'"),
         ({"transforms": 3}, "transforms must be"),

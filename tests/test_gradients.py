@@ -72,16 +72,9 @@ def test_equals_captum_on_modules_and_reaches_functions(images, override, method
     torch.testing.assert_close(blind, saliency(FUNCTIONAL, images))
 
 
-@ignore_captum
-@pytest.mark.parametrize(
-    ("override", "method"),
-    [
-        (gradients.guided_relu, captum.attr.GuidedBackprop),
-        (gradients.deconvnet_relu, captum.attr.Deconvolution),
-    ],
-)
-def test_objectives_take_overrides_on_lite0(lite0, photos, override, method):
-    """ReLU6 in Lite0's blocks is hardtanh: captum leaves it, we give it its own rule."""
+@pytest.mark.parametrize("override", [gradients.guided_relu, gradients.deconvnet_relu])
+def test_objectives_take_overrides_on_lite0(lite0, photos, override):
+    """ReLU6 in Lite0's blocks is hardtanh, which gets its own rule; the value stays."""
     images = photos[:1].clone().requires_grad_()
     with override():
         value = fv.class_logit(285)(lite0, images)
@@ -207,3 +200,52 @@ def test_nothing_is_left_behind(images):
     with pytest.raises(RuntimeError, match="inside"), gradients.guided_relu():
         raise RuntimeError("inside")
     assert torch.equal(saliency(MODULES, images), before)
+
+
+def test_redirection_keeps_samples_apart_where_a_network_merges_axes():
+    """Tokens (B * N, C): a dead row of a live sample is not redirected."""
+    values = torch.tensor([[-1.0], [2.0], [-1.0], [-2.0]], requires_grad=True)
+    override = gradients.redirected_relu(batch=2)
+    with override:
+        made = F.relu(values)
+    (gradient,) = torch.autograd.grad(made.sum(), values)
+    assert gradient.flatten().tolist() == [0, 1, 1, 1]
+    assert override.take(2).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4, 5, 6)])
+def test_redirection_takes_any_number_of_axes(shape):
+    values = torch.full(shape, -1.0, requires_grad=True)
+    with gradients.redirected_relu():
+        made = F.relu(values)
+    assert torch.autograd.grad(made.sum(), values)[0].shape == shape
+
+
+class SideBranch(nn.Module):
+    """A live path beside a ReLU that stays closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.live, self.dead = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+        nn.init.constant_(self.dead.bias, -50)
+
+    def forward(self, x):
+        return self.live(x) + F.relu(self.dead(x))
+
+
+@pytest.mark.parametrize("steps", [8, 40])
+def test_a_dead_side_branch_does_not_make_a_picture_fail(steps):
+    model = fv.Model(nets.seeded(SideBranch), size=10)
+    assert not fv.render(model, "layer:output", steps=steps).failures
+    assert not fv.render(model, "layer:output", steps=steps, redirect=steps).failures
+
+
+def test_ctrl_c_in_the_redirected_steps_keeps_the_picture():
+    def stop(step):
+        if step.index == 3:
+            raise KeyboardInterrupt
+
+    model = fv.Model(nets.Dead(), size=8)
+    result = fv.render(model, "channel:act:1", steps=40, callbacks=[stop])
+    assert result.interrupted
+    assert result.images.shape == (1, 3, 8, 8)

@@ -173,3 +173,42 @@ def test_channels_last_maps_keep_their_layout_at_other_sizes():
     expected = net(images)[..., 4].mean((1, 2))
     torch.testing.assert_close(fv.channel("norm", 4)(model, images), expected)
     torch.testing.assert_close(fv.neuron("norm", 4, 5, 7)(model, images), net(images)[:, 5, 7, 4])
+
+
+class Shadow(torch.nn.Module):
+    """A layer that is called as the network's output is."""
+
+    def __init__(self):
+        super().__init__()
+        self.output = torch.nn.Conv2d(3, 5, 3)
+        self.fc = torch.nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.fc(self.output(x).mean((2, 3)))
+
+
+def test_a_module_called_output_has_another_name():
+    model = fv.Model(nets.seeded(Shadow), size=8)
+    assert [i.name for i in model.layers()] == ["input", "net.output", "fc", "output"]
+    images = torch.rand(2, 3, 8, 8)
+    found = model.activations(images, ["net.output", "output"])
+    assert found["net.output"].shape == (2, 5, 6, 6)
+    assert found["output"].shape == (2, 2)
+
+
+def test_layers_without_a_batch_axis_are_refused():
+    swapped = fv.Model(lambda x: x.mean((2, 3)).T, size=4)
+    with pytest.raises(LayerError, match=r"returned shape \(3, 2\) for 2 image\(s\)"):
+        fv.layer("output")(swapped, torch.rand(2, 3, 4, 4))
+
+
+def test_one_value_a_sample_is_one_unit():
+    model = fv.Model(lambda x: x.mean((1, 2, 3)), size=4)
+    images = torch.rand(2, 3, 4, 4)
+    expected = images.mean((1, 2, 3))
+    for text in ("channel:output:0", "class:0", "neuron:output:0", "direction:output:[1]"):
+        torch.testing.assert_close(fv.objective(text)(model, images), expected)
+    total = fv.Model(lambda x: x.mean(), size=4)
+    assert [i.name for i in total.layers()] == ["input"]
+    with pytest.raises(LayerError, match="no layer 'output'"):
+        fv.class_logit(0)(total, images)

@@ -99,6 +99,19 @@ def test_lite0_knows_a_cat(lite0, photos):
     assert lite0(photos).argmax(1)[:2].tolist() == [285, 967]  # Egyptian cat, espresso
 
 
+def test_a_bound_method_knows_its_network():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.5)).train()
+    model = fv.Model(net.forward, size=8)
+    images = torch.rand(1, 3, 8, 8)
+    assert torch.equal(model(images), model(images))
+    assert net[1].training
+
+
+def test_one_number_in_a_sequence_is_one_channel():
+    assert fv.Model(nn.Identity(), mean=[0.13], std=[0.3]).channels == 1
+    assert fv.Model(nn.Identity(), mean=0.13, std=0.3).channels == 3
+
+
 def test_any_callable_is_a_network():
     model = fv.Model(lambda x: x.mean((2, 3)), size=4)
     assert [i.name for i in model.layers()] == ["input", "output"]
@@ -119,6 +132,7 @@ def test_another_device_gets_a_copy(tiny):
         (lambda: fv.Model(nn.Identity(), size=0), "size must be positive"),
         (lambda: fv.Model(nn.Identity(), mean=(0, 0), std=(1, 1, 1)), "numbers for 3 channels"),
         (lambda: fv.Model(nn.Identity(), std=0), "std must be positive"),
+        (lambda: fv.Model(nn.Identity(), channels=-1), "channels must be positive"),
         (lambda: fv.Model(nn.Linear(5, 5), size=4).layers(), "cannot take images of shape"),
     ],
 )

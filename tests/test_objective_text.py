@@ -143,6 +143,11 @@ def test_canonical_text(text, canonical):
         ("1e999*class:1", 0, "too large"),
         ("class:1:lier=a", 8, "did you mean 'layer'"),
         ("direction:a:[1,b]", 13, "numbers"),
+        ("direction:a:[1,nan]", 13, "numbers"),
+        ("l1:constant=1e400", 3, "finite"),
+        ("ramp(0, l1)", 0, "numbers"),
+        ("ramp(0, ramp(3, 4))", 0, "numbers"),
+        ("1e200*class:1*1e200", 13, "too large"),
     ],
 )
 def test_errors_point_at_the_place(text, position, problem):
@@ -183,3 +188,21 @@ def test_every_expression_for_newcomers_parses():
     assert len(expressions_here) > 35
     for text in expressions_here:
         assert fv.objective(str(fv.objective(text))) == fv.objective(text)
+
+
+def test_deep_nesting_is_one_line():
+    with pytest.raises(fv.FeatvizError, match="nested too deeply"):
+        fv.objective("(" * 5000 + "class:1")
+
+
+def test_objectives_survive_pickling():
+    import pickle
+
+    for objective in (
+        fv.channel("a", 1) + 2,
+        fv.direction("a", MASK) - 1,
+        fv.function(test_deep_nesting_is_one_line, "a"),
+    ):
+        again = pickle.loads(pickle.dumps(objective))
+        assert again == objective
+        assert str(again) == str(objective)

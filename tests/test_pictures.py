@@ -168,6 +168,13 @@ def test_slugs_are_safe_and_different(texts):
     assert len(set(names)) == len(names)
 
 
+def test_twins_get_files_of_their_own(tmp_path):
+    result = made(2)
+    result.objectives, result.seeds = ["class:1"] * 2, [0, 0]
+    names = [p.name for p in result.save(tmp_path / "a.png", separate=True)]
+    assert names == ["a.png", "a.class-1.seed0.png", "a.class-1.seed0-2.png"]
+
+
 def test_joining_keeps_order_failures_and_unequal_histories():
     first, second = made(2), made(3)
     second.history = torch.ones(6, 3)

@@ -103,9 +103,9 @@ def test_direction_refuses_what_is_no_plain_vector(lite0, tmp_path):
     np.save(tmp_path / "square.npy", np.zeros((112, 112)))
     for name, message in [
         ("missing.npy", "No such file"),
-        ("junk.npy", "cannot read direction"),
-        ("pickle.npy", "cannot read direction"),
-        ("square.npy", "not a vector"),
+        ("junk.npy", "cannot read"),
+        ("pickle.npy", "cannot read"),
+        ("square.npy", "112x112 numbers"),
     ]:
         with pytest.raises(UnitError, match=message):
             fv.direction("_blocks.10", tmp_path / name)(lite0, images)

@@ -58,7 +58,11 @@ def shield(argument: str) -> str:
 
     The objective's parser does not mind the space that is put in front.
     """
-    looks = re.match(r"-\s*(?:[a-z_]{2,}[:(]|\(|[\d.]+\s*\*|-\s*[\w(])", argument)
+    from featviz.objectives.text import NAMES
+
+    words = "|".join(sorted(map(re.escape, NAMES), key=len, reverse=True))
+    number = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*[*/+-]"
+    looks = re.match(rf"-\s*(?:(?:{words})\b|\(|{number}|\s-)", argument)
     return f" {argument}" if looks and not argument.startswith("--") else argument
 
 

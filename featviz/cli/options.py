@@ -21,7 +21,21 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
         return (height, int(match[2] or height))
 
 
+class _Seed(click.ParamType):  # type: ignore[type-arg]
+    name = "seed"
+
+    def convert(self, value: Any, param: Any, context: Any) -> Any:
+        if isinstance(value, (int, list)):
+            return value
+        try:
+            seeds = [int(word) for word in str(value).split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is no seed: give a number, or several as 0,1,2")
+        return seeds[0] if len(seeds) == 1 else seeds
+
+
 SIZE = _Size()
+SEED = _Seed()
 
 tensorboard = click.option(
     "--tensorboard", metavar="DIR", help="Log pictures and scores for TensorBoard."

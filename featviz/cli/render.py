@@ -27,7 +27,13 @@ _REPEATED = ("steps", "param", "transforms", "lr", "redirect", "precision", "siz
     "--size", type=options.SIZE, help="Side in pixels, or HxW; the model's own if not given."
 )
 @click.option("--steps", type=int, default=512, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Picture i uses SEED + i.")
+@click.option(
+    "--seed",
+    type=options.SEED,
+    default="0",
+    show_default=True,
+    help="Picture i uses SEED + i; 0,1,2 makes three pictures of one objective.",
+)
 @click.option(
     "--param",
     default="fourier",
@@ -68,13 +74,12 @@ def render(context: click.Context, /, **given: Any) -> int:
     output = images.check_output(given["output"])
     if given["columns"] is not None and given["columns"] < 1:
         raise fv.FeatvizError(f"columns must be positive, not {given['columns']}")
-    seeds: int | list[int] = given["seed"]
-    goals: list[str] = list(given["objectives"])
+    texts: list[str] = list(given["objectives"])
     if given["source"]:
-        goals, seeds = _recall(context, given, goals)
-    if not given["model"] or not goals:
+        texts = [_recall(context, given)]
+    if not given["model"] or not texts:
         raise fv.FeatvizError("give a model and at least one objective, such as class:285")
-    goal = fv.objective(goals)
+    goal = fv.objective(texts[0] if len(texts) == 1 else texts)
     model = fv.load(given["model"])
     watchers = [fv.callbacks.TensorBoard(given["tensorboard"])] if given["tensorboard"] else []
     begun = time.perf_counter()
@@ -86,7 +91,7 @@ def render(context: click.Context, /, **given: Any) -> int:
             param=given["param"],
             transforms=given["transforms"],
             steps=given["steps"],
-            seed=seeds,
+            seed=given["seed"],
             size=given["size"],
             lr=given["lr"],
             redirect=given["redirect"],
@@ -99,7 +104,7 @@ def render(context: click.Context, /, **given: Any) -> int:
     except fv.OptimizationError as error:
         result, failed = error.result, error
     seconds = time.perf_counter() - begun
-    if failed and len(result.failures) == len(goals):
+    if failed and len(result.failures) == len(result):
         raise failed
     written = result.save(
         output, columns=given["columns"], separate=given["separate"], alpha=given["alpha"]
@@ -132,15 +137,13 @@ def _report(result: fv.Result, written: list[Path], seconds: float, as_json: boo
     click.echo(f"{', '.join(map(str, written))}  ({seconds:.1f} s)")
 
 
-def _recall(
-    context: click.Context, given: dict[str, Any], goals: list[str]
-) -> tuple[list[str], list[int]]:
-    """Take from a picture what the command line does not say itself."""
+def _recall(context: click.Context, given: dict[str, Any]) -> str:
+    """Take from a picture what the command line does not say itself; return its objective."""
     path = given["source"]
     if given["model"]:
         raise fv.FeatvizError("--from repeats a picture: give it without a model and objectives")
     kept = images.read_settings(path)
-    missing = [k for k in ("model", "objective", "seed", *_REPEATED) if kept.get(k) is None]
+    missing = [k for k in ("model", "goal", "seed", *_REPEATED) if kept.get(k) is None]
     if missing:
         raise fv.FeatvizError(
             f"{path!r} cannot be repeated from here: its {missing[0]} has no text; "
@@ -148,11 +151,20 @@ def _recall(
         )
     if kept.get("optimizer") != "adam" or kept.get("schedule") is not None:
         raise fv.FeatvizError(
-            f"{path!r} cannot be repeated from here: its optimizer is not the default"
+            f"{path!r} cannot be repeated from here: it was made with an optimizer of your own"
+        )
+    said = {
+        name
+        for name in (*_REPEATED, "seed")
+        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    }
+    if kept.get("steps_done", kept["steps"]) != kept["steps"] and "steps" not in said:
+        raise fv.FeatvizError(
+            f"{path!r} ended after {kept['steps_done']} of {kept['steps']} steps: say how many "
+            "with --steps"
         )
     given["model"] = kept["model"]
-    for name in _REPEATED:
-        source = context.get_parameter_source(name)
-        if source is None or source.name != "COMMANDLINE":
+    for name in (*_REPEATED, "seed"):
+        if name not in said:
             given[name] = tuple(kept[name]) if name == "size" else kept[name]
-    return list(kept["objective"]), list(kept["seed"])
+    return str(kept["goal"])

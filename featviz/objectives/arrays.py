@@ -28,6 +28,9 @@ class Kept(str):
 
     array: np.ndarray
 
+    def __reduce__(self) -> Any:
+        return _name, (self.array,)
+
 
 _kept: weakref.WeakValueDictionary[str, Kept] = weakref.WeakValueDictionary()
 

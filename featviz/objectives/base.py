@@ -124,6 +124,9 @@ class _One(Objective):
     def __str__(self) -> str:
         return "1"
 
+    def __reduce__(self) -> str:
+        return "ONE"  # there is one only, also after unpickling
+
 
 ONE = _One()
 _Terms: TypeAlias = list[tuple[float, Objective]]
@@ -227,6 +230,8 @@ def _combine(terms: _Terms) -> Objective:
     merged: dict[Objective, float] = {}
     for coefficient, part in terms:
         merged[part] = merged[part] + coefficient if part in merged else coefficient
+    if not all(map(math.isfinite, merged.values())):
+        raise FeatvizError("a factor of the objective is too large")
     kept = [item for item in merged.items() if item[1]]
     ordered = sorted(kept, key=lambda item: item[0] is ONE)  # numbers come last
     if len(ordered) == 1 and ordered[0][1] == 1 and ordered[0][0] is not ONE:

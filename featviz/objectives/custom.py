@@ -21,6 +21,9 @@ class _Named(str):
 
     function: Callable[..., Tensor]
 
+    def __reduce__(self) -> Any:
+        return _keep, (self.function,)
+
 
 _named: weakref.WeakValueDictionary[str, _Named] = weakref.WeakValueDictionary()
 
@@ -78,6 +81,10 @@ def function(function: Callable[..., Tensor], *layers: str) -> Objective:
         raise UnitError(f"expected a function of activations, not {type(function).__name__}")
     if not layers:
         raise UnitError("name the layers whose activations the function gets, such as 'output'")
+    return Function(_keep(function), tuple(str(layer) for layer in layers))
+
+
+def _keep(function: Callable[..., Tensor]) -> _Named:
     module: Any = getattr(function, "__module__", "")
     label = getattr(function, "__qualname__", type(function).__name__)
     name = f"{module}.{label}"
@@ -89,7 +96,7 @@ def function(function: Callable[..., Tensor], *layers: str) -> Objective:
         known = _Named(name)
         known.function = function
         _named[name] = known
-    return Function(known, tuple(str(layer) for layer in layers))
+    return known
 
 
 def recall(name: str) -> str:

@@ -68,6 +68,8 @@ class Direction(Unit):
 
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)
+        if self.measure not in ("dot", "cosine"):
+            raise UnitError(f"no measure {self.measure!r}: it is dot or cosine")
         along = _vector(self.vector, info, target)
         reduce = reduction.reducer(self.reduce, self.where, info, target)
         if along.ndim > 1 and self.where:
@@ -98,6 +100,8 @@ class AngledDirection(Unit):
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)
         along, away = (_vector(v, info, target) for v in (self.along, self.away))
+        if not (along.any() and away.any()):
+            raise UnitError("angled_direction takes vectors that are not zero")
         reduce = reduction.reducer(self.reduce, self.where, info, target)
 
         def score(scene: Scene) -> Tensor:
@@ -137,7 +141,7 @@ def direction(
     if measure not in ("dot", "cosine"):
         raise UnitError(f"no measure {measure!r}: it is dot or cosine")
     if position is not None:
-        where = ",".join(map(str, position))
+        where = "@" + ",".join(map(str, position))
     return Direction(
         str(layer),
         arrays.keep(vector, "a direction"),

@@ -22,9 +22,16 @@ from featviz.objectives.unit import Unit, quoted, real, word
 from featviz.types import Tensor
 
 
+def _rows(activation: Tensor, axis: int) -> Tensor:
+    """Return (B, units, positions); without positions there is one."""
+    if activation.ndim == 2:
+        return activation[..., None]
+    return activation.movedim(axis, 1).flatten(2)
+
+
 def gram(activation: Tensor, axis: int) -> Tensor:
     """Return the Gram matrices (B, C, C) over positions, divided by their number."""
-    rows = activation.movedim(axis, 1).flatten(2) if activation.ndim > 2 else activation[..., None]
+    rows = _rows(activation, axis)
     return rows @ rows.transpose(1, 2) / rows.shape[2]
 
 
@@ -108,11 +115,11 @@ class SortMatch(Unit):
 
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)
-        found = reference.activation(self.pictures, self.layer, target).movedim(info.axis, 1)
-        wanted = found.flatten(2).sort(dim=2).values.mean(0)
+        found = _rows(reference.activation(self.pictures, self.layer, target), info.axis)
+        wanted = found.sort(dim=2).values.mean(0)
 
         def score(scene: Scene) -> Tensor:
-            rows = scene[self.layer].movedim(info.axis, 1).flatten(2).sort(dim=2).values
+            rows = _rows(scene[self.layer], info.axis).sort(dim=2).values
             return -(rows - wanted).square().mean((1, 2))
 
         return score
@@ -127,8 +134,9 @@ class InputDifference(Unit):
     layer: str = word(IMAGE)
 
     def bind(self, target: Target) -> Score:
-        target.layer(self.layer)
         wanted = _one(self.picture, IMAGE, target)
+        if target.layer(self.layer).shape != tuple(wanted.shape[1:]):
+            raise UnitError(f"input_difference compares pictures, not layer {self.layer!r}")
 
         def score(scene: Scene) -> Tensor:
             return ((scene[self.layer] - wanted).flatten(1).square().mean(1) + EPSILON).sqrt()
@@ -141,8 +149,12 @@ class BatchnormMatch(Unit):
     """See :func:`batchnorm_match`."""
 
     kind = "batchnorm_match"
-    layer: str = word("output")
+    layer: str = word("")
     over: str = word("sample")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer or "output",)
 
     @property
     def relational(self) -> bool:
@@ -151,11 +163,13 @@ class BatchnormMatch(Unit):
     def _norms(self, target: Target) -> dict[str, nn.modules.batchnorm._BatchNorm]:
         """The batch-norm layers with running statistics that run up to ``layer``, by address."""
         modules = dict(target.model.net.named_modules())
-        last = target.layer(self.layer).name
+        last = target.layer(self.layer).name if self.layer else ""
         found = {}
         for info in target.model.layers(target.size):
             module = modules.get(re.split(r"[#\[]", info.name)[0])
             tracks = isinstance(module, nn.modules.batchnorm._BatchNorm)
+            # One sample has statistics only over positions.
+            tracks = tracks and (self.over == "batch" or bool(info.positions))
             if tracks and module.running_var is not None and info.calls == 1:  # type: ignore[union-attr]
                 found[info.name] = module
             if info.name == last:
@@ -163,7 +177,8 @@ class BatchnormMatch(Unit):
         # A module that runs once has one address; of one that runs often, each call counts.
         found = {n: m for n, m in found.items() if n.count("#") or f"{n}#0" not in found}
         if not found:
-            raise UnitError(f"no batch-norm layer with running statistics up to {self.layer!r}")
+            where = f" up to {self.layer!r}" if self.layer else ""
+            raise UnitError(f"no batch-norm layer with running statistics{where}")
         return found  # type: ignore[return-value]
 
     def needs(self, target: Target) -> tuple[str, ...]:
@@ -185,7 +200,7 @@ class BatchnormMatch(Unit):
         def score(scene: Scene) -> Tensor:
             total = scene.images.new_zeros(())
             for name, axis, scale, shift, alive in layers:
-                rows = scene[name].movedim(axis, 1).flatten(2)[:, alive]
+                rows = _rows(scene[name], axis)[:, alive]
                 over = (0, 2) if self.over == "batch" else (2,)
                 middle = rows.mean(over, keepdim=True)
                 deviation = ((rows - middle).square().mean(over) + EPSILON).sqrt()
@@ -239,10 +254,10 @@ def input_difference(picture: Picture, *, layer: str = IMAGE) -> Objective:
     return InputDifference(reference.keep(picture, "picture"), str(layer))
 
 
-def batchnorm_match(*, layer: str = "output", over: str = "sample") -> Objective:
+def batchnorm_match(*, layer: str = "", over: str = "sample") -> Objective:
     """Return how well the activations fit the network's own batch-norm statistics; 0 is best.
 
-    For every batch-norm layer up to ``layer`` (the forward pass goes no further), the squared
+    For every batch-norm layer (up to ``layer``, and the pass goes no further), the squared
     distance of the channels' mean from the running mean, in running deviations, and of their
     deviation from the running one, relative to it; averaged over channels and layers, negative.
     Needs no data. Channels whose scale is nearly zero are left out, and the root has a floor:

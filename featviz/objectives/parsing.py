@@ -198,11 +198,12 @@ class _Reader:
             return Quoted(re.sub(r"\\(.)", r"\1", match["quoted"]))
         if match["vector"] is not None:
             try:
-                return tuple(float(v) for v in match["vector"].split(","))
+                numbers = tuple(float(v) for v in match["vector"].split(","))
             except ValueError:
-                raise self.error(
-                    "expected numbers between [ and ]", match.start("vector")
-                ) from None
+                numbers = (math.nan,)
+            if not all(map(math.isfinite, numbers)):
+                raise self.error("expected numbers between [ and ]", match.start("vector"))
+            return numbers
         return str(match["bare"])
 
 

@@ -141,6 +141,8 @@ class Spectrum(Unit):
 
     def bind(self, target: Target) -> Score:
         axes = _maps(self, target)
+        if self.power < 0:
+            raise UnitError(f"spectrum needs power >= 0, not {self.power}")
         sizes = target.layer(self.layer).positions
         grid = torch.meshgrid(*(torch.fft.fftfreq(n) for n in sizes), indexing="ij")
         weight = torch.stack(grid).square().sum(0).sqrt() ** (2 * self.power)

@@ -73,7 +73,8 @@ def weights_of(where: str, info: LayerInfo, target: Target) -> Tensor | None:
     """Return the weight of each position, or None where all count alike.
 
     ``where`` is ``cls`` (the first token), ``patches`` (the tokens that lie on the picture),
-    slices as in numpy (``"2:5,3:7"``, ``"0"``), or an array or ``.npy`` file of weights.
+    slices as in numpy (``"2:5,3:7"``, ``"0"``), one position (``"@3,5"``, of patches
+    too), or an array or ``.npy`` file of weights.
 
     Raises
     ------
@@ -91,6 +92,9 @@ def weights_of(where: str, info: LayerInfo, target: Target) -> Tensor | None:
         weights[: 1 if where == "cls" else None] = 1
         if where == "patches":
             weights[: sizes[0] - math.prod(grid)] = 0
+    elif re.fullmatch(r"@\d+(?:,\d+)*", where):
+        weights = torch.zeros(sizes)
+        weights[position([int(p) for p in where[1:].split(",")], info, target)] = 1
     elif re.fullmatch(r"[\d:,\s-]+", where):
         weights = torch.zeros(sizes)
         try:

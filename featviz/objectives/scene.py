@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
+from featviz.errors import LayerError
 from featviz.layers import LayerInfo
 from featviz.types import Tensor
 
@@ -29,6 +30,14 @@ class Scene:
     images: Tensor
     activations: dict[str, Tensor]
     progress: float | Tensor = 1.0
+
+    def __post_init__(self) -> None:
+        for name, activation in self.activations.items():
+            if len(activation) != len(self.images):
+                raise LayerError(
+                    f"layer {name!r} returned shape {tuple(activation.shape)} for "
+                    f"{len(self.images)} image(s): its first axis is not the batch"
+                )
 
     def __getitem__(self, layer: str) -> Tensor:
         return self.images if layer == IMAGE else self.activations[layer]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 
@@ -50,6 +51,8 @@ def ramp(first: float, last: float, begin: float = 0, end: float = 1) -> Objecti
     FeatvizError
         Unless 0 <= begin < end <= 1.
     """
+    if not (math.isfinite(first) and math.isfinite(last)):
+        raise FeatvizError(f"ramp needs finite numbers, not {first} and {last}")
     if not 0 <= begin < end <= 1:
         raise FeatvizError(f"ramp needs 0 <= begin < end <= 1, not {begin} and {end}")
     return Ramp(float(first), float(last), float(begin), float(end))

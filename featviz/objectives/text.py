@@ -9,7 +9,7 @@ from typing import Any
 
 from featviz.errors import FeatvizError, ObjectiveSyntaxError, did_you_mean
 from featviz.objectives import arrays, custom
-from featviz.objectives.base import Objective, lift, terms_of
+from featviz.objectives.base import ONE, Objective, lift, terms_of
 from featviz.objectives.group import mean, per_sample
 from featviz.objectives.parsing import Call, Field, Number, Tree, Unit, parse
 from featviz.objectives.reduction import check as check_reduction
@@ -36,7 +36,10 @@ def objective(source: str | Objective | Sequence[str | Objective]) -> Objective:
     if isinstance(source, Objective):
         return source
     if isinstance(source, str):
-        return _build(parse(source), source)
+        try:
+            return _build(parse(source), source)
+        except RecursionError:
+            raise FeatvizError("objective is nested too deeply") from None
     if isinstance(source, Sequence):
         return per_sample([objective(item) for item in source])
     raise FeatvizError(f"an objective is an Objective or its text, not {type(source).__name__}")
@@ -55,6 +58,8 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Objective], int | None]] = {
     "per_sample": (lambda *members: per_sample(members), None),
     "interpolate": (interpolate, 2),
 }
+#: Every name that a text can start with.
+NAMES = frozenset({*KINDS, *_FUNCTIONS, "ramp"})
 
 
 def _build(tree: Tree, text: str) -> Objective:
@@ -83,7 +88,8 @@ def _build(tree: Tree, text: str) -> Objective:
 
 
 def _ramp(tree: Call, arguments: list[Objective]) -> Objective:
-    if not 2 <= len(arguments) <= 4 or any(len(a.layers) or len(a.parts) > 1 for a in arguments):
+    terms = [part for a in arguments for _, part in terms_of(a)]
+    if not 2 <= len(arguments) <= 4 or any(part is not ONE for part in terms):
         raise FeatvizError("ramp takes two to four numbers: ramp(FIRST, LAST[, BEGIN, END])")
     return ramp(*(sum(c for c, _ in terms_of(a)) for a in arguments))
 

@@ -7,6 +7,7 @@ order, those with a default its ``key=value`` options; each field knows how it i
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -103,9 +104,12 @@ def real(default: Any = dataclasses.MISSING) -> Any:
 
     def read(value: Field) -> float:
         try:
-            return float(value)  # type: ignore[arg-type]
+            number = float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError):
-            raise ValueError(f"expected a number, not {value!r}") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError(f"expected a finite number, not {value!r}")
+        return number
 
     return _field(read, default)
 

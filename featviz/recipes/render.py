@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -110,16 +112,18 @@ def render(
     """
     if not isinstance(model, Model):
         raise FeatvizError("render takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
-    _check_numbers(steps, lr, batch_size, precision)
+    steps = _check_numbers(steps, lr, batch_size, precision)
     goal = as_objective(objective)
     members = list(goal.parts) if isinstance(goal, PerSample) else None
     if members is None:
-        seeds = expand(seed, 1 if isinstance(seed, int) else len(seed))
+        seeds = expand(seed, len(seed) if isinstance(seed, (list, tuple, range)) else 1)
         batch_size = len(seeds) if goal.relational else batch_size
     else:
         seeds = expand(seed, len(members))
     chosen = parse_param(param) if isinstance(param, str) else param or Fourier()
-    if size is not None and chosen.size is None:
+    if size is not None:
+        if chosen.size is not None and chosen.shape != dataclasses.replace(chosen, size=size).shape:
+            raise FeatvizError(f"size {size} does not fit a parameterization of {chosen.shape}")
         chosen = dataclasses.replace(chosen, size=size)
     chosen = chosen.sized(model.channels, model.size)
     if chosen.relational:
@@ -134,6 +138,8 @@ def render(
     settings = {
         "version": __version__,
         "verb": "render",
+        "goal": str(goal),
+        "relational": goal.relational,
         "model": model.name,
         "steps": steps,
         "size": list(chosen.shape),
@@ -170,19 +176,28 @@ def render(
             )
         except OptimizationError as error:
             part = error.result
+        except KeyboardInterrupt:  # between the steps of two batches
+            if not parts:
+                raise
+            parts[-1].interrupted = True
+            break
         parts.append(part)
         if part.interrupted:
             break
     result = Result.join(parts)
     if result.failures:
         why = "; ".join(dict.fromkeys(result.failures.values()))
-        if len(result.failures) == len(result):
+        if len(result.failures) == len(result) and not result.interrupted:
             raise OptimizationError(why, result)
         warnings.warn(why, FeatvizWarning, stacklevel=2)
     return result
 
 
-def _check_numbers(steps: int, lr: float | None, batch_size: int, precision: str) -> None:
+def _check_numbers(steps: int, lr: float | None, batch_size: int, precision: str) -> int:
+    try:
+        steps = operator.index(steps)
+    except TypeError:
+        raise FeatvizError(f"steps must be a whole number, not {steps!r}") from None
     if steps < 1:
         raise FeatvizError(f"steps must be positive, not {steps}")
     if batch_size < 1:
@@ -191,12 +206,17 @@ def _check_numbers(steps: int, lr: float | None, batch_size: int, precision: str
         raise FeatvizError(f"lr must be positive, not {lr}")
     if precision not in ("fp32", "bf16", "fp16"):
         raise FeatvizError(f"no precision {precision!r}: it is fp32, bf16 or fp16")
+    return steps
 
 
 def _optimizer(optimizer: OptimizerFactory | None, lr: float | None) -> OptimizerFactory:
+    if optimizer is not None and not callable(optimizer):
+        raise FeatvizError("optimizer must be a torch.optim class or a function of the parameters")
     if optimizer is None:
         assert lr is not None
         return adam(lr)
     if lr is None:
         return optimizer
-    return lambda leaves: optimizer(leaves, lr=lr)  # type: ignore[call-arg]
+    if not isinstance(optimizer, type):
+        raise FeatvizError("lr goes with a torch.optim class; an optimizer function has its own")
+    return functools.partial(optimizer, lr=lr)

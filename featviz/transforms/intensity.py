@@ -12,11 +12,15 @@ from featviz.errors import FeatvizError
 from featviz.transforms.base import Apply, Intensity
 from featviz.types import Tensor
 
+#: Normal numbers to cut noise from: 16 MiB, 28 times a picture of 224 px.
+_LENGTH = 1 << 22
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
 
 @functools.lru_cache(maxsize=2)
-def _bank(count: int, device: torch.device) -> Tensor:
-    generator = torch.Generator().manual_seed(count)
-    return torch.randn(count, generator=generator).to(device)
+def _bank(device: torch.device) -> Tensor:
+    generator = torch.Generator().manual_seed(_LENGTH)
+    return torch.randn(_LENGTH, generator=generator).to(device)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +29,6 @@ class Noise(Intensity):
 
     The noise of a sample and step is a stretch of one long fixed row of normal numbers, and the
     tape says where it starts: drawn on the CPU, equal on every device, and it costs a copy.
-    The row is at least 16 times as long as a picture.
     """
 
     sd: float = 0.1
@@ -40,9 +43,21 @@ class Noise(Intensity):
     def prepare(self, tape: Tensor) -> Apply:
         def apply(images: Tensor, step: int) -> Tensor:
             count = math.prod(images.shape[1:])
-            bank = _bank(1 << max(22, math.ceil(math.log2(16 * count))), images.device)
-            starts = (tape[step, :, 0] * (len(bank) - count)).long().tolist()  # a CPU tensor
-            noise = torch.stack([bank[s : s + count] for s in starts]).reshape(images.shape)
-            return images.add(noise.to(images.dtype), alpha=self.sd)
+            bank = _bank(images.device)
+            starts = tape[step, :, 0].tolist()  # a tensor of the CPU
+            noise = torch.stack([_stretch(bank, start, count) for start in starts])
+            noise = noise.reshape(images.shape).to(images.dtype)
+            return images.add(noise, alpha=self.sd)
 
         return apply
+
+
+def _stretch(bank: Tensor, start: float, count: int) -> Tensor:
+    """Return ``count`` numbers of the bank from a share ``start`` on; long ones in pieces."""
+    piece = min(count, len(bank) // 2)
+    room = len(bank) - piece
+    parts = []
+    for k in range(-(-count // piece)):
+        begin = int((start + k * _GOLDEN) % 1 * room)  # successive pieces lie far apart
+        parts.append(bank[begin : begin + min(piece, count - k * piece)])
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -22,8 +22,8 @@ NAMES: dict[str, type] = {
 def standard() -> tuple[Transform, ...]:
     """Return the default: strong shifts, turns and scales in one warp, then pixel noise.
 
-    What survives it is recognized by networks that had no part in the picture, far more often
-    than what survives the small jitters of :func:`lucid`; ``benchmarks/recognition.py`` counts.
+    Strong ones, so that networks that had no part in a picture recognize it, too:
+    ``benchmarks/recognition.py --transforms`` counts how often.
     """
     return (Jitter(1 / 7), Rotate(15), Scale(0.5, 1.2), Noise(0.1))
 

@@ -86,10 +86,12 @@ def _factory(module_name: str, function_name: str) -> Model:
     if here not in sys.path:  # as `python -m` does: the user's own file lies here
         sys.path.insert(0, here)
     spec = f"{module_name}:{function_name}"
+    if not all(part.isidentifier() for part in [*module_name.split("."), function_name]):
+        raise ModelError(f"no model {spec!r}: write package.module:function")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ModelError(f"no model {spec!r}: {error}") from error
+    except Exception as error:  # whatever the user's own module raises
+        raise ModelError(f"no model {spec!r}: {_reason(error)}") from error
     factory = getattr(module, function_name, None)
     if factory is None:
         near = did_you_mean(function_name, [n for n in vars(module) if not n.startswith("_")])
@@ -97,7 +99,10 @@ def _factory(module_name: str, function_name: str) -> Model:
     if isinstance(factory, (Model, nn.Module)):
         made = factory
     elif callable(factory):
-        made = factory()
+        try:
+            made = factory()
+        except Exception as error:  # whatever the user's own function raises
+            raise ModelError(f"{spec} failed: {_reason(error)}") from error
     else:
         raise ModelError(f"no model {spec!r}: {function_name} is not a function")
     if isinstance(made, nn.Module):
@@ -107,3 +112,8 @@ def _factory(module_name: str, function_name: str) -> Model:
     raise ModelError(
         f"{spec} returned {type(made).__name__}: return a featviz.Model or an nn.Module"
     )
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:200]
+    return text if isinstance(error, ImportError) else f"{type(error).__name__}: {text}"

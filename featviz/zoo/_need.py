@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 from featviz.errors import ModelError
@@ -25,3 +26,12 @@ def need(package: str, install: str, what: str) -> Any:
     except (ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise ModelError(f"{what} needs {package}, which does not import here: {reason}") from error
+
+
+def download(make: Callable[[], Any], name: str) -> Any:
+    """Make a network whose weights may have to come over the network; say so if they do not."""
+    try:
+        return make()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"cannot load the weights of {name!r}: {reason}") from error

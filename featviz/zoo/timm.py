@@ -5,7 +5,7 @@ from __future__ import annotations
 from featviz.errors import ModelError, did_you_mean
 from featviz.model import Model
 from featviz.zoo import imagenet
-from featviz.zoo._need import have, need
+from featviz.zoo._need import download, have, need
 
 DESCRIPTION = "timm's networks, pretrained"
 INSTALL = "pip install timm"
@@ -21,7 +21,7 @@ def load(name: str) -> Model:
     library = need("timm", INSTALL, f"model 'timm:{name}'")
     if not library.is_model(name):
         raise ModelError(f"timm has no model {name!r}{did_you_mean(name, library.list_models())}")
-    net = library.create_model(name, pretrained=True).eval()
+    net = download(lambda: library.create_model(name, pretrained=True), f"timm:{name}").eval()
     config = library.data.resolve_model_data_config(net)
     channels, *size = config["input_size"]
     return Model(

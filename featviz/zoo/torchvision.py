@@ -5,7 +5,7 @@ from __future__ import annotations
 from featviz.errors import ModelError, did_you_mean
 from featviz.model import Model
 from featviz.zoo import imagenet
-from featviz.zoo._need import have, need
+from featviz.zoo._need import download, have, need
 
 DESCRIPTION = "torchvision's classifiers, with their default weights"
 INSTALL = "pip install torchvision"
@@ -25,8 +25,9 @@ def load(name: str) -> Model:
         )
     weights = models.get_model_weights(name).DEFAULT
     recipe = weights.transforms()
+    net = download(lambda: models.get_model(name, weights=weights), f"torchvision:{name}")
     return Model(
-        models.get_model(name, weights=weights).eval(),
+        net.eval(),
         mean=getattr(recipe, "mean", imagenet.MEAN),
         std=getattr(recipe, "std", imagenet.STD),
         size=_side(getattr(recipe, "crop_size", 224)),
