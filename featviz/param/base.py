@@ -56,6 +56,8 @@ class Param(abc.ABC):
 
     #: Whether the pictures of a batch depend on one another.
     relational = False
+    #: Factor of the default learning rate.
+    rate = 1.0
 
     @abc.abstractmethod
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:

@@ -23,6 +23,7 @@ class Cppn(ColorParam):
     no resolution of its own: :meth:`image` takes any size. [Mordvintsev2018]_
     """
 
+    rate = 0.05
     layers: float = 6
     width: float = 24
     sd: float = 1.0

@@ -133,7 +133,7 @@ def render(
     else:
         changes = check_transforms(transforms)
     if lr is None and optimizer is None:
-        lr = default_rate(steps)
+        lr = default_rate(steps) * chosen.rate
     make = _optimizer(optimizer, lr)
     settings = {
         "version": __version__,
