@@ -168,7 +168,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
 def read(path: str | Path, channels: int, size: tuple[int, ...] | None = None) -> Tensor:
     """Return a picture as floats (1, C, H, W) in [0, 1], C = 1 (gray) or 3 (RGB).
 
-    EXIF orientation is applied. With ``size`` (H, W) it is cropped about the centre to that
+    EXIF orientation is applied, and what is transparent is white. With ``size`` (H, W) it is cropped about the centre to that
     aspect and resized (bilinear, antialiased).
 
     Raises
@@ -180,7 +180,12 @@ def read(path: str | Path, channels: int, size: tuple[int, ...] | None = None) -
         raise FeatvizError(f"cannot read {str(path)!r} as {channels} channels: give a tensor")
     try:
         with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("L" if channels == 1 else "RGB")
+            upright = ImageOps.exif_transpose(picture)
+            if upright.has_transparency_data:  # what is transparent lies on white
+                upright = upright.convert("RGBA")
+                ground = Image.new("RGBA", upright.size, "white")
+                upright = Image.alpha_composite(ground, upright)
+            upright = upright.convert("L" if channels == 1 else "RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or "it is not a picture"
         raise FeatvizError(f"cannot read {str(path)!r}: {reason}") from error

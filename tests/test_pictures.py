@@ -185,3 +185,24 @@ def test_joining_keeps_order_failures_and_unequal_histories():
     assert joined.history.shape == (6, 5)
     assert joined.history[5].isnan().tolist() == [True, True, False, False, False]
     assert joined[3].failures == {0: "dead"}
+
+
+def test_reading_pictures_of_every_kind(tmp_path):
+    gray = Image.new("L", (8, 6), 51)
+    clear = Image.new("RGBA", (8, 6), (255, 0, 0, 0))
+    for name, picture, expected in [
+        ("gray", gray, (0.2, 0.2, 0.2)),
+        ("clear", clear, (1, 1, 1)),
+        ("red", Image.new("RGB", (8, 6), "red"), (1, 0, 0)),
+    ]:
+        picture.save(tmp_path / f"{name}.png")
+        found = images.read(tmp_path / f"{name}.png", 3)
+        assert found.shape == (1, 3, 6, 8)
+        assert found[0, :, 3, 4].tolist() == pytest.approx(expected)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    gray.save(tmp_path / "turned.jpg", exif=exif)
+    assert images.read(tmp_path / "turned.jpg", 1).shape == (1, 1, 8, 6)
+    assert images.read(tmp_path / "gray.png", 3, (4, 4)).shape == (1, 3, 4, 4)
+    with pytest.raises(fv.FeatvizError, match="as 2 channels"):
+        images.read(tmp_path / "gray.png", 2)
