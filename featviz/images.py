@@ -168,8 +168,8 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
 def read(path: str | Path, channels: int, size: tuple[int, ...] | None = None) -> Tensor:
     """Return a picture as floats (1, C, H, W) in [0, 1], C = 1 (gray) or 3 (RGB).
 
-    EXIF orientation is applied, and what is transparent is white. With ``size`` (H, W) it is cropped about the centre to that
-    aspect and resized (bilinear, antialiased).
+    EXIF orientation is applied, and what is transparent is white. With ``size`` (H, W) it is
+    cropped about the centre to that aspect and resized (bilinear, antialiased).
 
     Raises
     ------
