@@ -135,11 +135,11 @@ class TensorBoard(Callback):
     def on_start(self, run: Run) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self._tags = _tags(run)
         try:
             self._writer = SummaryWriter(str(self.folder))
         except OSError as error:
             raise FeatvizError(f"cannot write {str(self.folder)!r}: {error.strerror}") from error
-        self._tags = _tags(run)
 
     def on_step(self, step: Step) -> bool | None:
         if step.index % self.scalars_every == 0 or step.last:
@@ -152,7 +152,8 @@ class TensorBoard(Callback):
         return None
 
     def on_end(self, result: Result) -> None:
-        self._images(result.images, len(result.history))
+        if self._writer is not None:  # None if Ctrl-C came before it was open
+            self._images(result.images, len(result.history))
 
     def close(self) -> None:
         if self._writer is not None:

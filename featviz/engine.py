@@ -140,9 +140,10 @@ def optimize(
     with contextlib.ExitStack() as closing:
         for callback in watchers:
             closing.callback(callback.close)
-            callback.on_start(run)
         with model.session():
             try:
+                for callback in watchers:
+                    callback.on_start(run)
                 for index in range(first, steps):
                     step = Step(index, run)
                     if schedule is not None:

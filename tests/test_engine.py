@@ -257,3 +257,14 @@ def test_cuda_makes_nearly_the_same_picture(lite0):
     on_gpu = fv.render(lite0, "channel:_blocks.4:10", steps=16, size=96, device="cuda")
     assert (on_cpu.images - on_gpu.images).abs().mean() < 4 / 255
     assert lite0.device.type == "cpu"
+
+
+def test_ctrl_c_before_the_first_step_gives_the_start():
+    class Stop(Callback):
+        def on_start(self, run):
+            raise KeyboardInterrupt
+
+    result = climb(callbacks=[Stop()], steps=5)
+    assert result.interrupted
+    assert len(result.history) == 0
+    assert result.images.shape == (2, 3, 4, 4)
