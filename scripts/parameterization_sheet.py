@@ -21,7 +21,7 @@ def main() -> None:
     print("parameterization   seconds  " + "  ".join(UNITS))
     for name in PARAMS:
         begun = time.perf_counter()
-        made = fv.render(model, goals, param=name, size=160, steps=192, seed=[0] * 4, progress=True)
+        made = fv.render(model, goals, param=name, size=160, steps=128, seed=[0] * 4, progress=True)
         seconds = (time.perf_counter() - begun) / len(UNITS)
         made.objectives = [
             f"{name}  {text}  score {score:.1f}"

@@ -236,22 +236,22 @@ def test_ctrl_c_saves_what_there_is_and_exits_with_130(tmp_path):
         "-o", str(out), "--steps", "100000", "--size", "64", "--tensorboard", str(tmp_path / "log"),
     ]  # fmt: skip
     # A shell in the background hands SIGINT down as ignored; the terminal's is the default.
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("log/events*")) and time.monotonic() < deadline:
-            time.sleep(0.2)  # the event file appears right before the first step
-        time.sleep(3)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    ) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not list(tmp_path.glob("log/events*")) and time.monotonic() < deadline:
+                time.sleep(0.2)  # the event file appears right before the first step
+            time.sleep(3)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert nets.opened(out).size == (64, 64)
