@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 import torch
@@ -19,4 +19,3 @@ Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 OptimizerFactory: TypeAlias = Callable[[list[Tensor]], torch.optim.Optimizer]
 #: The progress of the run, from 0 (first step) to 1 (last), to a factor of the learning rate.
 Schedule: TypeAlias = Callable[[float], float]
-Activations: TypeAlias = Mapping[str, Tensor]

@@ -21,6 +21,7 @@ TIERS = [
         "gradients",
         "updates",
         "watch",
+        "resample",
         "checkpoint",
         "layers",
         "objectives",

@@ -17,11 +17,12 @@ from featviz.objectives.unit import Unit, check_index, index, name_or_index, quo
 from featviz.types import Tensor
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
 class _Class(Unit):
     """A class of the layer ``layer``, or of the one that the model says holds its logits."""
 
-    target: int | str
-    layer: str
+    target: int | str = name_or_index()
+    layer: str = word("")
 
     @staticmethod
     @abc.abstractmethod
@@ -62,39 +63,30 @@ class _Class(Unit):
         return lambda scene: cls.convert(scene[layer])[batch, numbers]
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
 class ClassLogit(_Class):
     """See :func:`class_logit`."""
 
     kind = "class"
-    target: int | str = name_or_index()
-    layer: str = word("")
 
     @staticmethod
     def convert(logits: Tensor) -> Tensor:
         return logits
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
 class LogProbability(_Class):
     """See :func:`log_probability`."""
 
     kind = "log_probability"
-    target: int | str = name_or_index()
-    layer: str = word("")
 
     @staticmethod
     def convert(logits: Tensor) -> Tensor:
         return logits.log_softmax(1)
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
 class Probability(_Class):
     """See :func:`probability`."""
 
     kind = "probability"
-    target: int | str = name_or_index()
-    layer: str = word("")
 
     @staticmethod
     def convert(logits: Tensor) -> Tensor:

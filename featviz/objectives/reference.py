@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from featviz import images
 from featviz.errors import UnitError
 from featviz.objectives import arrays
 from featviz.objectives.scene import IMAGE, Target
+from featviz.resample import resize
 from featviz.types import Tensor
 
 #: A picture in Python: floats (C, *size) or (N, C, *size) in [0, 1], or the name of a file.
@@ -42,10 +42,7 @@ def pictures(source: str, target: Target) -> Tensor:
             f"picture {source!r} has shape {tuple(found.shape)}, but the model takes "
             f"(N, {model.channels}, {', '.join(map(str, size))})"
         )
-    if tuple(found.shape[2:]) != size:
-        mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
-        found = F.interpolate(found, size, mode=mode, antialias=mode == "bilinear")
-    return found.to(target.device)
+    return resize(found, size, antialias=True).to(target.device)
 
 
 def activation(source: str, layer: str, target: Target) -> Tensor:

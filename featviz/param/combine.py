@@ -10,7 +10,7 @@ import torch
 from featviz.errors import FeatvizError
 from featviz.param.base import Param
 from featviz.param.fourier import Fourier
-from featviz.param.laplacian import resize
+from featviz.resample import resize
 from featviz.seeds import generator
 from featviz.types import State, Tensor
 

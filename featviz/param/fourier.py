@@ -11,6 +11,7 @@ from featviz.errors import FeatvizError
 from featviz.param import color as _color
 from featviz.param import stats as _stats
 from featviz.param.base import Basis
+from featviz.param.spectrum import unit_power
 from featviz.param.stats import Stats
 from featviz.types import State, Tensor
 
@@ -28,13 +29,7 @@ def envelope(size: tuple[int, ...], decay: float, device: torch.device | str = "
     grid = torch.meshgrid(*axes, indexing="ij")
     frequency = torch.stack(grid).square().sum(0).sqrt()
     amplitude = frequency.clamp_min(1 / max(size)) ** -decay
-    # All but the first (and, for an even side, the last) column stand for two frequencies.
-    weight = torch.full(amplitude.shape, 2.0, dtype=torch.float64)
-    weight[..., 0] = 1
-    if size[-1] % 2 == 0:
-        weight[..., -1] = 1
-    power = (weight * amplitude.square()).sum() / weight.sum()
-    return (amplitude / power.sqrt()).to(torch.float32).to(device)
+    return unit_power(amplitude, size).to(torch.float32).to(device)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

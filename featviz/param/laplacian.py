@@ -8,15 +8,8 @@ from torch.nn import functional as F
 
 from featviz.errors import FeatvizError
 from featviz.param.base import Basis
+from featviz.resample import resize
 from featviz.types import State, Tensor
-
-
-def resize(values: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Resample (B, C, *spatial) linearly to ``size``, pixel centres kept."""
-    if tuple(values.shape[2:]) == size:
-        return values
-    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
-    return F.interpolate(values, size, mode=mode, align_corners=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

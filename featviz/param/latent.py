@@ -13,7 +13,7 @@ from torch import nn
 
 from featviz.errors import FeatvizError, did_you_mean
 from featviz.param.base import Param
-from featviz.param.laplacian import resize
+from featviz.resample import resize
 from featviz.seeds import generator as random
 from featviz.types import State, Tensor
 

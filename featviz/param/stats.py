@@ -7,9 +7,10 @@ import functools
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 
 from featviz.errors import FeatvizError
+from featviz.param.spectrum import unit_power
+from featviz.resample import resize
 from featviz.types import Tensor
 
 
@@ -58,18 +59,12 @@ class Stats:
             raise FeatvizError(f"stats are of {len(self.size)} spatial axes, not {len(size)}")
         full = torch.fft.fftshift(self.magnitude, dim=tuple(range(1, len(size))))
         half = (*size[:-1], size[-1] // 2 + 1)
-        mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
-        made = F.interpolate(full[None].float(), half, mode=mode, align_corners=True)[0]
+        made = resize(full[None].float(), half, align_corners=True)[0]
         made = torch.fft.ifftshift(made, dim=tuple(range(1, len(size))))
         # The mean was taken out: the zero frequency moves as its neighbours do.
         origin = (slice(None), *(0,) * len(size))
         made[origin] = made.flatten(1).amax(1)
-        weight = torch.full(half, 2.0)
-        weight[..., 0] = 1
-        if size[-1] % 2 == 0:
-            weight[..., -1] = 1
-        power = (weight * made.square()).flatten(1).sum(1) / weight.sum()
-        return made / power.sqrt().view(-1, *(1,) * len(size)).clamp_min(1e-12)
+        return unit_power(made, size)
 
     def save(self, path: str | Path) -> Path:
         """Write the statistics as safetensors, whole or not at all."""

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch.nn import functional as F
 
 from featviz import images as _images
 from featviz.errors import FeatvizError
 from featviz.param.stats import Stats
+from featviz.resample import resize
 from featviz.types import Size, Tensor
 
 _CHUNK = 32
@@ -143,6 +143,5 @@ def as_image(item: Any, channels: int, shape: tuple[int, ...]) -> Tensor:
             side = image.shape[axis + 1]
             keep = min(side, max(1, round(new * scale)))
             image = image.narrow(axis + 1, (side - keep) // 2, keep)
-        mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(shape)]
-        image = F.interpolate(image[None], shape, mode=mode, antialias=mode == "bilinear")[0]
+        image = resize(image[None], shape, antialias=True)[0]
     return image
