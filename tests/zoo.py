@@ -43,6 +43,8 @@ OBJECTIVES: dict[str, list[fv.Objective]] = {
     "class": [fv.class_logit(1), fv.class_logit(1, layer="head")],
     "log_probability": [fv.log_probability(2)],
     "probability": [fv.probability(2)],
+    "margin": [fv.margin(1), fv.margin(2, layer="head")],
+    "dlr": [fv.dlr(0), fv.dlr(2, layer="head")],
     "function": [
         fv.function(spread, "first"),
         fv.function(lambda a, x: a.mean((1, 2, 3)) * x.amax((1, 2, 3)), "second", "image"),

@@ -5,7 +5,14 @@ of an objective (``str(o)``) parses back with :func:`objective`.
 """
 
 from featviz.objectives.base import Objective
-from featviz.objectives.classes import class_logit, log_probability, probability, text_match
+from featviz.objectives.classes import (
+    class_logit,
+    dlr,
+    log_probability,
+    margin,
+    probability,
+    text_match,
+)
 from featviz.objectives.custom import function
 from featviz.objectives.directions import angled_direction, direction
 from featviz.objectives.group import mean, per_sample
@@ -43,6 +50,7 @@ __all__ = [
     "class_logit",
     "direction",
     "diversity",
+    "dlr",
     "feature_match",
     "function",
     "head",
@@ -52,6 +60,7 @@ __all__ = [
     "l2",
     "layer",
     "log_probability",
+    "margin",
     "mean",
     "neuron",
     "objective",

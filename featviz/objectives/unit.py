@@ -43,12 +43,13 @@ class Unit(Objective):
         words = [self.kind]
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
+            write = field.metadata.get("write", _same)
             if field.metadata.get("rest"):
                 words += [format_field(v) for v in value]
             elif field.default is dataclasses.MISSING:
-                words.append(format_field(field.metadata.get("write", _same)(value)))
+                words.append(format_field(write(value)))
             elif value != field.default:
-                words.append(f"{field.name}={format_field(value)}")
+                words.append(f"{field.name}={format_field(write(value))}")
         return ":".join(words)
 
 
@@ -119,13 +120,16 @@ def data(default: Any = dataclasses.MISSING) -> Any:
     return _field(lambda value: value if isinstance(value, tuple) else str(value), default)
 
 
-def name_or_index() -> Any:
+def name_or_index(default: Any = dataclasses.MISSING) -> Any:
     """Declare a field that is a name in quotes or an index without."""
 
     def read(value: Field) -> int | str:
         return str(value) if isinstance(value, Quoted) else read_whole(value)
 
-    return _field(read, write=lambda value: Quoted(value) if isinstance(value, str) else value)
+    def write(value: int | str) -> int | Quoted:
+        return Quoted(value) if isinstance(value, str) else value
+
+    return _field(read, default, write=write)
 
 
 def quoted() -> Any:
