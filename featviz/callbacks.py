@@ -160,7 +160,7 @@ class TensorBoard(Callback):
             self._writer.close()
 
     def _images(self, images: Tensor, index: int) -> None:
-        if images.ndim != 4 or images.shape[1] not in (1, 3):
+        if images.ndim != 4 or images.shape[1] not in (1, 3, 4):
             return  # signals, volumes and many bands are no pictures
         for tag, image in zip(self._tags, images.float().clamp(0, 1).cpu(), strict=True):
             self._add("image", f"image/{tag}", image, index)

@@ -26,7 +26,7 @@ from featviz.objectives.group import PerSample
 from featviz.objectives.scene import Scene, Target
 from featviz.param.base import Param
 from featviz.result import Result
-from featviz.transforms import Transform, output_size, prepare
+from featviz.transforms import Background, Transform, output_size, prepare
 from featviz.types import OptimizerFactory, Precision, Schedule, Tensor
 from featviz.watch import Watch
 
@@ -87,8 +87,11 @@ def optimize(
     size = param.shape
     batch = len(seeds)
     micro = batch if objective.relational else micro or (1 if device.type == "cpu" else batch)
-    finished = _Bound(model, objective, size, batch, micro)
-    bound = _Bound(model, objective, output_size(transforms, size), batch, micro)
+    channels = (param.channels or model.channels) + param.transparent
+    if param.transparent and not any(isinstance(t, Background) for t in transforms):
+        transforms = (Background(), *transforms)
+    finished = _Bound(model, objective, size, channels, batch, micro)
+    bound = _Bound(model, objective, output_size(transforms, size), channels, batch, micro)
     augment = prepare(transforms, seeds, steps, size, device)
     state = param.init(seeds, device)
     first = 0
@@ -162,7 +165,7 @@ def optimize(
                 interrupted = True
             with torch.no_grad():
                 images = param.image(state).detach()
-                scores = finished.values(images)
+                scores = finished.values(images, param.flatten(images))
 
         result = Result(
             images=images.float().cpu(),
@@ -203,14 +206,20 @@ class _Bound:
     """An objective bound to a network, evaluated ``micro`` samples at a time."""
 
     def __init__(
-        self, model: Model, objective: Objective, size: tuple[int, ...], batch: int, micro: int
+        self,
+        model: Model,
+        objective: Objective,
+        size: tuple[int, ...],
+        channels: int,
+        batch: int,
+        micro: int,
     ) -> None:
         self.model, self.objective, self.table = model, objective, model.layers(size)
-        objective.bind(Target(model, size, batch))  # what is wrong is said of the whole
+        objective.bind(Target(model, size, batch, channels))  # what is wrong is said of the whole
         self.parts = []
         for start in range(0, batch, micro):
             here = slice(start, min(start + micro, batch))
-            part, target = objective.sliced(here), Target(model, size, here.stop - start)
+            part, target = objective.sliced(here), Target(model, size, here.stop - start, channels)
             self.parts.append((here, part.bind(target), part.needs(target)))
 
     def _scores(self, part: int, images: Tensor, seen: Tensor, progress: Tensor | float) -> Tensor:
@@ -247,7 +256,7 @@ class _Bound:
                 redirected[here] = acted
         return scores, by_images, by_seen, redirected
 
-    def values(self, images: Tensor) -> Tensor:
-        """Return the scores of finished pictures."""
-        rows = [self._scores(i, images[h], images[h], 1.0) for i, (h, *_) in enumerate(self.parts)]
+    def values(self, images: Tensor, seen: Tensor) -> Tensor:
+        """Return the scores of finished pictures, which the network sees as ``seen``."""
+        rows = [self._scores(i, images[h], seen[h], 1.0) for i, (h, *_) in enumerate(self.parts)]
         return torch.cat(rows)

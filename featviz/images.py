@@ -63,7 +63,7 @@ def sheet(
     caption = line * max(text.count("\n") + 1 for text in texts) + 4
     rows = math.ceil(len(pictures) / columns)
     page = Image.new(
-        "RGB",
+        "RGBA" if pictures[0].mode == "RGBA" else "RGB",
         (columns * (width + gap) + gap, rows * (height + caption + gap) + gap),
         "white",
     )

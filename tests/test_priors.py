@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
 
 import featviz as fv
@@ -48,6 +49,7 @@ EVERY = {
     "shared": P.Shared(inner=P.Pixel()),
     "interpolated": P.Interpolated(other=P.Pixel(), share=0.25),
     "bounded": P.Bounded(images=PICTURE, eps=0.1),
+    "alpha": P.Alpha(),
 }
 
 
@@ -64,7 +66,8 @@ def test_shape_range_gradients_and_seeds(name):
     param = EVERY[name].sized(3, (12, 16))
     state = param.init([3, 4])
     images = param.image(state)
-    assert images.shape == (2, 3, 12, 16)
+    assert images.shape == (2, 3 + param.transparent, 12, 16)
+    assert param.flatten(images).shape == (2, 3, 12, 16)
     assert 0 <= images.min() <= images.max() <= 1
     for key, gradient in zip(
         state,
@@ -82,7 +85,7 @@ def test_shape_range_gradients_and_seeds(name):
 def test_the_loop_raises_the_score(name):
     result = fv.render(goal(), "class:0", param=EVERY[name], steps=60, transforms=())
     assert result.scores[0] > result.history[0, 0]
-    assert result.images.shape == (1, 3, 12, 16)
+    assert result.images.shape == (1, 3 + EVERY[name].transparent, 12, 16)
     torch.testing.assert_close(
         EVERY[name].sized(3, (12, 16)).image(result.state).detach(), result.images
     )
@@ -393,3 +396,49 @@ def test_the_named_generators_draw_pictures(text, side):
     assert neighbours < 0.25
     assert images.std(0).mean() > 0.05
     assert P.text(param) == text
+
+
+def test_a_transparent_picture_lies_on_gray_when_done_and_on_colours_before():
+    start = torch.rand(2, 4, 12, 16, generator=torch.Generator().manual_seed(5)) * 0.9 + 0.05
+    param = P.Alpha().from_image(start)
+    images = param.image(param.init([0, 1]))
+    torch.testing.assert_close(images, start, atol=1e-5, rtol=0)
+    colours, opacity = start[:, :3].numpy(), start[:, 3:].numpy()
+    flat = colours * opacity + 0.5 * (1 - opacity)
+    np.testing.assert_allclose(param.flatten(start), flat, atol=1e-6)
+
+    tape = fv.transforms.Background(sd=0.3).draw(torch.Generator().manual_seed(0), 5, (12, 16))
+    ground = fv.transforms.Background(sd=0.3).prepare(tape[:, None].expand(-1, 2, -1))
+    clear, full = start.clone(), start.clone()
+    clear[:, 3], full[:, 3] = 0, 1
+    behind = ground(clear, 1)
+    assert behind.shape == (2, 3, 12, 16)
+    assert torch.equal(ground(full, 1), start[:, :3])
+    mixed = colours * opacity + behind.numpy() * (1 - opacity)
+    np.testing.assert_allclose(ground(start, 1), mixed, atol=1e-6)
+    assert not torch.equal(ground(clear, 2), behind)  # another step, another background
+    assert 0 <= behind.min() <= behind.max() <= 1
+    assert behind.std() > 0.1
+    with pytest.raises(FeatvizError, match=r"opacity \(B, C \+ 1"):
+        P.Alpha().from_image(torch.rand(1, 1, 8, 8))
+    with pytest.raises(FeatvizError, match="cells must be positive"):
+        fv.transforms.Background(cells=0)
+
+
+def test_what_a_unit_does_not_need_becomes_transparent(tmp_path):
+    class Left(nn.Module):  # sees the left half only
+        def forward(self, x):
+            return x[..., :8].mean((1, 2, 3))[:, None]
+
+    model = fv.Model(Left(), size=(12, 16), channels=3)
+    sparing = fv.objective("class:0*(1 - channel:image:3)")
+    result = fv.render(model, [sparing, "class:0"], param="alpha", steps=80, seed=[0, 0])
+    sparse, plain = result.images[:, 3]
+    assert sparse[:, 9:].mean() < 0.2 < sparse[:, :7].mean()
+    assert plain.mean() > sparse.mean()
+    result.save(tmp_path / "alpha.png")
+    with Image.open(tmp_path / "alpha.png") as page:
+        assert page.mode == "RGBA"
+    assert P.parse(result.settings["param"]).sized(3, (12, 16)) == P.Alpha().sized(3, (12, 16))
+    text = P.text(P.parse("alpha:laplacian:levels=3").sized(3, (12, 16)))
+    assert text == "alpha:laplacian:levels=3"

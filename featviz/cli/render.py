@@ -38,7 +38,7 @@ _REPEATED = ("steps", "param", "transforms", "lr", "redirect", "precision", "siz
     "--param",
     default="fourier",
     show_default=True,
-    help="fourier, pixel, laplacian, maco, cppn or gan:NAME, with settings: fourier:decay=1.2",
+    help="fourier, pixel, laplacian, maco, cppn, alpha or gan:NAME; settings: fourier:decay=1.2",
 )
 @click.option(
     "--transforms",

@@ -61,12 +61,14 @@ Score: TypeAlias = Callable[[Scene], Tensor]
 class Target:
     """What an objective is bound to: a network, the size of the pictures, their number.
 
-    ``size`` is what the network sees, which a pad makes larger than the picture.
+    ``size`` is what the network sees, which a pad makes larger than the picture. ``channels`` are
+    the picture's, where it has others than the network's: transparent ones have one more.
     """
 
     model: Model
     size: tuple[int, ...]
     batch: int
+    channels: int | None = None
 
     @property
     def device(self) -> torch.device:
@@ -76,6 +78,6 @@ class Target:
     def layer(self, name: str) -> LayerInfo:
         """Return what is known of a layer; raise :class:`LayerError` if there is none."""
         if name == IMAGE:
-            channels = self.model.channels
+            channels = self.channels or self.model.channels
             return LayerInfo(IMAGE, "Image", (channels, *self.size), 1, channels)
         return self.model.layer(name, self.size)

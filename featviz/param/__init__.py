@@ -7,6 +7,7 @@ import dataclasses
 from featviz import spec
 from featviz.errors import FeatvizError
 from featviz.param import generators
+from featviz.param.alpha import Alpha
 from featviz.param.base import Basis, ColorParam, Param
 from featviz.param.bounded import Bounded
 from featviz.param.combine import Interpolated, Masked, Shared
@@ -30,16 +31,20 @@ _LATENT = ("label", "prior", "truncation")
 def parse(source: str) -> Param:
     """Return the parameterization that a text names.
 
-    ``pixel``, ``fourier:decay=1.2``, ``gan:faces``, ``gan:eyes:label=blue:prior=truncate``, …
+    ``pixel``, ``fourier:decay=1.2``, ``gan:faces``, ``gan:eyes:label=blue:prior=truncate``,
+    ``alpha`` and ``alpha:laplacian`` (transparent), …
 
     Raises
     ------
     FeatvizError
         For an unknown name or setting.
     """
-    if source.split(":")[0] == "gan":
+    kind, _, rest = source.partition(":")
+    if kind == "gan":
         return _generator(source)
-    made: Param = spec.read(source, NAMES, "parameterization")
+    if kind == "alpha":
+        return Alpha(inner=parse(rest or "fourier"))
+    made: Param = spec.read(source, NAMES | {"alpha": Alpha}, "parameterization")
     return made
 
 
@@ -71,10 +76,15 @@ def text(param: Param) -> str | None:
         return ":".join([param.name, *words])
     if getattr(param, "start", None) is not None:
         return None
+    if isinstance(param, Alpha):
+        inner = text(param.inner)
+        plain = param.cover == Alpha().cover.sized(1, param.shape)
+        return f"alpha:{inner}" if inner and plain else None
     return spec.write(param, NAMES)
 
 
 __all__ = [
+    "Alpha",
     "Basis",
     "Bounded",
     "ColorParam",

@@ -58,6 +58,8 @@ class Param(abc.ABC):
     relational = False
     #: Factor of the default learning rate.
     rate = 1.0
+    #: Whether the images have one more channel than the network's, which says how opaque they are.
+    transparent = False
 
     @abc.abstractmethod
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
@@ -66,6 +68,10 @@ class Param(abc.ABC):
     @abc.abstractmethod
     def image(self, state: State) -> Tensor:
         """Return the images (B, C, *size) of a state, in the value range, differentiable."""
+
+    def flatten(self, images: Tensor) -> Tensor:
+        """Return the finished images as the network takes them: (B, C, *size)."""
+        return images
 
     def from_image(self, images: Tensor) -> Self:
         """Return this parameterization starting at ``images`` (B or 1, C, *size) in [0, 1].

@@ -1,4 +1,4 @@
-"""Parameterizations made of others: shared, masked, transparent, interpolated."""
+"""Parameterizations made of others: shared, masked, interpolated."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ except ImportError:  # Python 3.10
     from typing_extensions import Self
 
 
-def _join(parts: dict[str, State]) -> State:
+def join(parts: dict[str, State]) -> State:
+    """Return one state of the states of several parts."""
     return {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
 
 
-def _part(state: State, part: str) -> State:
-    return {n[len(part) + 1 :]: t for n, t in state.items() if n.startswith(f"{part}.")}
+def part(state: State, name: str) -> State:
+    """Return the state of the part called ``name``."""
+    return {n[len(name) + 1 :]: t for n, t in state.items() if n.startswith(f"{name}.")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Wrapped(Param):
+class Wrapped(Param):
     """A parameterization around ``inner``, whose size and channels it takes."""
 
     inner: Param = dataclasses.field(default_factory=Fourier)
@@ -46,11 +48,11 @@ class _Wrapped(Param):
         return dataclasses.replace(self, inner=inner, size=inner.size, channels=inner.channels)
 
     def project_(self, state: State) -> None:
-        self.inner.project_(_part(state, "inner"))
+        self.inner.project_(part(state, "inner"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Masked(_Wrapped):
+class Masked(Wrapped):
     """A picture that is free where ``mask`` is 1 and ``image`` where it is 0 (inpainting).
 
     ``image`` (1 or B, C, *size) in [0, 1]; ``mask`` broadcasts to it, values in [0, 1].
@@ -71,16 +73,16 @@ class Masked(_Wrapped):
             raise FeatvizError(
                 f"mask {tuple(self.mask.shape)} does not fit {tuple(self.background.shape)}"
             ) from None
-        return _join({"inner": self.inner.init(seeds, device)})
+        return join({"inner": self.inner.init(seeds, device)})
 
     def image(self, state: State) -> Tensor:
-        free = self.inner.image(_part(state, "inner"))
+        free = self.inner.image(part(state, "inner"))
         mask = self.mask.to(free.device, free.dtype)
         return self.background.to(free.device, free.dtype) * (1 - mask) + free * mask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shared(_Wrapped):
+class Shared(Wrapped):
     """Pictures of a batch with a common part: one picture of ``inner`` plus one common to all.
 
     The common part has every ``factor``-th pixel and is resampled linearly; it is drawn with
@@ -98,16 +100,16 @@ class Shared(_Wrapped):
             (1, self.channels or 1, *small), generator=generator(seeds[0], "shared")
         )
         common = (noise * 0.01).to(device).requires_grad_()
-        return {**_join({"inner": self.inner.init(seeds, device)}), "common": common}
+        return {**join({"inner": self.inner.init(seeds, device)}), "common": common}
 
     def image(self, state: State) -> Tensor:
-        own = self.inner.image(_part(state, "inner"))
+        own = self.inner.image(part(state, "inner"))
         common = resize(state["common"], self.shape) * self.strength
         return torch.sigmoid(own.clamp(1e-4, 1 - 1e-4).logit() + common)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Interpolated(_Wrapped):
+class Interpolated(Wrapped):
     """The mix (1 - share) ``inner`` + share ``other`` of two parameterizations, both free."""
 
     other: Param
@@ -125,12 +127,12 @@ class Interpolated(_Wrapped):
         )
 
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
-        return _join({p: getattr(self, p).init(seeds, device) for p in ("inner", "other")})
+        return join({p: getattr(self, p).init(seeds, device) for p in ("inner", "other")})
 
     def image(self, state: State) -> Tensor:
-        first, second = (getattr(self, p).image(_part(state, p)) for p in ("inner", "other"))
+        first, second = (getattr(self, p).image(part(state, p)) for p in ("inner", "other"))
         return first.lerp(second, self.share)
 
     def project_(self, state: State) -> None:
-        for part in ("inner", "other"):
-            getattr(self, part).project_(_part(state, part))
+        for name in ("inner", "other"):
+            getattr(self, name).project_(part(state, name))

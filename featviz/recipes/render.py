@@ -155,7 +155,8 @@ def render(
     watchers = [*callbacks, Progress()] if progress else list(callbacks)
 
     # Say what is wrong with the last objective before the first picture is rendered.
-    goal.bind(Target(home, chosen.shape, len(seeds)))
+    channels = (chosen.channels or home.channels) + chosen.transparent
+    goal.bind(Target(home, chosen.shape, len(seeds), channels))
     parts: list[Result] = []
     for start in range(0, len(seeds), batch_size):
         here = slice(start, start + batch_size)

@@ -2,11 +2,12 @@
 
 from featviz.transforms.base import Geometric, Intensity, Transform
 from featviz.transforms.geometric import Jitter, Pad, Rotate, Scale
-from featviz.transforms.intensity import Noise
+from featviz.transforms.intensity import Background, Noise
 from featviz.transforms.pipeline import output_size, prepare
 from featviz.transforms.presets import lucid, parse, standard, text
 
 __all__ = [
+    "Background",
     "Geometric",
     "Intensity",
     "Jitter",

@@ -1,4 +1,4 @@
-"""Transforms of the values: noise."""
+"""Transforms of the values: noise, and what lies behind a transparent picture."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import math
 import torch
 
 from featviz.errors import FeatvizError
+from featviz.resample import resize
 from featviz.transforms.base import Apply, Intensity
 from featviz.types import Tensor
 
@@ -42,14 +43,49 @@ class Noise(Intensity):
 
     def prepare(self, tape: Tensor) -> Apply:
         def apply(images: Tensor, step: int) -> Tensor:
-            count = math.prod(images.shape[1:])
-            bank = _bank(images.device)
-            starts = tape[step, :, 0].tolist()  # a tensor of the CPU
-            noise = torch.stack([_stretch(bank, start, count) for start in starts])
-            noise = noise.reshape(images.shape).to(images.dtype)
+            noise = _normal(tape[step, :, 0], tuple(images.shape[1:]), images)
             return images.add(noise, alpha=self.sd)
 
         return apply
+
+
+@dataclasses.dataclass(frozen=True)
+class Background(Intensity):
+    """Lay transparent pictures on random ones: ``cells`` soft spots of colour along each side.
+
+    Takes (B, C + 1, *size), the last channel the opacity, and gives (B, C, *size). The spots
+    are normal about middle gray with deviation ``sd``, clipped to [0, 1].
+    """
+
+    sd: float = 0.5
+    cells: float = 6
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sd < math.inf:
+            raise FeatvizError(f"background: sd must not be negative, not {self.sd}")
+        if not 1 <= self.cells < math.inf:
+            raise FeatvizError(f"background: cells must be positive, not {self.cells}")
+
+    def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
+        return torch.rand(steps, 1, generator=generator, dtype=torch.float64)
+
+    def prepare(self, tape: Tensor) -> Apply:
+        def apply(images: Tensor, step: int) -> Tensor:
+            colours, opacity = images[:, :-1], images[:, -1:]
+            size = tuple(images.shape[2:])
+            coarse = (colours.shape[1], *(min(int(self.cells), side) for side in size))
+            spots = _normal(tape[step, :, 0], coarse, images).mul(self.sd).add(0.5).clamp(0, 1)
+            return resize(spots, size).lerp(colours, opacity)
+
+        return apply
+
+
+def _normal(starts: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Return normal numbers (B, *shape): for each sample those that its start tells."""
+    bank, count = _bank(like.device), math.prod(shape)
+    # The tape is a tensor of the CPU: reading it waits for no device.
+    noise = torch.stack([_stretch(bank, start, count) for start in starts.tolist()])
+    return noise.reshape(-1, *shape).to(like.dtype)
 
 
 def _stretch(bank: Tensor, start: float, count: int) -> Tensor:

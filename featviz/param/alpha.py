@@ -1,0 +1,73 @@
+"""Transparent pictures: colours, and how much of them is there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from featviz.errors import FeatvizError
+from featviz.param.base import Param
+from featviz.param.combine import Wrapped, join, part
+from featviz.param.fourier import Fourier
+from featviz.types import State, Tensor
+
+try:
+    from typing import Self
+except ImportError:  # Python 3.10
+    from typing_extensions import Self
+
+#: What a transparent picture lies on when its finished score is taken: middle gray.
+GROUND = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Alpha(Wrapped):
+    """Pictures with a last channel that says how opaque they are, 0 to 1.
+
+    The network sees them on a background that :class:`featviz.transforms.Background` draws anew
+    for every sample and step, so that what a unit does not need is better left away; and on gray
+    when they are done. Nothing makes a picture transparent by itself where it does no harm:
+    multiply by how much is left, ``channel(…) * (1 - channel("image", 3))``, where channel 3 of
+    ``image`` is the opacity. [Mordvintsev2018]_, "transparency".
+
+    ``inner`` draws the colours and ``cover`` the opacity, one channel, both in the same size.
+    """
+
+    transparent = True
+    cover: Param = dataclasses.field(
+        default_factory=lambda: Fourier(channels=1, color="none", decay=1.5)
+    )
+
+    def sized(self, channels: int, size: tuple[int, ...]) -> Self:
+        made = super().sized(channels, size)
+        return dataclasses.replace(made, cover=self.cover.sized(1, made.shape))
+
+    def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
+        return join({p: getattr(self, p).init(seeds, device) for p in ("inner", "cover")})
+
+    def image(self, state: State) -> Tensor:
+        """Return the pictures with their opacity, (B, C + 1, *size)."""
+        return torch.cat([getattr(self, p).image(part(state, p)) for p in ("inner", "cover")], 1)
+
+    def flatten(self, images: Tensor) -> Tensor:
+        colours, opacity = images[:, :-1], images[:, -1:]
+        return torch.full_like(colours, GROUND).lerp(colours, opacity)
+
+    def from_image(self, images: Tensor) -> Self:
+        """Start at pictures with their opacity, (B, C + 1, *size)."""
+        if images.ndim < 3 or images.shape[1] < 2:
+            raise FeatvizError(
+                f"Alpha starts from images with an opacity (B, C + 1, *size), not "
+                f"{tuple(images.shape)}"
+            )
+        inner = self.inner.from_image(images[:, :-1])
+        cover = self.cover.from_image(images[:, -1:])
+        return dataclasses.replace(
+            self, inner=inner, cover=cover, size=inner.size, channels=inner.channels
+        )
+
+    def project_(self, state: State) -> None:
+        for name in ("inner", "cover"):
+            getattr(self, name).project_(part(state, name))
