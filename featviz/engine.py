@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from featviz.bound import Bound
 from featviz.callbacks import Callback, Run, Step, as_callback
 from featviz.checkpoint import Checkpoint
 from featviz.errors import FeatvizError, OptimizationError
@@ -23,9 +24,9 @@ from featviz.gradients import redirected_relu
 from featviz.model import Model
 from featviz.objectives.base import Objective
 from featviz.objectives.group import PerSample
-from featviz.objectives.scene import Scene, Target
 from featviz.param.base import Param
 from featviz.result import Result
+from featviz.trace import PAYS
 from featviz.transforms import Background, Transform, output_size, prepare
 from featviz.types import OptimizerFactory, Precision, Schedule, Tensor
 from featviz.watch import Watch
@@ -53,6 +54,7 @@ def optimize(
     micro: int | None = None,
     resume: Checkpoint | None = None,
     precision: Precision = "fp32",
+    compile: bool = False,
     callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
     settings: dict[str, Any] | None = None,
 ) -> Result:
@@ -64,8 +66,12 @@ def optimize(
     (:class:`featviz.gradients.redirected_relu`). The model, which stays where it is, comes back
     as it was.
 
-    ``micro`` samples go through the network at a time; the default is one on the CPU, where a
-    batch is no faster and rounding then cannot depend on it, and all on other devices.
+    ``micro`` samples go through the network at a time; by default all on a GPU and on the CPU one,
+    where rounding then cannot depend on the batch, or :data:`featviz.bound.WIDE` where the first
+    step shows that it does not.
+
+    A run of :data:`featviz.trace.PAYS` steps or more traces the network
+    (:mod:`featviz.trace`), and with ``compile`` gives what is left to ``torch.compile``.
 
     ``resume`` goes on from the checkpoint of an earlier result, made with the same arguments,
     as if it had not ended: the pictures are the same to the bit.
@@ -86,12 +92,12 @@ def optimize(
     device = model.device
     size = param.shape
     batch = len(seeds)
-    micro = batch if objective.relational else micro or (1 if device.type == "cpu" else batch)
-    channels = (param.channels or model.channels) + param.transparent
     if param.transparent and not any(isinstance(t, Background) for t in transforms):
         transforms = (Background(), *transforms)
-    finished = _Bound(model, objective, size, channels, batch, micro)
-    bound = _Bound(model, objective, output_size(transforms, size), channels, batch, micro)
+    channels = (param.channels or model.channels) + param.transparent
+    bind = functools.partial(Bound, model, objective, channels=channels, batch=batch, micro=micro)
+    finished = bind(size)
+    bound = bind(output_size(transforms, size), traced=steps >= PAYS, compiled=compile)
     augment = prepare(transforms, seeds, steps, size, device)
     state = param.init(seeds, device)
     first = 0
@@ -119,12 +125,9 @@ def optimize(
         """Set the gradients of step ``index``; return what a minimizer calls the loss."""
         images = param.image(state)
         seen = augment(images, index)
-        with contextlib.ExitStack() as stack:
-            if low:
-                stack.enter_context(torch.autocast(device.type, low))
-            if index < redirect:
-                stack.enter_context(opened)
-            scores, *upstream = bound.climb(images, seen, progress[index], scale, opened)
+        bound.opened = opened if index < redirect else None
+        with torch.autocast(device.type, low, enabled=low is not None):
+            scores, *upstream = bound.climb(images, seen, progress[index], scale)
         *gradients, by_picture = torch.autograd.grad(
             [images, seen], [*leaves, images], upstream[:2]
         )
@@ -200,63 +203,3 @@ def objective_texts(objective: Objective, batch: int) -> list[str]:
 def _normalized(importance: Tensor) -> Tensor:
     largest = importance.flatten(1).amax(1).clamp_min(torch.finfo(importance.dtype).tiny)
     return importance / largest.view(-1, *(1,) * (importance.ndim - 1))
-
-
-class _Bound:
-    """An objective bound to a network, evaluated ``micro`` samples at a time."""
-
-    def __init__(
-        self,
-        model: Model,
-        objective: Objective,
-        size: tuple[int, ...],
-        channels: int,
-        batch: int,
-        micro: int,
-    ) -> None:
-        self.model, self.objective, self.table = model, objective, model.layers(size)
-        objective.bind(Target(model, size, batch, channels))  # what is wrong is said of the whole
-        self.parts = []
-        for start in range(0, batch, micro):
-            here = slice(start, min(start + micro, batch))
-            part, target = objective.sliced(here), Target(model, size, here.stop - start, channels)
-            self.parts.append((here, part.bind(target), part.needs(target)))
-
-    def _scores(self, part: int, images: Tensor, seen: Tensor, progress: Tensor | float) -> Tensor:
-        _, score, needs = self.parts[part]
-        found = self.model.capture(seen, needs, self.table)
-        with torch.autocast(seen.device.type, enabled=False):
-            return score(Scene(images, {k: a.float() for k, a in found.items()}, progress))
-
-    def climb(
-        self, images: Tensor, seen: Tensor, progress: Tensor, scale: float, opened: redirected_relu
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the scores, their scaled gradients by images and seen, and what was redirected."""
-        scores = images.new_empty(len(images))
-        by_images, by_seen = torch.zeros_like(images), torch.zeros_like(seen)
-        redirected = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-        for part, (here, *_) in enumerate(self.parts):
-            clean = images[here].detach().requires_grad_()
-            shown = seen[here].detach().requires_grad_()
-            opened.batch = here.stop - here.start
-            values = self._scores(part, clean, shown, progress)
-            if values.requires_grad:
-                total = values.sum() * scale
-                one, two = torch.autograd.grad(total, [clean, shown], allow_unused=True)
-                if one is not None:
-                    by_images[here] = one
-                if two is not None:
-                    by_seen[here] = two
-            if not values.requires_grad or (one is None and two is None):
-                text = self.objective.sliced(here)
-                raise FeatvizError(f"objective {text} does not depend on the image")
-            scores[here] = values.detach()
-            acted = opened.take(here.stop - here.start)
-            if acted is not None:
-                redirected[here] = acted
-        return scores, by_images, by_seen, redirected
-
-    def values(self, images: Tensor, seen: Tensor) -> Tensor:
-        """Return the scores of finished pictures, which the network sees as ``seen``."""
-        rows = [self._scores(i, images[h], seen[h], 1.0) for i, (h, *_) in enumerate(self.parts)]
-        return torch.cat(rows)

@@ -30,6 +30,9 @@ TIERS = [
         "model",
     },
     {"zoo"},
+    {"fused"},
+    {"trace"},
+    {"bound"},
     {"result"},
     {"callbacks"},
     {"engine"},
@@ -81,9 +84,13 @@ def test_imports_point_one_way(path):
 
 
 def test_one_ascent_loop():
-    """Only the engine takes gradients for steps."""
-    users = [p for p in FILES if re.search(r"\.backward\(|autograd\.grad\(", p.read_text("utf-8"))]
-    assert [p.name for p in users] == ["engine.py"]
+    """Only the engine makes steps, with the gradients of bound objectives; a trace is checked."""
+
+    def users(pattern):
+        return [p.name for p in FILES if re.search(pattern, p.read_text("utf-8"))]
+
+    assert users(r"\.backward\(|autograd\.grad\(") == ["bound.py", "engine.py", "trace.py"]
+    assert users(r"climber\.step\(") == ["engine.py"]
 
 
 def test_no_torchvision_and_no_global_randomness():

@@ -52,6 +52,7 @@ def render(
     batch_size: int = BATCH_SIZE,
     device: str | torch.device | None = None,
     precision: Precision = "fp32",
+    compile: bool = False,
     callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
     progress: bool = False,
 ) -> Result:
@@ -92,6 +93,8 @@ def render(
         model itself is not moved.
     precision
         ``fp32``, or ``bf16`` or ``fp16`` for the network's activations (autocast).
+    compile
+        Give the traced network to ``torch.compile``; it pays on a GPU and for many pictures.
     callbacks
         :class:`featviz.callbacks.Callback` objects or functions of a step.
     progress
@@ -172,6 +175,7 @@ def render(
                 schedule=schedule,
                 redirect=redirect,
                 precision=precision,
+                compile=compile,
                 callbacks=watchers,
                 settings=settings,
             )

@@ -1,0 +1,177 @@
+"""An objective bound to a network: the scores of images and their gradients."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+
+import torch
+
+from featviz.errors import FeatvizError
+from featviz.gradients import redirected_relu
+from featviz.layers import INPUT
+from featviz.model import Model
+from featviz.objectives.base import Objective
+from featviz.objectives.scene import Scene, Score, Target
+from featviz.trace import Traced, trace
+from featviz.types import Tensor
+
+#: Samples that a CPU takes at a time where that leaves every bit as it is: enough to keep its
+#: cores busy, and still small enough for their caches.
+WIDE = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some samples of the batch: which, the layers that they read, and their scores.
+
+    Samples that go through the network together are still scored one by one, where they would
+    be alone: a mean over a batch adds in another order.
+    """
+
+    here: slice
+    needs: tuple[str, ...]
+    scores: tuple[Score, ...]
+
+    def __len__(self) -> int:
+        return int(self.here.stop - self.here.start)
+
+    def score(self, scene: Scene) -> Tensor:
+        """Return the value of each sample, (B,)."""
+        if len(self.scores) == 1:
+            return self.scores[0](scene)
+        pairs = zip(self.scores, scene.samples, strict=True)
+        return torch.cat([score(sample) for score, sample in pairs])
+
+
+class Bound:
+    """Scores and gradients of a batch, ``micro`` samples at a time.
+
+    ``traced`` makes the network flat (:mod:`featviz.trace`), ``compiled`` compiles that.
+    """
+
+    #: What redirects the gradients of ReLUs in this step.
+    opened: redirected_relu | None = None
+
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        size: tuple[int, ...],
+        *,
+        channels: int,
+        batch: int,
+        micro: int | None = None,
+        traced: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        self.model, self.objective, self.table = model, objective, model.layers(size)
+        self.size, self.channels, self.batch = size, channels, batch
+        self.traced, self.compiled = traced or compiled, compiled
+        objective.bind(Target(model, size, batch, channels))  # what is wrong is said of the whole
+        single = not objective.relational and model.device.type == "cpu"
+        self.widen = single and micro is None and self.traced and batch >= WIDE
+        micro = batch if objective.relational else micro or (1 if single else batch)
+        self.parts = [
+            self._part(start, min(start + micro, batch)) for start in range(0, batch, micro)
+        ]
+        self._traces: dict[tuple[int, tuple[str, ...]], Traced | None] = {}
+
+    def _part(self, start: int, stop: int) -> Part:
+        here = slice(start, stop)
+        objective = self.objective.sliced(here)
+        target = Target(self.model, self.size, stop - start, self.channels)
+        return Part(here, tuple(objective.needs(target)), (objective.bind(target),))
+
+    def climb(
+        self, images: Tensor, seen: Tensor, progress: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the scores, their scaled gradients by images and seen, and what was redirected.
+
+        ``images`` (B, C, *size) are the clean ones, ``seen`` what the network gets of them.
+        """
+        scores = images.new_empty(len(images))
+        by_images, by_seen = torch.zeros_like(images), torch.zeros_like(seen)
+        redirected = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        found = scores, by_images, by_seen, redirected
+
+        def run(parts: list[Part]) -> None:
+            for part in parts:
+                answers = self._climb(part, images[part.here], seen[part.here], progress, scale)
+                for whole, answer in zip(found, answers, strict=True):
+                    if answer is not None:
+                        whole[part.here] = answer
+
+        run(self.parts)
+        if self.widen:
+            self.widen = False
+            alone = [answer.clone() for answer in found]
+            narrow, self.parts = self.parts, self._wide()
+            run(self.parts)
+            parts = []
+            for part in self.parts:
+                pairs = [(a[part.here], b[part.here]) for a, b in zip(alone, found, strict=True)]
+                if all(torch.equal(a, b) for a, b in pairs):
+                    parts.append(part)
+                else:
+                    parts += narrow[part.here]
+            self.parts = parts
+            return alone[0], alone[1], alone[2], alone[3]
+        return found
+
+    def _wide(self) -> list[Part]:
+        """Put samples that stand side by side and read the same layers together by fours."""
+        parts: list[Part] = []
+        start = 0
+        while start < self.batch:
+            group = self.parts[start : start + WIDE]
+            if len(group) == WIDE and len({part.needs for part in group}) == 1:
+                scores = tuple(score for part in group for score in part.scores)
+                group = [Part(slice(start, start + WIDE), group[0].needs, scores)]
+            parts += group
+            start += sum(map(len, group))
+        return parts
+
+    def _climb(
+        self, part: Part, images: Tensor, seen: Tensor, progress: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        clean, shown = images.detach().requires_grad_(), seen.detach().requires_grad_()
+        if self.opened is not None:
+            self.opened.batch = len(part)
+        values = self._scores(part, clean, shown, progress)
+        one = two = None
+        if values.requires_grad:
+            total = values.sum() * scale
+            one, two = torch.autograd.grad(total, [clean, shown], allow_unused=True)
+        if one is None and two is None:
+            text = self.objective.sliced(part.here)
+            raise FeatvizError(f"objective {text} does not depend on the image")
+        acted = self.opened.take(len(part)) if self.opened is not None else None
+        return values.detach(), one, two, acted
+
+    def _scores(self, part: Part, images: Tensor, seen: Tensor, progress: Tensor | float) -> Tensor:
+        found = self._activations(seen, part.needs)
+        with torch.autocast(seen.device.type, enabled=False):
+            scene = Scene(images, {name: a.float() for name, a in found.items()}, progress)
+            return part.score(scene)
+
+    def _activations(self, seen: Tensor, needs: tuple[str, ...]) -> dict[str, Tensor]:
+        def run(images: Tensor) -> list[Tensor]:
+            found = self.model.capture(images, needs, self.table)
+            return [found[name] for name in needs]
+
+        if self.traced and set(needs) - {INPUT}:
+            key = len(seen), needs
+            if key not in self._traces:
+                self._traces[key] = trace(run, seen, compiled=self.compiled)
+            made = self._traces[key]
+            if made is not None:
+                made.switch.opened = self.opened
+                return dict(zip(needs, made(seen), strict=True))
+        with self.opened or contextlib.nullcontext():
+            return self.model.capture(seen, needs, self.table)
+
+    def values(self, images: Tensor, seen: Tensor) -> Tensor:
+        """Return the scores of finished pictures, which the network sees as ``seen``."""
+        rows = [self._scores(p, images[p.here], seen[p.here], 1.0) for p in self.parts]
+        return torch.cat(rows)
