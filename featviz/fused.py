@@ -45,6 +45,8 @@ class FusedConvolution(nn.Module):
     weight: Tensor
     bias: Tensor | None
     back: Tensor | None
+    #: Whether its result goes into one other such layer, whose gradient it then may overwrite.
+    owns = False
 
     def __init__(
         self,
@@ -112,15 +114,21 @@ class _Opened(torch.autograd.Function):
 
 
 def _passed(
-    gradient: Tensor, made: Tensor, bounds: tuple[float, float], opened: redirected_relu | None
+    gradient: Tensor,
+    made: Tensor,
+    bounds: tuple[float, float],
+    opened: redirected_relu | None,
+    owned: bool = False,
 ) -> Tensor:
-    """Return the gradient of what was clipped to ``made``."""
+    """Return the gradient of what was clipped to ``made``, in the place of one that is owned."""
     low, high = bounds
     if opened is not None and made.device.type != "cpu":  # asking would wait for the device
         return opened.rule(gradient, made <= low, made >= high)
-    passed = aten.hardtanh_backward(gradient, made, low, high)
     if opened is None:
-        return passed
+        if owned:
+            return aten.hardtanh_backward.grad_input(gradient, made, low, high, grad_input=gradient)
+        return aten.hardtanh_backward(gradient, made, low, high)
+    passed = aten.hardtanh_backward(gradient, made, low, high)
     rows = len(made)
     each = rows // opened.batch if opened.batch and rows % opened.batch == 0 else 1
     # Dead samples are rare: all are asked before anything is compared for them.
@@ -150,7 +158,7 @@ class _Fused(torch.autograd.Function):
         layer: FusedConvolution = ctx.layer
         if layer.bounds is not None:
             (made,) = ctx.saved_tensors
-            gradient = _passed(gradient, made, layer.bounds, ctx.opened)
+            gradient = _passed(gradient, made, layer.bounds, ctx.opened, layer.owns)
         stride, padding, dilation, groups = layer.settings
         weight = layer.weight
         if layer.back is not None:

@@ -257,3 +257,9 @@ def _fuse(module: fx.GraphModule, switch: Switch) -> None:
     for node in graph.nodes:
         if constant(node):
             replace(node, *fused(node, None))
+    layers = {n: m for n, m in module.named_children() if isinstance(m, FusedConvolution)}
+    for node in graph.nodes:
+        if node.target in layers:
+            layers[node.target].owns = len(node.users) == 1 and all(
+                user.target in layers for user in node.users
+            )
