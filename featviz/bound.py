@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
-from featviz.errors import FeatvizError
+from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.gradients import redirected_relu
 from featviz.layers import INPUT
 from featviz.model import Model
@@ -15,6 +18,8 @@ from featviz.objectives.base import Objective
 from featviz.objectives.scene import Scene, Score, Target
 from featviz.trace import Traced, trace
 from featviz.types import Tensor
+
+T = TypeVar("T")
 
 #: Samples that a CPU takes at a time where that leaves every bit as it is: enough to keep its
 #: cores busy, and still small enough for their caches.
@@ -102,7 +107,7 @@ class Bound:
                     if answer is not None:
                         whole[part.here] = answer
 
-        run(self.parts)
+        self._fitting(lambda: run(self.parts))
         if self.widen:
             self.widen = False
             alone = [answer.clone() for answer in found]
@@ -118,6 +123,41 @@ class Bound:
             self.parts = parts
             return alone[0], alone[1], alone[2], alone[3]
         return found
+
+    def _fitting(self, call: Callable[[], T], *, quiet: bool = False) -> T:
+        """Return what ``call`` does, with fewer samples at a time where memory does not do."""
+        while True:
+            try:
+                return call()
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+            self._split(quiet)  # outside of the handler, whose traceback holds on to the memory
+
+    def _split(self, quiet: bool) -> None:
+        """Let half as many samples through at a time; raise where it is one already."""
+        most = max(map(len, self.parts))
+        size = "x".join(map(str, self.size))
+        if most == 1 or self.objective.relational:
+            several = f"{most} pictures that depend on one another" if most > 1 else "one picture"
+            raise FeatvizError(
+                f"out of memory with {several} of {size}: take a smaller size, an earlier layer, "
+                "or precision bf16"
+            )
+        micro = most // 2
+        self._traces.clear()
+        self.parts = [
+            self._part(start, min(start + micro, self.batch))
+            for start in range(0, self.batch, micro)
+        ]
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if not quiet:
+            warnings.warn(
+                f"out of memory with {most} pictures of {size} at a time: {micro} now",
+                FeatvizWarning,
+                stacklevel=2,
+            )
 
     def _wide(self) -> list[Part]:
         """Put samples that stand side by side and read the same layers together by fours."""
@@ -173,5 +213,13 @@ class Bound:
 
     def values(self, images: Tensor, seen: Tensor) -> Tensor:
         """Return the scores of finished pictures, which the network sees as ``seen``."""
-        rows = [self._scores(p, images[p.here], seen[p.here], 1.0) for p in self.parts]
-        return torch.cat(rows)
+
+        def rows() -> list[Tensor]:
+            return [self._scores(p, images[p.here], seen[p.here], 1.0) for p in self.parts]
+
+        return torch.cat(self._fitting(rows, quiet=True))
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    # What the allocator of the CPU raises has no type of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

@@ -95,9 +95,9 @@ def optimize(
     if param.transparent and not any(isinstance(t, Background) for t in transforms):
         transforms = (Background(), *transforms)
     channels = (param.channels or model.channels) + param.transparent
-    bind = functools.partial(Bound, model, objective, channels=channels, batch=batch, micro=micro)
-    finished = bind(size)
-    bound = bind(output_size(transforms, size), traced=steps >= PAYS, compiled=compile)
+    bind = functools.partial(Bound, model, objective, channels=channels, batch=batch)
+    finished = bind(size, micro=micro)
+    bound = bind(output_size(transforms, size), micro=micro, traced=steps >= PAYS, compiled=compile)
     augment = prepare(transforms, seeds, steps, size, device)
     state = param.init(seeds, device)
     first = 0

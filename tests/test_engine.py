@@ -268,3 +268,40 @@ def test_ctrl_c_before_the_first_step_gives_the_start():
     assert result.interrupted
     assert len(result.history) == 0
     assert result.images.shape == (2, 3, 4, 4)
+
+
+class Greedy(torch.nn.Module):
+    """Runs out of memory with more than ``most`` images."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.ran = most, []
+
+    def forward(self, x):
+        self.ran.append(len(x))
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("tried to allocate 1 GiB")
+        return -(x - 0.7).square().mean((1, 2, 3))[:, None]
+
+
+def test_out_of_memory_splits_the_batch_and_says_so_once():
+    net = Greedy(2)
+    given = {"seeds": list(range(5)), "steps": 8}
+    model = fv.Model(net, size=4)
+    model.layers()
+    with pytest.warns(fv.FeatvizWarning) as said:
+        split = climb(model, micro=5, **given)
+    assert [str(w.message) for w in said] == [
+        "out of memory with 5 pictures of 4x4 at a time: 2 now"
+    ]
+    whole = climb(fv.Model(Greedy(9), size=4), micro=5, **given)
+    torch.testing.assert_close(split.images, whole.images)
+    with pytest.raises(fv.FeatvizError, match="out of memory with one picture of 4x4: take a"):
+        climb(
+            fv.Model(Greedy(1), size=4),
+            micro=1,
+            steps=2,
+            objective=fv.function(lambda a: net(a.repeat(3, 1, 1, 1))[:1, 0], "input"),
+        )
+    with pytest.raises(fv.FeatvizError, match="3 pictures that depend on one another"):
+        climb(fv.Model(Greedy(1), size=4), "class:0 + diversity:output", seeds=[0, 1, 2], steps=2)

@@ -32,8 +32,10 @@ from featviz.transforms.presets import text as transforms_text
 from featviz.types import OptimizerFactory, Precision, Schedule, Seed, Size
 from featviz.updates import adam, default_rate
 
-#: How many pictures are optimized side by side unless the caller says otherwise.
+#: How many pictures are optimized side by side unless the caller says otherwise. A GPU starts with
+#: many: where its memory is too small for them, they go through the network in halves.
 BATCH_SIZE = 16
+BATCH_SIZE_GPU = 128
 
 
 def render(
@@ -49,7 +51,7 @@ def render(
     lr: float | None = None,
     schedule: Schedule | None = None,
     redirect: int = REDIRECT,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     device: str | torch.device | None = None,
     precision: Precision = "fp32",
     compile: bool = False,
@@ -87,7 +89,8 @@ def render(
         Steps at the start in which a dead ReLU lets gradients through that would open it, as
         lucid does; ``result.redirected`` says for which pictures it did. 0 turns it off.
     batch_size
-        Pictures that are optimized at once; longer lists are worked off in batches.
+        Pictures that are optimized at once; longer lists are worked off in batches. By default 16,
+        on a GPU 128; where memory does not do, fewer at a time go through the network.
     device
         Where to compute: ``None`` is where the model is, ``auto`` the best there is. The
         model itself is not moved.
@@ -116,6 +119,8 @@ def render(
     if not isinstance(model, Model):
         raise FeatvizError("render takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
     steps = _check_numbers(steps, lr, batch_size, precision)
+    home = model.on(devices.resolve(device, model.device))
+    batch_size = batch_size or (BATCH_SIZE if home.device.type == "cpu" else BATCH_SIZE_GPU)
     goal = as_objective(objective)
     members = list(goal.parts) if isinstance(goal, PerSample) else None
     if members is None:
@@ -154,7 +159,6 @@ def render(
         "redirect": redirect,
         "precision": precision,
     }
-    home = model.on(devices.resolve(device, model.device))
     watchers = [*callbacks, Progress()] if progress else list(callbacks)
 
     # Say what is wrong with the last objective before the first picture is rendered.
@@ -198,14 +202,14 @@ def render(
     return result
 
 
-def _check_numbers(steps: int, lr: float | None, batch_size: int, precision: str) -> int:
+def _check_numbers(steps: int, lr: float | None, batch_size: int | None, precision: str) -> int:
     try:
         steps = operator.index(steps)
     except TypeError:
         raise FeatvizError(f"steps must be a whole number, not {steps!r}") from None
     if steps < 1:
         raise FeatvizError(f"steps must be positive, not {steps}")
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise FeatvizError(f"batch_size must be positive, not {batch_size}")
     if lr is not None and not lr > 0:
         raise FeatvizError(f"lr must be positive, not {lr}")
