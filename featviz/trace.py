@@ -18,7 +18,7 @@ import torch
 from torch import fx, nn
 
 from featviz.errors import FeatvizWarning
-from featviz.fused import Clipped, FusedConvolution, Switch
+from featviz.fused import Clipped, FusedConvolution, Switch, rowwise_linear
 from featviz.types import Tensor
 
 aten = torch.ops.aten
@@ -46,11 +46,11 @@ class Traced:
         self.switch = Switch()
         images = images.detach()
         self.graph = make_fx(run, pre_dispatch=True, _allow_non_fake_inputs=True)(images)
-        fused = images.device.type == "cpu"
-        self.last = fused and images.ndim == 4  # oneDNN's own layout
+        cpu = images.device.type == "cpu"
+        self.last = cpu and images.ndim == 4  # oneDNN's own layout
         _fold_batchnorm(self.graph)
         _merge_padding(self.graph)
-        _fuse(self.graph, self.switch)
+        _fuse(self.graph, self.switch, cpu)
         self.graph.graph.eliminate_dead_code()
         self.graph.delete_all_unused_submodules()
         self.graph.recompile()
@@ -223,7 +223,7 @@ def _bounds(node: fx.Node) -> tuple[float, float] | None:
     return None
 
 
-def _fuse(module: fx.GraphModule, switch: Switch) -> None:
+def _fuse(module: fx.GraphModule, switch: Switch, cpu: bool) -> None:
     """Let ReLUs ask ``switch`` for their gradient, and join them to the convolution before."""
     graph = module.graph
 
@@ -257,6 +257,8 @@ def _fuse(module: fx.GraphModule, switch: Switch) -> None:
     for node in graph.nodes:
         if constant(node):
             replace(node, *fused(node, None))
+        elif node.target is aten.linear.default and cpu:
+            node.target = rowwise_linear
     layers = {n: m for n, m in module.named_children() if isinstance(m, FusedConvolution)}
     for node in graph.nodes:
         if node.target in layers:

@@ -149,13 +149,18 @@ def test_redirection_reaches_dead_units_through_a_traced_pass():
     assert traced[2].abs().sum() > 0
 
 
-def test_a_picture_is_the_same_to_the_bit_alone_and_among_others(lite0):
-    goals = [fv.channel("_blocks.4", c) for c in range(6)]
+@pytest.mark.parametrize("unit", ["channel:_blocks.4:{}", "class:{}"])
+def test_a_picture_is_the_same_to_the_bit_alone_and_among_others(lite0, unit, monkeypatch):
+    made = []
+    wide = Bound._wide
+    monkeypatch.setattr(Bound, "_wide", lambda self: made.append(self) or wide(self))
+    goals = [unit.format(c) for c in range(6)]
     several = fv.render(lite0, goals, size=96, steps=T.PAYS, seed=[5] * 6)
     for index in (1, 5):  # among four that go through together, and one that is left over
         alone = fv.render(lite0, goals[index], size=96, steps=T.PAYS, seed=5)
         assert torch.equal(alone.images[0], several.images[index])
         assert torch.equal(alone.history[:, 0], several.history[:, index])
+    assert [len(part) for part in made[0].parts] == [4, 1, 1]
 
 
 def test_a_traced_picture_is_as_near_as_rounding_lets_it_be(lite0, monkeypatch):
