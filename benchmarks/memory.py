@@ -4,7 +4,7 @@
     python benchmarks/memory.py --network resnet50 --json memory.json
 
 Every case runs in a process of its own: the network is loaded, a picture of 32 px warms up, the
-peak is set back (Linux, /proc/self/clear_refs), and a render of three steps raises it. The figure
+peak is set back (Linux, /proc/self/clear_refs), and three steps of a render raise it. The figure
 is that rise in resident memory; on CUDA, in what torch has allocated. The *tail* is Lite0 with ten
 times as many blocks behind ``_blocks.3``: a picture of that layer should need no more for them.
 """
@@ -63,7 +63,10 @@ def measure(name: str, place: str, size: int, batch: int, device: str, steps: in
 
     def render(side: int, count: int, updates: int) -> None:
         goals = [fv.channel(layer, c) for c in range(count)]
-        fv.render(model, goals, size=side, steps=updates)
+        # Of a long run the first steps: a short one would not trace the network.
+        fv.render(
+            model, goals, size=side, steps=512, callbacks=[lambda step: step.index + 1 == updates]
+        )
 
     render(model.size[0] if network.fixed else 32, 1, 1)
     if device.startswith("cuda"):

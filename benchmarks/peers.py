@@ -62,7 +62,7 @@ class Loop:
     def score(self, activation: Tensor, channels: Tensor) -> Tensor:
         """Return the mean of each sample's own channel, (B,)."""
         rows = torch.arange(len(channels), device=self.device)
-        return activation.movedim(self.axis, 1)[rows, channels].flatten(1).mean(1)
+        return activation.movedim(self.axis, 1)[rows, channels].reshape(len(rows), -1).mean(1)
 
 
 class Bare(Loop):

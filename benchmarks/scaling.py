@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--network", choices=NETWORKS, default="lite0")
     parser.add_argument("--layer", default="middle", help="early, middle, late or a name")
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=64)
     parser.add_argument("--json", type=Path, help="write the figures")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -203,7 +203,13 @@ class Bound:
         if self.traced and set(needs) - {INPUT}:
             key = len(seen), needs
             if key not in self._traces:
-                self._traces[key] = trace(run, seen, compiled=self.compiled)
+                # A wide pass is compared with the narrow one, to the bit, when it has been run.
+                known = (1, needs) in self._traces
+                self._traces[key] = (
+                    None
+                    if known and self._traces[1, needs] is None
+                    else trace(run, seen, compiled=self.compiled, checked=not known)
+                )
             made = self._traces[key]
             if made is not None:
                 made.switch.opened = self.opened

@@ -69,14 +69,18 @@ class Traced:
 
 
 def trace(
-    run: Callable[[Tensor], Sequence[Tensor]], images: Tensor, *, compiled: bool = False
+    run: Callable[[Tensor], Sequence[Tensor]],
+    images: Tensor,
+    *,
+    compiled: bool = False,
+    checked: bool = True,
 ) -> Traced | None:
     """Return the pass ``run`` made flat, or None, with a warning, for what cannot be.
 
     Checked on ``images``: activations equal the network's own up to :data:`TOLERANCE` and
     gradients its own up to :data:`TURN`; a branch on the data or a gradient of the network's own
-    making would show there. With gradients overridden from outside (:mod:`featviz.gradients`),
-    nothing is traced.
+    making would show there; not ``checked`` is for what the caller compares. With gradients
+    overridden from outside (:mod:`featviz.gradients`), nothing is traced.
     """
     if torch._C._len_torch_function_stack():
         return None
@@ -84,7 +88,7 @@ def trace(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             made = Traced(run, images)
-            wrong = _difference(run, made, images)
+            wrong = _difference(run, made, images) if checked else None
     except Exception as error:
         # Whatever a network does that cannot be traced: its own forward pass still works.
         wrong = " ".join(str(error).split())[:120] or type(error).__name__

@@ -206,3 +206,22 @@ def test_reading_pictures_of_every_kind(tmp_path):
     assert images.read(tmp_path / "gray.png", 3, (4, 4)).shape == (1, 3, 4, 4)
     with pytest.raises(fv.FeatvizError, match="as 2 channels"):
         images.read(tmp_path / "gray.png", 2)
+
+
+def test_quality_sets_what_is_not_given(tiny):
+    fast = fv.render(tiny, "channel:first:2", quality="fast", callbacks=[lambda s: True])
+    assert fast.settings["steps"] == 64
+    assert "crop" in fast.settings["transforms"]
+    assert fast.settings["lr"] == pytest.approx(0.3)
+    own = fv.render(tiny, "channel:first:2", quality="fast", steps=2, lr=0.05, transforms="none")
+    assert (own.settings["steps"], own.settings["lr"], own.settings["transforms"]) == (
+        2,
+        0.05,
+        "none",
+    )
+    # A network that takes one size only sees whole pictures.
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4))
+    fixed = fv.render(fv.Model(net, size=8), "class:0", quality="fast", callbacks=[lambda s: True])
+    assert fixed.settings["transforms"] == "standard"
+    with pytest.raises(fv.FeatvizError, match="no quality 'fats'; did you mean 'fast'"):
+        fv.render(tiny, "channel:first:2", quality="fats")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 import featviz as fv
-from featviz.transforms import Jitter, Noise, Pad, Rotate, Scale, lucid, prepare, standard
+from featviz.transforms import Crop, Jitter, Noise, Pad, Rotate, Scale, lucid, prepare, standard
 
 CPU = torch.device("cpu")
 
@@ -146,6 +146,18 @@ def test_pad_grows_the_picture_and_fills():
     assert padded[..., 5, 7].tolist() == [[1.0] * 3]
     assert run([Pad(0.5)], images).shape == (1, 3, 12, 20)
     assert run([Pad(2, "border"), Pad(2, "gray")], images).shape == (1, 3, 14, 18)
+
+
+@pytest.mark.parametrize(("side", "size"), [(6, (6, 6)), (0.5, (6, 10))])
+def test_crop_keeps_the_middle(side, size):
+    images = smooth(12, 20)
+    kept = run([Crop(side)], images)
+    assert kept.shape[2:] == size
+    top, left = ((a - b) // 2 for a, b in zip((12, 20), size, strict=True))
+    middle = images[..., top : top + size[0], left : left + size[1]]
+    torch.testing.assert_close(kept, middle, atol=1e-5, rtol=0)
+    with pytest.raises(fv.FeatvizError, match="cannot crop 13 pixels of a picture of size"):
+        run([Crop(13)], images)
 
 
 @pytest.mark.parametrize("size", [(30,), (10, 11, 12)])

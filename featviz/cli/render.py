@@ -26,7 +26,13 @@ _REPEATED = ("steps", "param", "transforms", "lr", "redirect", "precision", "siz
 @click.option(
     "--size", type=options.SIZE, help="Side in pixels, or HxW; the model's own if not given."
 )
-@click.option("--steps", type=int, default=512, show_default=True)
+@click.option(
+    "--quality",
+    default="standard",
+    show_default=True,
+    help="fast, standard or best: steps, rate and transforms where they are not given.",
+)
+@click.option("--steps", type=int, default=None, help="Updates; 512 in standard quality.")
 @click.option(
     "--seed",
     type=options.SEED,
@@ -42,9 +48,8 @@ _REPEATED = ("steps", "param", "transforms", "lr", "redirect", "precision", "siz
 )
 @click.option(
     "--transforms",
-    default="standard",
-    show_default=True,
-    help="standard, lucid, none or a list: jitter:8,rotate:5,noise:0.1",
+    default=None,
+    help="standard, lucid, none or a list: jitter:8,rotate:5,noise:0.1; the quality's by default.",
 )
 @click.option("--lr", type=float, default=None, help="Learning rate of Adam.")
 @click.option(
@@ -90,6 +95,7 @@ def render(context: click.Context, /, **given: Any) -> int:
             goal,
             param=given["param"],
             transforms=given["transforms"],
+            quality=given["quality"],
             steps=given["steps"],
             seed=given["seed"],
             size=given["size"],

@@ -24,9 +24,11 @@ from featviz.objectives.scene import Target
 from featviz.param import Fourier, Param
 from featviz.param import parse as parse_param
 from featviz.param import text as param_text
+from featviz.recipes.quality import Quality
+from featviz.recipes.quality import find as find_quality
 from featviz.result import Result
 from featviz.seeds import expand
-from featviz.transforms import Transform, standard
+from featviz.transforms import Transform, output_size, standard
 from featviz.transforms.presets import check as check_transforms
 from featviz.transforms.presets import text as transforms_text
 from featviz.types import OptimizerFactory, Precision, Schedule, Seed, Size
@@ -44,7 +46,8 @@ def render(
     *,
     param: Param | str | None = None,
     transforms: Sequence[Transform] | str | None = None,
-    steps: int = 512,
+    quality: str = "standard",
+    steps: int | None = None,
     seed: Seed = 0,
     size: Size | None = None,
     optimizer: OptimizerFactory | None = None,
@@ -69,9 +72,12 @@ def render(
     param
         A parameterization or its text; :class:`featviz.param.Fourier` by default.
     transforms
-        Transforms or their text; :func:`featviz.transforms.standard` by default, ``()`` for none.
+        Transforms or their text; those of ``quality`` by default, ``()`` for none.
+    quality
+        ``fast``, ``standard`` or ``best``: steps, learning rate and transforms that belong
+        together (:mod:`featviz.recipes.quality`), where they are not given.
     steps
-        Updates.
+        Updates; 512 by default.
     seed
         An int: picture i uses ``seed + i``; or one int for each picture, and several seeds for
         a single objective give as many pictures of it. A picture depends on its own seed only.
@@ -118,7 +124,8 @@ def render(
     """
     if not isinstance(model, Model):
         raise FeatvizError("render takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
-    steps = _check_numbers(steps, lr, batch_size, precision)
+    preset = find_quality(quality)
+    steps = _check_numbers(preset.steps if steps is None else steps, lr, batch_size, precision)
     home = model.on(devices.resolve(device, model.device))
     batch_size = batch_size or (BATCH_SIZE if home.device.type == "cpu" else BATCH_SIZE_GPU)
     goal = as_objective(objective)
@@ -137,11 +144,11 @@ def render(
     if chosen.relational:
         batch_size = len(seeds)
     if transforms is None:
-        changes = standard() if len(chosen.shape) == 2 else check_transforms("jitter,noise")
+        changes = _usual(preset, home, goal, chosen, len(seeds))
     else:
         changes = check_transforms(transforms)
     if lr is None and optimizer is None:
-        lr = default_rate(steps) * chosen.rate
+        lr = default_rate(steps) * chosen.rate * preset.rate
     make = _optimizer(optimizer, lr)
     settings = {
         "version": __version__,
@@ -200,6 +207,24 @@ def render(
             raise OptimizationError(why, result)
         warnings.warn(why, FeatvizWarning, stacklevel=2)
     return result
+
+
+def _usual(
+    preset: Quality, model: Model, goal: Objective, param: Param, batch: int
+) -> tuple[Transform, ...]:
+    """Return the preset's transforms, in small views where network and objective take them."""
+    if len(param.shape) != 2:
+        return check_transforms("jitter,noise")
+    if preset.views is not None:
+        views = check_transforms(preset.views)
+        try:
+            channels = (param.channels or model.channels) + param.transparent
+            goal.bind(Target(model, output_size(views, param.shape), batch, channels))
+        except FeatvizError:  # what is wrong at any size is said when it is bound in full
+            pass
+        else:
+            return views
+    return standard()
 
 
 def _check_numbers(steps: int, lr: float | None, batch_size: int | None, precision: str) -> int:

@@ -1,13 +1,14 @@
 """Transforms: the random changes that a picture has to survive while it is optimized."""
 
 from featviz.transforms.base import Geometric, Intensity, Transform
-from featviz.transforms.geometric import Jitter, Pad, Rotate, Scale
+from featviz.transforms.geometric import Crop, Jitter, Pad, Rotate, Scale
 from featviz.transforms.intensity import Background, Noise
 from featviz.transforms.pipeline import output_size, prepare
 from featviz.transforms.presets import lucid, parse, standard, text
 
 __all__ = [
     "Background",
+    "Crop",
     "Geometric",
     "Intensity",
     "Jitter",

@@ -1,4 +1,4 @@
-"""Jitter, rotate, scale and pad, fused into one resampling by kornia."""
+"""Jitter, rotate, scale, pad and crop, fused into one resampling by kornia."""
 
 from __future__ import annotations
 
@@ -112,6 +112,32 @@ class Pad(Geometric):
 
     def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(side + 2 * round(_length(self.amount, side)) for side in size)
+
+    def matrices(self, tape: Tensor, size: tuple[int, ...]) -> Tensor:
+        return _identity(tape, len(size))  # points are counted from the centre
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop(Geometric):
+    """Keep ``side`` (pixels, or a fraction of each side if at most 1) about the centre.
+
+    After a jitter the network sees another part at every step; smaller ones cost less.
+    """
+
+    side: float = 0.75
+
+    def __post_init__(self) -> None:
+        if not 0 < self.side < math.inf:
+            raise FeatvizError(f"crop must be positive, not {self.side}")
+
+    def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
+        return torch.zeros(steps, 0)
+
+    def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        kept = [self.side * side if self.side <= 1 else self.side for side in size]
+        if any(k > side for k, side in zip(kept, size, strict=True)):
+            raise FeatvizError(f"cannot crop {self.side} pixels of a picture of size {size}")
+        return tuple(max(1, round(k)) for k in kept)
 
     def matrices(self, tape: Tensor, size: tuple[int, ...]) -> Tensor:
         return _identity(tape, len(size))  # points are counted from the centre

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from featviz import spec
 from featviz.errors import FeatvizError
 from featviz.transforms.base import Transform
-from featviz.transforms.geometric import Jitter, Pad, Rotate, Scale
+from featviz.transforms.geometric import Crop, Jitter, Pad, Rotate, Scale
 from featviz.transforms.intensity import Background, Noise
 
 NAMES: dict[str, type] = {
@@ -15,6 +15,7 @@ NAMES: dict[str, type] = {
     "rotate": Rotate,
     "scale": Scale,
     "pad": Pad,
+    "crop": Crop,
     "noise": Noise,
     "background": Background,
 }
