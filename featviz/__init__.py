@@ -31,6 +31,7 @@ from featviz.objectives import (
     dlr,
     feature_match,
     function,
+    guide_match,
     head,
     input_difference,
     interpolate,
@@ -52,7 +53,7 @@ from featviz.objectives import (
     total_variation,
 )
 from featviz.param.stats import Stats
-from featviz.recipes import calibrate, invert, render
+from featviz.recipes import calibrate, dream, invert, render
 from featviz.result import Result
 from featviz.updates import Cosine
 from featviz.zoo import load, models
@@ -82,9 +83,11 @@ __all__ = [
     "direction",
     "diversity",
     "dlr",
+    "dream",
     "feature_match",
     "function",
     "gradients",
+    "guide_match",
     "head",
     "input_difference",
     "interpolate",

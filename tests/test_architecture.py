@@ -33,6 +33,7 @@ TIERS = [
     {"fused"},
     {"trace"},
     {"bound"},
+    {"tiles"},
     {"result"},
     {"callbacks"},
     {"engine"},

@@ -8,7 +8,7 @@ from featviz import spec
 from featviz.errors import FeatvizError
 from featviz.transforms.base import Transform
 from featviz.transforms.geometric import Jitter, Pad, Rotate, Scale
-from featviz.transforms.intensity import Background, Noise
+from featviz.transforms.intensity import Background, Noise, Roll
 
 NAMES: dict[str, type] = {
     "jitter": Jitter,
@@ -16,6 +16,7 @@ NAMES: dict[str, type] = {
     "scale": Scale,
     "pad": Pad,
     "noise": Noise,
+    "roll": Roll,
     "background": Background,
 }
 
