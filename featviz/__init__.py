@@ -53,7 +53,7 @@ from featviz.objectives import (
     total_variation,
 )
 from featviz.param.stats import Stats
-from featviz.recipes import calibrate, dream, invert, render
+from featviz.recipes import calibrate, dream, dream_video, invert, render
 from featviz.result import Result
 from featviz.updates import Cosine
 from featviz.zoo import load, models
@@ -84,6 +84,7 @@ __all__ = [
     "diversity",
     "dlr",
     "dream",
+    "dream_video",
     "feature_match",
     "function",
     "gradients",

@@ -16,13 +16,13 @@ from featviz.types import Tensor
 
 
 def cut(side: int, tile: int) -> list[slice]:
-    """Cut an axis into the fewest equal pieces of at most ``tile``, evenly spaced.
+    """Cut an axis into the fewest pieces of ``tile``, or of the side where that is less.
 
-    The first and the last lie flush with the ends; where the side is no multiple of their number,
-    neighbours overlap.
+    Evenly spaced, the first and the last flush with the ends; where the side is no multiple,
+    neighbours overlap. All have the same size, since some networks take no other.
     """
     count = math.ceil(side / tile)
-    length = math.ceil(side / count)
+    length = min(side, tile)
     starts = [round(k * (side - length) / max(count - 1, 1)) for k in range(count)]
     return [slice(start, start + length) for start in starts]
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from PIL import Image
 
-from featviz import devices, images
+from featviz import devices
 from featviz._version import __version__
 from featviz.callbacks import Callback, Progress, Step
 from featviz.engine import optimize
-from featviz.errors import FeatvizError, FeatvizWarning
+from featviz.errors import FeatvizError, FeatvizWarning, ModelError
 from featviz.model import Model
-from featviz.objectives import Objective, guide_match, layer
-from featviz.objectives import objective as as_objective
+from featviz.objectives import Objective
 from featviz.objectives.reference import Picture
 from featviz.param import Canvas, Masked, Param
+from featviz.recipes.sources import Source, choose, count, read, read_mask
 from featviz.resample import resize
 from featviz.result import Result
 from featviz.seeds import expand
@@ -30,16 +27,12 @@ from featviz.transforms import Roll
 from featviz.types import Precision, Schedule, Seed, Tensor
 from featviz.updates import normalized
 
-#: What is dreamed into, or where: a file, a Pillow picture, or floats in [0, 1].
-Source = str | Path | Image.Image | Tensor
 #: The smallest side of an octave, in pixels.
 SMALLEST = 4
 #: The weights of red, green and blue in luminance (ITU-R BT.709).
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
 #: Keeps the ratio of luminances finite in black: half of an 8-bit step.
 _BLACK = 1 / 510
-#: How far resampling may have taken values out of [0, 1].
-_ROUNDING = 1e-3
 
 
 def dream(
@@ -122,7 +115,7 @@ def dream(
         raise FeatvizError("dream takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
     if len(model.size) != 2:
         raise FeatvizError(f"dream takes networks for pictures (H, W), not of size {model.size}")
-    octaves, steps = _count("octaves", octaves), _count("steps", steps)
+    octaves, steps = count("octaves", octaves), count("steps", steps)
     for name, value, least in (("lr", lr, 0), ("octave_scale", octave_scale, 1)):
         if not least < value < float("inf"):
             raise FeatvizError(f"{name} must be more than {least}, not {value}")
@@ -142,6 +135,12 @@ def dream(
     seeds = expand(seed, len(original))
     cover = None if mask is None else read_mask(mask, size, len(original))
     sizes = octave_sizes(size, octaves, octave_scale)
+    first = sizes[0] if tile is None else tuple(min(side, check_tile(tile)) for side in sizes[0])
+    try:
+        home.layers(first)
+    except ModelError as error:
+        which = f"the smallest of {octaves} octaves: take fewer, or" if octaves > 1 else "it: take"
+        raise FeatvizError(f"{error}; that is {which} a larger picture") from error
     settings = {
         "version": __version__,
         "verb": "dream",
@@ -225,89 +224,8 @@ def octave_sizes(size: tuple[int, int], octaves: int, scale: float) -> list[tupl
     return sizes
 
 
-def choose(model: Model, objective: Objective | str | None, guide: Picture | None) -> Objective:
-    """Return what to dream of: the objective, a layer's energy, or a match with the guide."""
-    goal = layer(middle(model)) if objective is None else as_objective(objective)
-    if guide is None:
-        return goal
-    if len(goal.layers) != 1:
-        raise FeatvizError(
-            f"a guide needs an objective of one layer, such as layer:NAME, not {goal}"
-        )
-    return guide_match(goal.layers[0], guide)
-
-
-def middle(model: Model) -> str:
-    """Return the layer at two thirds of the depth: the block in which that map lies.
-
-    Raises
-    ------
-    FeatvizError
-        If the network has no layer with positions.
-    """
-    table = model.layers()
-    names = [info.name for info in table if len(info.positions) == len(model.size)]
-    if not names:
-        raise FeatvizError(
-            "the network has no layer with positions: say which objective to dream of"
-        )
-    words = names[len(names) * 2 // 3].split(".")
-    around = [".".join(words[: k + 1]) for k in range(len(words))]
-    early = names[: len(names) * 4 // 5 + 1]  # a block around nearly everything is none
-    return next(name for name in around if name in early)
-
-
 def recolored(original: Tensor, dreamed: Tensor) -> Tensor:
     """Return the original (B, 3, H, W) times the ratio of the luminances, in [0, 1]."""
     weights = original.new_tensor(_LUMINANCE).view(1, 3, 1, 1)
     light, wanted = ((x * weights).sum(1, keepdim=True) for x in (original, dreamed))
     return (original * ((wanted + _BLACK) / (light + _BLACK))).clamp_(0, 1)
-
-
-def read(image: Source, channels: int, what: str) -> Tensor:
-    """Return a picture as floats (B, C, H, W) in [0, 1] on the CPU.
-
-    Raises
-    ------
-    FeatvizError
-        If it cannot be read, or is a tensor of another kind, with what to do.
-    """
-    if isinstance(image, (str, Path)):
-        return images.read(image, channels)
-    if isinstance(image, Image.Image):
-        return images.from_pil(image, channels)
-    if not isinstance(image, torch.Tensor):
-        kind = type(image).__name__
-        raise FeatvizError(f"{what} must be a file, a Pillow picture or a float tensor, not {kind}")
-    if not image.is_floating_point():
-        raise FeatvizError(f"{what} must be floats in [0, 1], not {image.dtype}: divide by 255")
-    found = image.detach().float().cpu()
-    found = found if found.ndim == 4 else found[None]
-    if found.ndim != 4 or found.shape[1] != channels or 0 in found.shape:
-        raise FeatvizError(
-            f"{what} must have shape (B, {channels}, H, W), not {tuple(image.shape)}"
-        )
-    low, high = found.aminmax()
-    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # also for NaN
-        raise FeatvizError(f"{what} must be in [0, 1], not from {low:.3g} to {high:.3g}: scale it")
-    return found if low >= 0 and high <= 1 else found.clamp(0, 1)
-
-
-def read_mask(mask: Source, size: tuple[int, int], batch: int) -> Tensor:
-    """Return a mask as floats (1 or B, 1, *size)."""
-    if isinstance(mask, torch.Tensor) and mask.ndim == 2:
-        mask = mask[None, None]
-    found = read(mask, 1, "mask")
-    if len(found) not in (1, batch):
-        raise FeatvizError(f"{len(found)} masks for {batch} pictures")
-    return resize(found, size, antialias=True).clamp_(0, 1)
-
-
-def _count(name: str, value: Any) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise FeatvizError(f"{name} must be a whole number, not {value!r}") from None
-    if number < 1:
-        raise FeatvizError(f"{name} must be positive, not {number}")
-    return number
