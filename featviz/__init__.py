@@ -9,7 +9,7 @@ An *objective* says what about the activations should be large, a *parameterizat
 picture, *transforms* disturb it, and the loop in :mod:`featviz.engine` climbs.
 """
 
-from featviz import callbacks, gradients, objectives, param, transforms
+from featviz import callbacks, gradients, objectives, param, transforms, updates, video
 from featviz._version import __version__
 from featviz.checkpoint import Checkpoint
 from featviz.engine import optimize
@@ -116,4 +116,6 @@ __all__ = [
     "text_match",
     "total_variation",
     "transforms",
+    "updates",
+    "video",
 ]

@@ -18,8 +18,10 @@ from featviz import decode, images
 def main() -> None:
     model = fv.load("efficientnet_lite0")
     photo = Image.fromarray(skimage.data.chelsea()).resize((384, 256), Image.Resampling.LANCZOS)
-    given = {"steps": 20, "lr": 0.012, "progress": True}
-    dreams = [fv.dream(model, photo, "layer:_blocks.10", octaves=n, **given) for n in (1, 4)]
+    dreams = [
+        fv.dream(model, photo, "layer:_blocks.10", octaves=n, steps=20, lr=0.012, progress=True)
+        for n in (1, 4)
+    ]
     original = decode.from_pil(photo, 3)
     shown = torch.cat([original, *(made.images for made in dreams)])
     page = images.sheet(shown, ["original", "one octave", "four octaves"], columns=3)

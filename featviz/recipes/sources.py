@@ -1,4 +1,4 @@
-"""What a verb is given: a picture in one of several forms, a mask, an objective or none, a count."""
+"""What a verb is given: a picture in some form, a mask, an objective or none, a count."""
 
 from __future__ import annotations
 
