@@ -9,7 +9,7 @@ An *objective* says what about the activations should be large, a *parameterizat
 picture, *transforms* disturb it, and the loop in :mod:`featviz.engine` climbs.
 """
 
-from featviz import callbacks, gradients, objectives, param, transforms
+from featviz import callbacks, gradients, objectives, param, transforms, updates, video
 from featviz._version import __version__
 from featviz.checkpoint import Checkpoint
 from featviz.engine import optimize
@@ -31,6 +31,7 @@ from featviz.objectives import (
     dlr,
     feature_match,
     function,
+    guide_match,
     head,
     input_difference,
     interpolate,
@@ -52,7 +53,7 @@ from featviz.objectives import (
     total_variation,
 )
 from featviz.param.stats import Stats
-from featviz.recipes import calibrate, invert, render
+from featviz.recipes import calibrate, dream, dream_video, invert, render
 from featviz.result import Result
 from featviz.updates import Cosine
 from featviz.zoo import load, models
@@ -82,9 +83,12 @@ __all__ = [
     "direction",
     "diversity",
     "dlr",
+    "dream",
+    "dream_video",
     "feature_match",
     "function",
     "gradients",
+    "guide_match",
     "head",
     "input_difference",
     "interpolate",
@@ -112,4 +116,6 @@ __all__ = [
     "text_match",
     "total_variation",
     "transforms",
+    "updates",
+    "video",
 ]

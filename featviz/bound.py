@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 
@@ -49,6 +49,11 @@ class Part:
         return torch.cat([score(sample) for score, sample in pairs])
 
 
+#: Scores (B,), their gradients by the clean images and by what the network sees, and which
+#: samples had a ReLU redirected (B,).
+Climb: TypeAlias = tuple[Tensor, Tensor | None, Tensor | None, Tensor]
+
+
 class Bound:
     """Scores and gradients of a batch, ``micro`` samples at a time.
 
@@ -88,41 +93,41 @@ class Bound:
         target = Target(self.model, self.size, stop - start, self.channels)
         return Part(here, tuple(objective.needs(target)), (objective.bind(target),))
 
-    def climb(
-        self, images: Tensor, seen: Tensor, progress: Tensor, scale: float
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def climb(self, images: Tensor, seen: Tensor, progress: Tensor, scale: float) -> Climb:
         """Return the scores, their scaled gradients by images and seen, and what was redirected.
 
-        ``images`` (B, C, *size) are the clean ones, ``seen`` what the network gets of them.
+        ``images`` (B, C, *size) are the clean ones, ``seen`` what the network gets of them. A
+        gradient that no sample has is None.
         """
         scores = images.new_empty(len(images))
-        by_images, by_seen = torch.zeros_like(images), torch.zeros_like(seen)
         redirected = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-        found = scores, by_images, by_seen, redirected
+        found: list[Any] = [scores, None, None, redirected]
 
         def run(parts: list[Part]) -> None:
             for part in parts:
                 answers = self._climb(part, images[part.here], seen[part.here], progress, scale)
-                for whole, answer in zip(found, answers, strict=True):
+                for place, answer in enumerate(answers):
                     if answer is not None:
-                        whole[part.here] = answer
+                        if found[place] is None:
+                            found[place] = torch.zeros_like(images if place == 1 else seen)
+                        found[place][part.here] = answer
 
         self._fitting(lambda: run(self.parts))
         if self.widen:
             self.widen = False
-            alone = [answer.clone() for answer in found]
+            alone = [None if answer is None else answer.clone() for answer in found]
             narrow, self.parts = self.parts, self._wide()
             run(self.parts)
             parts = []
             for part in self.parts:
-                pairs = [(a[part.here], b[part.here]) for a, b in zip(alone, found, strict=True)]
-                if all(torch.equal(a, b) for a, b in pairs):
+                both = [(a, b) for a, b in zip(alone, found, strict=True) if a is not None]
+                if all(torch.equal(a[part.here], b[part.here]) for a, b in both):
                     parts.append(part)
                 else:
                     parts += narrow[part.here]
             self.parts = parts
-            return alone[0], alone[1], alone[2], alone[3]
-        return found
+            found = alone
+        return found[0], found[1], found[2], found[3]
 
     def _fitting(self, call: Callable[[], T], *, quiet: bool = False) -> T:
         """Return what ``call`` does, with fewer samples at a time where memory does not do."""

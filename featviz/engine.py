@@ -26,6 +26,7 @@ from featviz.objectives.base import Objective
 from featviz.objectives.group import PerSample
 from featviz.param.base import Param
 from featviz.result import Result
+from featviz.tiles import Tiled, number
 from featviz.trace import PAYS
 from featviz.transforms import Background, Transform, output_size, prepare
 from featviz.types import OptimizerFactory, Precision, Schedule, Tensor
@@ -52,6 +53,8 @@ def optimize(
     schedule: Schedule | None = None,
     redirect: int = REDIRECT,
     micro: int | None = None,
+    tile: int | None = None,
+    importance: bool = True,
     resume: Checkpoint | None = None,
     precision: Precision = "fp32",
     compile: bool = False,
@@ -70,7 +73,11 @@ def optimize(
     where rounding then cannot depend on the batch, or :data:`featviz.bound.WIDE` where the first
     step shows that it does not.
 
-    A run of :data:`featviz.trace.PAYS` steps or more traces the network
+    With ``tile`` pixels the network sees the picture in pieces of at most that side
+    (:class:`featviz.tiles.Tiled`), so that memory hardly depends on its size. Without
+    ``importance`` the result has none.
+
+    A run of :data:`featviz.trace.PAYS` passes or more traces the network
     (:mod:`featviz.trace`), and with ``compile`` gives what is left to ``torch.compile``.
 
     ``resume`` goes on from the checkpoint of an earlier result, made with the same arguments,
@@ -95,9 +102,10 @@ def optimize(
     if param.transparent and not any(isinstance(t, Background) for t in transforms):
         transforms = (Background(), *transforms)
     channels = (param.channels or model.channels) + param.transparent
-    bind = functools.partial(Bound, model, objective, channels=channels, batch=batch)
-    finished = bind(size, micro=micro)
-    bound = bind(output_size(transforms, size), micro=micro, traced=steps >= PAYS, compiled=compile)
+    kind = Bound if tile is None else functools.partial(Tiled, tile=tile)
+    bind = functools.partial(kind, model, objective, channels=channels, batch=batch, micro=micro)
+    finished, outer = bind(size), output_size(transforms, size)
+    bound = bind(outer, traced=steps * number(outer, tile) >= PAYS, compiled=compile)
     augment = prepare(transforms, seeds, steps, size, device)
     state = param.init(seeds, device)
     first = 0
@@ -114,7 +122,7 @@ def optimize(
     watch = Watch(batch, device)
     opened = redirected_relu()
     history = torch.full((steps, batch), torch.nan, device=device)
-    importance = torch.zeros(batch, *size, device=device)
+    heat = torch.zeros(batch, *size, device=device) if importance else None
     progress = torch.linspace(0, 1, steps, device=device)
     texts = objective_texts(objective, batch)
     watchers = [as_callback(c) for c in callbacks]
@@ -123,24 +131,31 @@ def optimize(
 
     def climb(index: int) -> Tensor:
         """Set the gradients of step ``index``; return what a minimizer calls the loss."""
+        for leaf in leaves:
+            leaf.grad = None  # or the last step's would lie beside this one's
         images = param.image(state)
         seen = augment(images, index)
         bound.opened = opened if index < redirect else None
         with torch.autocast(device.type, low, enabled=low is not None):
-            scores, *upstream = bound.climb(images, seen, progress[index], scale)
-        *gradients, by_picture = torch.autograd.grad(
-            [images, seen], [*leaves, images], upstream[:2]
-        )
-        importance.add_(by_picture.abs().sum(1).nan_to_num(0, 0, 0))
-        norms = watch.see(index, scores, gradients, scale, upstream[2])
+            scores, *upstream, acted = bound.climb(images, seen, progress[index], scale)
+        ends = [(x, g) for x, g in zip((images, seen), upstream, strict=True) if g is not None]
+        inputs = leaves if heat is None else [*leaves, images]
+        found = torch.autograd.grad([x for x, _ in ends], inputs, [g for _, g in ends])
+        gradients = found[: len(leaves)]
+        if heat is not None:
+            heat.add_(found[-1].abs().sum(1).nan_to_num(0, 0, 0))
+        norms = watch.see(index, scores, gradients, scale, acted)
         for leaf, gradient in zip(leaves, gradients, strict=True):
             usable = norms.isfinite()
             if len(gradient) != batch:  # shared by all samples
                 usable = usable.all()[None]
             usable = usable.view(-1, *(1,) * (gradient.ndim - 1))
-            leaf.grad = torch.where(usable, gradient / -scale, 0)
+            leaf.grad = torch.where(usable, gradient, 0).div_(-scale)
         history[index] = scores
-        step.images, step.scores, step.gradient_norms = images.detach(), history[index], norms
+        shown = images.detach()
+        if watchers and any(images is leaf for leaf in leaves):
+            shown = shown.clone()  # the update changes the leaf in place
+        step.images, step.scores, step.gradient_norms = shown, history[index], norms
         return -scores.sum()
 
     with contextlib.ExitStack() as closing:
@@ -181,7 +196,7 @@ def optimize(
             if interrupted or done == first
             else watch.failures(texts, scores, done > redirect),
             redirected=watch.redirected.cpu(),
-            importance=_normalized(importance).cpu(),
+            importance=None if heat is None else _normalized(heat).cpu(),
             state={name: t.detach().cpu() for name, t in state.items()},
             checkpoint=Checkpoint.of(state, climber, done),
             interrupted=interrupted,
@@ -200,6 +215,6 @@ def objective_texts(objective: Objective, batch: int) -> list[str]:
     return [str(objective)] * batch
 
 
-def _normalized(importance: Tensor) -> Tensor:
-    largest = importance.flatten(1).amax(1).clamp_min(torch.finfo(importance.dtype).tiny)
-    return importance / largest.view(-1, *(1,) * (importance.ndim - 1))
+def _normalized(heat: Tensor) -> Tensor:
+    largest = heat.flatten(1).amax(1).clamp_min(torch.finfo(heat.dtype).tiny)
+    return heat / largest.view(-1, *(1,) * (heat.ndim - 1))

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from featviz.decode import from_pil
 from featviz.errors import FeatvizError
 from featviz.types import Tensor
 
@@ -37,7 +38,7 @@ def to_pil(image: Tensor) -> Image.Image:
             f"cannot draw shape {tuple(image.shape)} as a picture: it takes 1, 3 or 4 channels "
             "(C, H, W); save the tensor with torch.save or numpy instead"
         )
-    values = (image.detach().float().cpu() * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+    values = (image.detach().float().cpu() * 255).round_().clamp_(0, 255).to(torch.uint8).numpy()
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[values.shape[0]]
     pixels = values[0] if mode == "L" else np.moveaxis(values, 0, 2)
     return Image.fromarray(np.ascontiguousarray(pixels), mode)
@@ -168,31 +169,29 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
 def read(path: str | Path, channels: int, size: tuple[int, ...] | None = None) -> Tensor:
     """Return a picture as floats (1, C, H, W) in [0, 1], C = 1 (gray) or 3 (RGB).
 
-    EXIF orientation is applied, and what is transparent is white. With ``size`` (H, W) it is
-    cropped about the centre to that aspect and resized (bilinear, antialiased).
+    See :func:`featviz.decode.from_pil`.
 
     Raises
     ------
     FeatvizError
-        If it is no picture, or ``channels`` is neither 1 nor 3.
+        If it is no picture or larger than Pillow's limit, or ``channels`` is neither 1 nor 3.
     """
     if channels not in (1, 3):
         raise FeatvizError(f"cannot read {str(path)!r} as {channels} channels: give a tensor")
     try:
-        with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            if upright.has_transparency_data:  # what is transparent lies on white
-                upright = upright.convert("RGBA")
-                ground = Image.new("RGBA", upright.size, "white")
-                upright = Image.alpha_composite(ground, upright)
-            upright = upright.convert("L" if channels == 1 else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # An open file, since Pillow maps a named TIFF into memory and then leaves it unturned.
+        with Path(path).open("rb") as file, Image.open(file) as picture:
+            return from_pil(picture, channels, size)
+    except FeatvizError as error:
+        raise FeatvizError(f"cannot read {str(path)!r}: {error}") from error
+    except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise FeatvizError(
+            f"cannot read {str(path)!r}: over {most} pixels, Pillow's limit"
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not a picture"
         raise FeatvizError(f"cannot read {str(path)!r}: {reason}") from error
-    if size is not None:
-        upright = ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR)
-    pixels = torch.from_numpy(np.array(upright)).reshape(upright.height, upright.width, channels)
-    return pixels.movedim(-1, 0)[None].float() / 255
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:

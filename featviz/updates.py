@@ -1,12 +1,16 @@
-"""How the free parameters move: the default optimizer and learning-rate schedules."""
+"""How the free parameters move: optimizers and learning-rate schedules."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
+from featviz.errors import FeatvizError
 from featviz.types import OptimizerFactory, Tensor
 
 
@@ -26,6 +30,60 @@ def adam(lr: float) -> OptimizerFactory:
         return torch.optim.Adam(leaves, lr=lr, fused=leaves[0].device.type in ("cpu", "cuda"))
 
     return make
+
+
+#: What a gradient can be divided by; zeros, as outside a mask, do not count.
+SIZES = ("mean", "max", "std")
+#: Keeps a gradient of zero from being divided by zero.
+TINY = 1e-12
+
+
+def normalized(lr: float, *, by: str = "mean") -> OptimizerFactory:
+    """Return plain gradient steps of the same size for every sample: lr g / (size of g).
+
+    ``by`` is that size: the mean of |g|, its largest value, or the standard deviation of g.
+    DeepDream's update. [Mordvintsev2015]_
+
+    Raises
+    ------
+    FeatvizError
+        If there is no such size.
+    """
+    if by not in SIZES:
+        raise FeatvizError(f"no normalization {by!r}: it is {', '.join(SIZES)}")
+    return functools.partial(_Normalized, lr=lr, by=by)
+
+
+class _Normalized(torch.optim.Optimizer):
+    def __init__(self, leaves: list[Tensor], lr: float, by: str) -> None:
+        super().__init__(leaves, {"lr": lr, "by": by})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for leaf in group["params"]:
+                if leaf.grad is not None:
+                    size = _size(leaf.grad, group["by"]).add_(TINY)
+                    leaf.addcdiv_(leaf.grad, size, value=-group["lr"])
+        return loss
+
+
+def _size(gradient: Tensor, by: str) -> Tensor:
+    """Return the size of each sample's gradient (B, 1, …), without a copy of the gradient."""
+    flat = gradient.flatten(1)
+    count = flat.count_nonzero(1).clamp_min(1)
+    if by == "max":
+        size = torch.linalg.vector_norm(flat, math.inf, dim=1)
+    elif by == "mean":
+        size = torch.linalg.vector_norm(flat, 1, dim=1) / count
+    else:
+        energy = torch.linalg.vector_norm(flat, dim=1).square() / count
+        size = (energy - (flat.sum(1) / count).square()).clamp_min(0).sqrt()
+    return size.view(-1, *(1,) * (gradient.ndim - 1))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ class Watch:
         """Return the norm of each sample's gradient (B,); NaN where the score is not finite."""
         total = torch.zeros(len(scores), device=scores.device)
         for gradient in gradients:  # a parameter that all samples share counts for each
-            total = total + gradient.detach().flatten(1).square().sum(1)
+            total = total + torch.linalg.vector_norm(gradient.detach().flatten(1), dim=1).square()
         norms = total.sqrt() / scale
         norms = torch.where(scores.detach().isfinite(), norms, torch.nan)
         finite = norms.isfinite()

@@ -64,6 +64,7 @@ OBJECTIVES: dict[str, list[fv.Objective]] = {
     ],
     "feature_match": [fv.feature_match("first", PICTURE), fv.feature_match("image", PICTURE)],
     "caricature": [fv.caricature("second", PICTURE), fv.caricature("first", PICTURE, cosine_power=2)],
+    "guide_match": [fv.guide_match("first", PICTURE), fv.guide_match("second", PICTURE)],
     "style_match": [fv.style_match("first", PICTURE)],
     "sort_match": [fv.sort_match("first", PICTURES)],
     "input_difference": [fv.input_difference(PICTURE)],

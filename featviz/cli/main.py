@@ -19,6 +19,7 @@ COMMANDS = {
     "models": ("catalog", "List the networks that can be named."),
     "layers": ("catalog", "List the layers of a network."),
     "render": ("render", "Render what units respond to."),
+    "dream": ("dream", "Dream into a picture, or from it into a video."),
     "calibrate": ("calibrate", "Measure the colours and spectrum of images."),
 }
 

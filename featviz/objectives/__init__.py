@@ -16,6 +16,7 @@ from featviz.objectives.classes import (
 from featviz.objectives.custom import function
 from featviz.objectives.directions import angled_direction, direction
 from featviz.objectives.group import mean, per_sample
+from featviz.objectives.guide import guide_match
 from featviz.objectives.matching import (
     batchnorm_match,
     caricature,
@@ -53,6 +54,7 @@ __all__ = [
     "dlr",
     "feature_match",
     "function",
+    "guide_match",
     "head",
     "input_difference",
     "interpolate",

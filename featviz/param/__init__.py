@@ -9,7 +9,7 @@ from featviz.errors import FeatvizError
 from featviz.param import generators
 from featviz.param.alpha import Alpha
 from featviz.param.base import Basis, ColorParam, Param
-from featviz.param.bounded import Bounded
+from featviz.param.bounded import Bounded, Canvas
 from featviz.param.combine import Interpolated, Masked, Shared
 from featviz.param.cppn import Cppn
 from featviz.param.fourier import Fourier
@@ -87,6 +87,7 @@ __all__ = [
     "Alpha",
     "Basis",
     "Bounded",
+    "Canvas",
     "ColorParam",
     "Cppn",
     "Fourier",

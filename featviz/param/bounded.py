@@ -1,4 +1,4 @@
-"""Pictures within an exact ball around given ones."""
+"""Pictures that start at given ones: within an exact ball around them, or free."""
 
 from __future__ import annotations
 
@@ -36,6 +36,20 @@ def project(delta: Tensor, norm: str, eps: float) -> Tensor:
     return torch.where(inside, flat, cut).view_as(delta)
 
 
+def _fit(param: Param, images: object) -> None:
+    """Take size and channels from the images; raise :class:`FeatvizError` where they differ."""
+    if not isinstance(images, torch.Tensor) or images.ndim < 3 or not images.is_floating_point():
+        raise FeatvizError(f"{type(param).__name__} takes float images (B, C, *size)")
+    if param.channels not in (None, images.shape[1]):
+        raise FeatvizError(f"images have {images.shape[1]} channels, not {param.channels}")
+    if isinstance(param.size, int):
+        object.__setattr__(param, "size", (param.size, param.size))
+    if param.size not in (None, tuple(images.shape[2:])):
+        raise FeatvizError(f"images have size {tuple(images.shape[2:])}, not {param.size}")
+    object.__setattr__(param, "channels", images.shape[1])
+    object.__setattr__(param, "size", tuple(images.shape[2:]))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bounded(Param):
     """Pictures no further than ``eps`` from ``images``, in [0, 1]: an attack's parameterization.
@@ -50,25 +64,11 @@ class Bounded(Param):
     norm: str = "linf"
 
     def __post_init__(self) -> None:
-        images = self.images
-        if (
-            not isinstance(images, torch.Tensor)
-            or images.ndim < 3
-            or not images.is_floating_point()
-        ):
-            raise FeatvizError("Bounded takes float images (B, C, *size)")
+        _fit(self, self.images)
         if self.norm not in NORMS:
             raise FeatvizError(f"no norm {self.norm!r}: it is {', '.join(NORMS)}")
         if not 0 < self.eps < float("inf"):
             raise FeatvizError(f"eps must be positive, not {self.eps}")
-        if self.channels not in (None, images.shape[1]):
-            raise FeatvizError(f"images have {images.shape[1]} channels, not {self.channels}")
-        if isinstance(self.size, int):
-            object.__setattr__(self, "size", (self.size, self.size))
-        if self.size not in (None, tuple(images.shape[2:])):
-            raise FeatvizError(f"images have size {tuple(images.shape[2:])}, not {self.size}")
-        object.__setattr__(self, "channels", images.shape[1])
-        object.__setattr__(self, "size", tuple(images.shape[2:]))
 
     def _centre(self, batch: int, device: torch.device) -> Tensor:
         if len(self.images) not in (1, batch):
@@ -89,3 +89,30 @@ class Bounded(Param):
         # Clipping to [0, 1] brings every value nearer to the centre: it stays in the ball.
         inside = centre + project(delta, self.norm, self.eps)
         delta.copy_(inside.clamp(0, 1) - centre)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Canvas(Param):
+    """The picture itself, starting at ``images`` (1 or B, C, *size): a step changes its pixels.
+
+    No prior, no colour space and no copy: a dream's parameterization. What a step moves out of
+    [0, 1] is moved back.
+    """
+
+    images: Tensor = dataclasses.field(compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _fit(self, self.images)
+
+    def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
+        if len(self.images) not in (1, len(seeds)):
+            raise FeatvizError(f"{len(self.images)} images for {len(seeds)} samples")
+        shape = (len(seeds), *self.images.shape[1:])
+        pixels = torch.empty(shape, device=device).copy_(self.images)
+        return {"pixels": pixels.requires_grad_()}
+
+    def image(self, state: State) -> Tensor:
+        return state["pixels"]
+
+    def project_(self, state: State) -> None:
+        state["pixels"].clamp_(0, 1)

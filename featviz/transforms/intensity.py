@@ -1,4 +1,4 @@
-"""Transforms of the values: noise, and what lies behind a transparent picture."""
+"""Transforms without resampling: noise, whole shifts, what lies behind a transparent picture."""
 
 from __future__ import annotations
 
@@ -45,6 +45,39 @@ class Noise(Intensity):
         def apply(images: Tensor, step: int) -> Tensor:
             noise = _normal(tape[step, :, 0], tuple(images.shape[1:]), images)
             return images.add(noise, alpha=self.sd)
+
+        return apply
+
+
+@dataclasses.dataclass(frozen=True)
+class Roll(Intensity):
+    """Shift each axis by up to ``amount`` whole pixels; what leaves at one end enters at the other.
+
+    ``amount`` below 1 is a fraction of the side. No value changes: nothing is resampled.
+    """
+
+    amount: float = 32
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.amount < math.inf:
+            raise FeatvizError(f"roll must not be negative, not {self.amount}")
+
+    def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
+        share = self.amount < 1
+        reach = [int(self.amount * side) if share else round(self.amount) for side in size]
+        most = torch.tensor(reach)
+        drawn = torch.rand(steps, len(size), generator=generator)
+        # Rounding may reach 1 times the width, which is one pixel too far.
+        return ((drawn * (2 * most + 1)).floor() - most).minimum(most)
+
+    def prepare(self, tape: Tensor) -> Apply:
+        def apply(images: Tensor, step: int) -> Tensor:
+            axes = tuple(range(-tape.shape[2], 0))
+            shifts = tape[step].int().tolist()
+            if len(shifts) == 1:  # large pictures come alone: one copy less
+                return images.roll(shifts[0], axes)
+            pairs = zip(images, shifts, strict=True)
+            return torch.stack([image.roll(shift, axes) for image, shift in pairs])
 
         return apply
 

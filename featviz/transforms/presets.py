@@ -8,7 +8,7 @@ from featviz import spec
 from featviz.errors import FeatvizError
 from featviz.transforms.base import Transform
 from featviz.transforms.geometric import Crop, Jitter, Pad, Rotate, Scale
-from featviz.transforms.intensity import Background, Noise
+from featviz.transforms.intensity import Background, Noise, Roll
 
 NAMES: dict[str, type] = {
     "jitter": Jitter,
@@ -17,6 +17,7 @@ NAMES: dict[str, type] = {
     "pad": Pad,
     "crop": Crop,
     "noise": Noise,
+    "roll": Roll,
     "background": Background,
 }
 
