@@ -20,6 +20,8 @@ TIERS = [
         "images",
         "gradients",
         "updates",
+        "kept",
+        "steps",
         "watch",
         "resample",
         "checkpoint",
