@@ -36,6 +36,7 @@ TIERS = [
     {"trace"},
     {"bound"},
     {"result"},
+    {"attack_result"},
     {"callbacks"},
     {"engine"},
     {"recipes"},

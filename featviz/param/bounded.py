@@ -39,6 +39,8 @@ class Bounded(Param):
 
     ``eight_bit`` pictures are those that an 8-bit file holds, ``images`` rounded too: the network
     sees nothing else, and gradients pass through the rounding as if it were not there.
+
+    With ``shared`` all pictures have the same difference, clipped to [0, 1] with each of them.
     """
 
     images: Tensor = dataclasses.field(compare=False, repr=False)
@@ -46,6 +48,7 @@ class Bounded(Param):
     norm: str = "linf"
     start: str = "zero"
     eight_bit: bool = False
+    shared: bool = False
 
     def __post_init__(self) -> None:
         images = self.images
@@ -72,6 +75,10 @@ class Bounded(Param):
         object.__setattr__(self, "channels", images.shape[1])
         object.__setattr__(self, "size", tuple(images.shape[2:]))
 
+    @property
+    def relational(self) -> bool:  # type: ignore[override]
+        return self.shared
+
     def _centre(self, batch: int, device: torch.device) -> Tensor:
         if len(self.images) not in (1, batch):
             raise FeatvizError(f"{len(self.images)} images for {batch} samples")
@@ -87,6 +94,8 @@ class Bounded(Param):
 
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
         delta = torch.zeros_like(self._centre(len(seeds), torch.device(device)))
+        if self.shared:
+            delta, seeds = delta[:1], seeds[:1]
         if self.start == "uniform":
             shape = tuple(self.images.shape[1:])
             drawn = [sample(generator(s, "ball"), self.norm, shape) for s in seeds]
@@ -97,8 +106,10 @@ class Bounded(Param):
 
     def image(self, state: State) -> Tensor:
         delta = state["delta"]
-        centre = self._centre(len(delta), delta.device)
+        centre = self._centre(len(self.images) if self.shared else len(delta), delta.device)
         raw = centre + delta
+        if self.shared:
+            raw = raw.clamp(0, 1)
         if not self.eight_bit:
             return raw
         radius = self._radius(len(delta), delta.device)
@@ -107,10 +118,13 @@ class Bounded(Param):
         return made
 
     def nearest(self, delta: Tensor) -> Tensor:
-        """Return the differences (B, C, *size) moved into the ball and into [0, 1]."""
+        """Return the differences (B, C, *size) moved into the ball and, unless shared, [0, 1]."""
+        inside = project(delta, self.norm, self._radius(len(delta), delta.device))
+        if self.shared:
+            return inside
         centre = self._centre(len(delta), delta.device)
         # Clipping to [0, 1] brings every value nearer to the centre: it stays in the ball.
-        inside = centre + project(delta, self.norm, self._radius(len(delta), delta.device))
+        inside = centre + inside
         return inside.clamp(0, 1) - centre
 
     def project_(self, state: State) -> None:

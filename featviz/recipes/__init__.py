@@ -1,7 +1,8 @@
 """The verbs. Each chooses parts for the one loop in :mod:`featviz.engine`."""
 
+from featviz.recipes.attack import attack
 from featviz.recipes.calibrate import calibrate
 from featviz.recipes.invert import invert
 from featviz.recipes.render import render
 
-__all__ = ["calibrate", "invert", "render"]
+__all__ = ["attack", "calibrate", "invert", "render"]
