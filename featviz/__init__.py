@@ -53,7 +53,7 @@ from featviz.objectives import (
     total_variation,
 )
 from featviz.param.stats import Stats
-from featviz.recipes import attack, calibrate, invert, render
+from featviz.recipes import attack, calibrate, invert, patch_attack, render
 from featviz.result import Result
 from featviz.updates import Cosine
 from featviz.zoo import load, models
@@ -105,6 +105,7 @@ __all__ = [
     "objectives",
     "optimize",
     "param",
+    "patch_attack",
     "per_sample",
     "probability",
     "ramp",

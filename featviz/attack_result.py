@@ -91,6 +91,13 @@ class AttackResult(Result):
             found.append(f"{change}{'' if ok else 'not '}fooled, {self.settings['norm']} {size}")
         return found
 
+    @property
+    def patch(self) -> Tensor:
+        """The patch (C, h, w) of :func:`featviz.patch_attack`, to be printed."""
+        if "pixels" not in self.state:
+            raise FeatvizError("this attack made no patch: fv.patch_attack does")
+        return self.state["pixels"][0]
+
     def save(
         self,
         path: str | Path,

@@ -3,6 +3,7 @@
 from featviz.recipes.attack import attack
 from featviz.recipes.calibrate import calibrate
 from featviz.recipes.invert import invert
+from featviz.recipes.patch import patch_attack
 from featviz.recipes.render import render
 
-__all__ = ["attack", "calibrate", "invert", "render"]
+__all__ = ["attack", "calibrate", "invert", "patch_attack", "render"]
