@@ -11,6 +11,7 @@ picture, *transforms* disturb it, and the loop in :mod:`featviz.engine` climbs.
 
 from featviz import callbacks, gradients, objectives, param, transforms, updates, video
 from featviz._version import __version__
+from featviz.attack_result import AttackResult
 from featviz.checkpoint import Checkpoint
 from featviz.engine import optimize
 from featviz.errors import FeatvizError, FeatvizWarning, OptimizationError
@@ -53,12 +54,13 @@ from featviz.objectives import (
     total_variation,
 )
 from featviz.param.stats import Stats
-from featviz.recipes import calibrate, dream, dream_video, invert, render
+from featviz.recipes import attack, calibrate, dream, dream_video, invert, patch_attack, render
 from featviz.result import Result
 from featviz.updates import Cosine
 from featviz.zoo import load, models
 
 __all__ = [
+    "AttackResult",
     "Checkpoint",
     "Cosine",
     "FeatvizError",
@@ -72,6 +74,7 @@ __all__ = [
     "activation_difference",
     "alignment",
     "angled_direction",
+    "attack",
     "batchnorm_match",
     "blur",
     "boundary_complexity",
@@ -106,6 +109,7 @@ __all__ = [
     "objectives",
     "optimize",
     "param",
+    "patch_attack",
     "per_sample",
     "probability",
     "ramp",

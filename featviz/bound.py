@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -21,6 +21,9 @@ from featviz.types import Tensor
 
 T = TypeVar("T")
 
+#: Traced networks by the shape that they take and the layers that they give; one may serve several
+#: runs of the same model in the same precision.
+Traces: TypeAlias = dict[tuple[tuple[int, ...], tuple[str, ...]], Traced | None]
 #: Samples that a CPU takes at a time where that leaves every bit as it is: enough to keep its
 #: cores busy, and still small enough for their caches.
 WIDE = 4
@@ -37,27 +40,39 @@ class Part:
     here: slice
     needs: tuple[str, ...]
     scores: tuple[Score, ...]
+    checks: tuple[Score, ...] = ()
 
     def __len__(self) -> int:
         return int(self.here.stop - self.here.start)
 
     def score(self, scene: Scene) -> Tensor:
         """Return the value of each sample, (B,)."""
-        if len(self.scores) == 1:
-            return self.scores[0](scene)
-        pairs = zip(self.scores, scene.samples, strict=True)
-        return torch.cat([score(sample) for score, sample in pairs])
+        return _each(self.scores, scene)
+
+    def check(self, scene: Scene) -> Tensor:
+        """Return how far each sample is beyond what ends its run, (B,); without one, -inf."""
+        if not self.checks:
+            return scene.images.new_full((len(self),), -torch.inf)
+        return _each(self.checks, scene).detach()
 
 
-#: Scores (B,), their gradients by the clean images and by what the network sees, and which
-#: samples had a ReLU redirected (B,).
-Climb: TypeAlias = tuple[Tensor, Tensor | None, Tensor | None, Tensor]
+def _each(scores: tuple[Score, ...], scene: Scene) -> Tensor:
+    if len(scores) == 1:
+        return scores[0](scene)
+    return torch.cat([score(sample) for score, sample in zip(scores, scene.samples, strict=True)])
+
+
+#: Scores (B,), their gradients by the clean images and by what the network sees, which samples had
+#: a ReLU redirected (B,), and how far each is beyond what ends its run (B,).
+Climb: TypeAlias = tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor]
 
 
 class Bound:
     """Scores and gradients of a batch, ``micro`` samples at a time.
 
-    ``traced`` makes the network flat (:mod:`featviz.trace`), ``compiled`` compiles that.
+    ``traced`` makes the network flat (:mod:`featviz.trace`), ``compiled`` compiles that; ``traces``
+    holds what earlier runs traced and gets what this one does. ``until`` is checked in the same
+    pass, without a gradient.
     """
 
     #: What redirects the gradients of ReLUs in this step.
@@ -74,34 +89,53 @@ class Bound:
         micro: int | None = None,
         traced: bool = False,
         compiled: bool = False,
+        until: Objective | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self.model, self.objective, self.table = model, objective, model.layers(size)
+        self.until = until
         self.size, self.channels, self.batch = size, channels, batch
         self.traced, self.compiled = traced or compiled, compiled
-        objective.bind(Target(model, size, batch, channels))  # what is wrong is said of the whole
-        single = not objective.relational and model.device.type == "cpu"
+        goals = [objective] if until is None else [objective, until]
+        for goal in goals:
+            goal.bind(Target(model, size, batch, channels))  # what is wrong is said of the whole
+        relational = any(goal.relational for goal in goals)
+        single = not relational and model.device.type == "cpu"
         self.widen = single and micro is None and self.traced and batch >= WIDE
-        micro = batch if objective.relational else micro or (1 if single else batch)
+        micro = batch if relational else micro or (1 if single else batch)
         self.parts = [
             self._part(start, min(start + micro, batch)) for start in range(0, batch, micro)
         ]
-        self._traces: dict[tuple[int, tuple[str, ...]], Traced | None] = {}
+        self.narrow = self.parts  # as they were before some were put together
+        self.single = micro == 1
+        self._traces: Traces = {} if traces is None else traces
 
     def _part(self, start: int, stop: int) -> Part:
         here = slice(start, stop)
-        objective = self.objective.sliced(here)
         target = Target(self.model, self.size, stop - start, self.channels)
-        return Part(here, tuple(objective.needs(target)), (objective.bind(target),))
+        goals = [g.sliced(here) for g in (self.objective, self.until) if g is not None]
+        needs = sorted({name for goal in goals for name in goal.needs(target)})
+        score, *checks = [goal.bind(target) for goal in goals]
+        return Part(here, tuple(needs), (score,), tuple(checks))
 
-    def climb(self, images: Tensor, seen: Tensor, progress: Tensor, scale: float) -> Climb:
-        """Return the scores, their scaled gradients by images and seen, and what was redirected.
+    def climb(
+        self,
+        images: Tensor,
+        seen: Tensor,
+        progress: Tensor,
+        scale: float,
+        awake: Sequence[bool] | None = None,
+    ) -> Climb:
+        """Return scores, scaled gradients by images and seen, what was redirected, the checks.
 
         ``images`` (B, C, *size) are the clean ones, ``seen`` what the network gets of them. A
-        gradient that no sample has is None.
+        gradient that no sample has is None. Parts without a sample that is ``awake`` are left
+        out: their gradients are zero and their scores undefined.
         """
-        scores = images.new_empty(len(images))
+        scores = images.new_zeros(len(images))
+        checks = torch.full_like(scores, -torch.inf)
         redirected = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-        found: list[Any] = [scores, None, None, redirected]
+        found: list[Any] = [scores, None, None, redirected, checks]
 
         def run(parts: list[Part]) -> None:
             for part in parts:
@@ -112,8 +146,8 @@ class Bound:
                             found[place] = torch.zeros_like(images if place == 1 else seen)
                         found[place][part.here] = answer
 
-        self._fitting(lambda: run(self.parts))
-        if self.widen:
+        self._fitting(lambda: run(self.parts if awake is None else self._awake(awake)))
+        if self.widen and awake is None:
             self.widen = False
             alone = [None if answer is None else answer.clone() for answer in found]
             narrow, self.parts = self.parts, self._wide()
@@ -127,7 +161,7 @@ class Bound:
                     parts += narrow[part.here]
             self.parts = parts
             found = alone
-        return found[0], found[1], found[2], found[3]
+        return found[0], found[1], found[2], found[3], found[4]
 
     def _fitting(self, call: Callable[[], T], *, quiet: bool = False) -> T:
         """Return what ``call`` does, with fewer samples at a time where memory does not do."""
@@ -155,6 +189,7 @@ class Bound:
             self._part(start, min(start + micro, self.batch))
             for start in range(0, self.batch, micro)
         ]
+        self.narrow, self.single = self.parts, micro == 1
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         if not quiet:
@@ -164,6 +199,18 @@ class Bound:
                 stacklevel=2,
             )
 
+    def _awake(self, awake: Sequence[bool]) -> list[Part]:
+        """Return the parts that some samples need; a group that thins out is taken apart."""
+        parts: list[Part] = []
+        for part in self.parts:
+            wanted = awake[part.here]
+            if self.single and not all(wanted):
+                pairs = zip(self.narrow[part.here], wanted, strict=True)
+                parts += [alone for alone, on in pairs if on]
+            elif any(wanted):
+                parts.append(part)
+        return parts
+
     def _wide(self) -> list[Part]:
         """Put samples that stand side by side and read the same layers together by fours."""
         parts: list[Part] = []
@@ -172,18 +219,19 @@ class Bound:
             group = self.parts[start : start + WIDE]
             if len(group) == WIDE and len({part.needs for part in group}) == 1:
                 scores = tuple(score for part in group for score in part.scores)
-                group = [Part(slice(start, start + WIDE), group[0].needs, scores)]
+                checks = tuple(check for part in group for check in part.checks)
+                group = [Part(slice(start, start + WIDE), group[0].needs, scores, checks)]
             parts += group
             start += sum(map(len, group))
         return parts
 
     def _climb(
         self, part: Part, images: Tensor, seen: Tensor, progress: Tensor, scale: float
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor]:
         clean, shown = images.detach().requires_grad_(), seen.detach().requires_grad_()
         if self.opened is not None:
             self.opened.batch = len(part)
-        values = self._scores(part, clean, shown, progress)
+        values, checks = self._scores(part, clean, shown, progress)
         one = two = None
         if values.requires_grad:
             total = values.sum() * scale
@@ -192,13 +240,15 @@ class Bound:
             text = self.objective.sliced(part.here)
             raise FeatvizError(f"objective {text} does not depend on the image")
         acted = self.opened.take(len(part)) if self.opened is not None else None
-        return values.detach(), one, two, acted
+        return values.detach(), one, two, acted, checks
 
-    def _scores(self, part: Part, images: Tensor, seen: Tensor, progress: Tensor | float) -> Tensor:
+    def _scores(
+        self, part: Part, images: Tensor, seen: Tensor, progress: Tensor | float
+    ) -> tuple[Tensor, Tensor]:
         found = self._activations(seen, part.needs)
         with torch.autocast(seen.device.type, enabled=False):
             scene = Scene(images, {name: a.float() for name, a in found.items()}, progress)
-            return part.score(scene)
+            return part.score(scene), part.check(scene)
 
     def _activations(self, seen: Tensor, needs: tuple[str, ...]) -> dict[str, Tensor]:
         def run(images: Tensor) -> list[Tensor]:
@@ -206,13 +256,14 @@ class Bound:
             return [found[name] for name in needs]
 
         if self.traced and set(needs) - {INPUT}:
-            key = len(seen), needs
+            key = tuple(seen.shape), needs
             if key not in self._traces:
                 # A wide pass is compared with the narrow one, to the bit, when it has been run.
-                known = (1, needs) in self._traces
+                alone = (1, *seen.shape[1:]), needs
+                known = alone in self._traces
                 self._traces[key] = (
                     None
-                    if known and self._traces[1, needs] is None
+                    if known and self._traces[alone] is None
                     else trace(run, seen, compiled=self.compiled, checked=not known)
                 )
             made = self._traces[key]
@@ -222,13 +273,14 @@ class Bound:
         with self.opened or contextlib.nullcontext():
             return self.model.capture(seen, needs, self.table)
 
-    def values(self, images: Tensor, seen: Tensor) -> Tensor:
-        """Return the scores of finished pictures, which the network sees as ``seen``."""
+    def values(self, images: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores and checks of finished pictures, which the network sees as ``seen``."""
 
-        def rows() -> list[Tensor]:
+        def rows() -> list[tuple[Tensor, Tensor]]:
             return [self._scores(p, images[p.here], seen[p.here], 1.0) for p in self.parts]
 
-        return torch.cat(self._fitting(rows, quiet=True))
+        scores, checks = zip(*self._fitting(rows, quiet=True), strict=True)
+        return torch.cat(scores), torch.cat(checks)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -12,24 +12,26 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from featviz.bound import Bound
+from featviz.bound import Bound, Traces
 from featviz.callbacks import Callback, Run, Step, as_callback
 from featviz.checkpoint import Checkpoint
 from featviz.errors import FeatvizError, OptimizationError
 from featviz.gradients import redirected_relu
+from featviz.kept import Kept
 from featviz.model import Model
 from featviz.objectives.base import Objective
-from featviz.objectives.group import PerSample
+from featviz.objectives.group import texts_of
 from featviz.param.base import Param
 from featviz.result import Result
 from featviz.tiles import Tiled, number
 from featviz.trace import PAYS
 from featviz.transforms import Background, Transform, output_size, prepare
 from featviz.types import OptimizerFactory, Precision, Schedule, Tensor
+from featviz.updates import Ascent
 from featviz.watch import Watch
 
 #: Steps in which ReLUs let a dead unit be reached, as in lucid.
@@ -55,6 +57,10 @@ def optimize(
     micro: int | None = None,
     tile: int | None = None,
     importance: bool = True,
+    until: Objective | None = None,
+    keep: Literal["last", "best"] = "last",
+    samples: int = 1,
+    traces: Traces | None = None,
     resume: Checkpoint | None = None,
     precision: Precision = "fp32",
     compile: bool = False,
@@ -78,7 +84,15 @@ def optimize(
     ``importance`` the result has none.
 
     A run of :data:`featviz.trace.PAYS` passes or more traces the network
-    (:mod:`featviz.trace`), and with ``compile`` gives what is left to ``torch.compile``.
+    (:mod:`featviz.trace`), and with ``compile`` gives what is left to ``torch.compile``. With
+    ``traces``, a dictionary, it is traced whatever the steps, and the next run that is given the
+    same dictionary, model and precision need not do it again.
+
+    ``until`` is evaluated in the same pass: a sample for which it is above zero is done, and its
+    picture stays as it was scored; the run ends when all are, and ``result.reached`` says after
+    how many updates. ``keep="best"`` returns, for the others, not the last picture but the one
+    with the highest score. Each step takes the mean of the scores under ``samples`` draws of the
+    transforms.
 
     ``resume`` goes on from the checkpoint of an earlier result, made with the same arguments,
     as if it had not ended: the pictures are the same to the bit.
@@ -96,6 +110,10 @@ def optimize(
         raise FeatvizError(f"steps must be positive, not {steps}")
     if torch.is_inference_mode_enabled():
         raise FeatvizError("gradients are off in torch.inference_mode(): leave it first")
+    if resume is not None and (until is not None or keep == "best"):
+        raise FeatvizError("resume goes with neither until nor keep='best'")
+    if samples < 1:
+        raise FeatvizError(f"samples must be positive, not {samples}")
     device = model.device
     size = param.shape
     batch = len(seeds)
@@ -103,10 +121,17 @@ def optimize(
         transforms = (Background(), *transforms)
     channels = (param.channels or model.channels) + param.transparent
     kind = Bound if tile is None else functools.partial(Tiled, tile=tile)
-    bind = functools.partial(kind, model, objective, channels=channels, batch=batch, micro=micro)
-    finished, outer = bind(size), output_size(transforms, size)
-    bound = bind(outer, traced=steps * number(outer, tile) >= PAYS, compiled=compile)
-    augment = prepare(transforms, seeds, steps, size, device)
+    bind = functools.partial(
+        kind, model, objective, channels=channels, batch=batch, micro=micro, until=until
+    )
+    finished, outer = bind(param.seen), output_size(transforms, size)
+    bound = bind(
+        outer,
+        traced=steps * number(outer, tile) >= PAYS or traces is not None,
+        compiled=compile,
+        traces=traces,
+    )
+    augment = prepare(transforms, seeds, steps * samples, size, device)
     state = param.init(seeds, device)
     first = 0
     if resume is not None:
@@ -124,33 +149,48 @@ def optimize(
     history = torch.full((steps, batch), torch.nan, device=device)
     heat = torch.zeros(batch, *size, device=device) if importance else None
     progress = torch.linspace(0, 1, steps, device=device)
-    texts = objective_texts(objective, batch)
+    texts = texts_of(objective, batch)
     watchers = [as_callback(c) for c in callbacks]
     run = Run(texts, list(seeds), steps)
     done, interrupted = first, False
+    kept = Kept(leaves, batch, stops=until is not None, best=keep == "best")
 
     def climb(index: int) -> Tensor:
         """Set the gradients of step ``index``; return what a minimizer calls the loss."""
         for leaf in leaves:
             leaf.grad = None  # or the last step's would lie beside this one's
         images = param.image(state)
-        seen = augment(images, index)
         bound.opened = opened if index < redirect else None
-        with torch.autocast(device.type, low, enabled=low is not None):
-            scores, *upstream, acted = bound.climb(images, seen, progress[index], scale)
-        ends = [(x, g) for x, g in zip((images, seen), upstream, strict=True) if g is not None]
+        draws = []
         inputs = leaves if heat is None else [*leaves, images]
-        found = torch.autograd.grad([x for x, _ in ends], inputs, [g for _, g in ends])
-        gradients = found[: len(leaves)]
+        for draw in range(samples):
+            seen = augment(images, index * samples + draw)
+            with torch.autocast(device.type, low, enabled=low is not None):
+                scores, *upstream, redirected, checks = bound.climb(
+                    images, seen, progress[index], scale, kept.awake
+                )
+            ends = [(x, g) for x, g in zip((images, seen), upstream, strict=True) if g is not None]
+            slopes = torch.autograd.grad(
+                [x for x, _ in ends], inputs, [g for _, g in ends], retain_graph=draw < samples - 1
+            )
+            draws.append((scores, checks, redirected, *slopes))
+        scores, checks, acted, *gradients = map(_mean, zip(*draws, strict=True))
         if heat is not None:
-            heat.add_(found[-1].abs().sum(1).nan_to_num(0, 0, 0))
-        norms = watch.see(index, scores, gradients, scale, acted)
+            heat.add_(gradients.pop().abs().sum(1).nan_to_num(0, 0, 0))
+        if kept.awake is not None:  # who is done keeps its score
+            awake = torch.tensor(kept.awake, device=device)
+            scores = torch.where(awake, scores, history[index - 1])
+        norms = watch.see(index, scores, gradients, scale, acted > 0)
+        kept.see(index, leaves, scores, checks)
+        watch.moved |= kept.done
         for leaf, gradient in zip(leaves, gradients, strict=True):
             usable = norms.isfinite()
             if len(gradient) != batch:  # shared by all samples
                 usable = usable.all()[None]
             usable = usable.view(-1, *(1,) * (gradient.ndim - 1))
             leaf.grad = torch.where(usable, gradient, 0).div_(-scale)
+        if isinstance(climber, Ascent):
+            climber.scores = scores
         history[index] = scores
         shown = images.detach()
         if watchers and any(images is leaf for leaf in leaves):
@@ -173,9 +213,10 @@ def optimize(
                     climber.step(functools.partial(climb, index))  # type: ignore[arg-type]
                     with torch.no_grad():
                         param.project_(state)
+                        kept.hold_(leaves)
                     done = index + 1
                     enough = [callback.on_step(step) for callback in watchers]
-                    if any(enough):
+                    if any(enough) or kept.over:
                         break
                     if done == redirect + PATIENCE and watch.hopeless():
                         break
@@ -183,7 +224,10 @@ def optimize(
                 interrupted = True
             with torch.no_grad():
                 images = param.image(state).detach()
-                scores = finished.values(images, param.flatten(images))
+                scores, checks = finished.values(images, param.flatten(images))
+                if kept.finish_(done, leaves, scores, checks):
+                    images = param.image(state).detach()
+                    scores, _ = finished.values(images, param.flatten(images))
 
         result = Result(
             images=images.float().cpu(),
@@ -196,6 +240,7 @@ def optimize(
             if interrupted or done == first
             else watch.failures(texts, scores, done > redirect),
             redirected=watch.redirected.cpu(),
+            reached=None if until is None else kept.reached.cpu(),
             importance=None if heat is None else _normalized(heat).cpu(),
             state={name: t.detach().cpu() for name, t in state.items()},
             checkpoint=Checkpoint.of(state, climber, done),
@@ -208,11 +253,8 @@ def optimize(
     return result
 
 
-def objective_texts(objective: Objective, batch: int) -> list[str]:
-    """Return the text of each sample's objective."""
-    if isinstance(objective, PerSample):
-        return [str(part) for part in objective.parts]
-    return [str(objective)] * batch
+def _mean(draws: Sequence[Tensor]) -> Tensor:
+    return draws[0] if len(draws) == 1 else torch.stack([d.float() for d in draws]).mean(0)
 
 
 def _normalized(heat: Tensor) -> Tensor:

@@ -30,6 +30,22 @@ class _Function(nn.Module):
         return self.function(images)
 
 
+class _Classifier(nn.Module):
+    """What :meth:`Model.as_module` returns; it leaves the modes of the network alone."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.net = model.net
+        self._model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._model.activations(images, [self._model.logits])[self._model.logits]
+
+    def train(self, mode: bool = True) -> _Classifier:
+        self.training = mode
+        return self
+
+
 class Model:
     """Any network with its preprocessing; its images are floats in [0, 1], (B, C, *spatial).
 
@@ -177,6 +193,15 @@ class Model:
         self.check_images(images)
         with self.session():
             return self.net(self.normalize(images))
+
+    def as_module(self) -> nn.Module:
+        """Return a module from images in [0, 1] to class logits, for libraries of attacks.
+
+        ``foolbox.PyTorchModel(model.as_module(), bounds=(0, 1))``,
+        ``torchattacks.PGD(model.as_module())``. The network is evaluated and frozen within each
+        call; switching the module to training does not switch the network.
+        """
+        return _Classifier(self).eval()
 
     def activations(self, images: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
         """Return the activations of the named layers, differentiable in ``images``.

@@ -42,6 +42,8 @@ class Result:
     redirected
         (B,): whether a ReLU was redirected for the picture in the first steps, because no true
         gradient came through it; None where that was not asked for.
+    reached
+        (B,): after how many updates ``until`` was above zero, -1 where it never was; None without.
     importance
         (B, *size): the gradient of the score by the picture, |∂score/∂image|, summed over
         channels and added up over the run, divided by its largest value: where the score came
@@ -62,6 +64,7 @@ class Result:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     failures: dict[int, str] = dataclasses.field(default_factory=dict)
     redirected: Tensor | None = None
+    reached: Tensor | None = None
     importance: Tensor | None = None
     state: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     checkpoint: Checkpoint | None = None
@@ -88,6 +91,7 @@ class Result:
             settings=settings,
             redirected=None if self.redirected is None else self.redirected[i : i + 1],
             importance=None if self.importance is None else self.importance[i : i + 1],
+            reached=None if self.reached is None else self.reached[i : i + 1],
             checkpoint=None,
             state={n: t[i : i + 1] if len(t) == len(self) else t for n, t in self.state.items()},
         )
@@ -175,6 +179,7 @@ class Result:
             seeds=[s for p in parts for s in p.seeds],
             failures=failures,
             redirected=_cat([p.redirected for p in parts]),
+            reached=_cat([p.reached for p in parts]),
             checkpoint=None,
             importance=_cat([p.importance for p in parts]),
             state={n: torch.cat([p.state[n] for p in parts]) for n in first.state},

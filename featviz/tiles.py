@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -60,26 +61,37 @@ class Tiled(Bound):
             self.cover.append(times.view(-1, *(1,) * (len(size) - 1 - axis)).to(model.device))
         super().__init__(model, objective, tuple(a[0].stop for a in axes), **more)
 
-    def climb(self, images: Tensor, seen: Tensor, progress: Tensor, scale: float) -> Climb:
+    def climb(
+        self,
+        images: Tensor,
+        seen: Tensor,
+        progress: Tensor,
+        scale: float,
+        awake: Sequence[bool] | None = None,
+    ) -> Climb:
         total = torch.zeros_like(seen)
-        scores = seen.new_zeros(len(seen))
+        scores, checks = seen.new_zeros(2, len(seen))
         redirected = torch.zeros(len(seen), dtype=torch.bool, device=seen.device)
         for place in self.places:
             piece = seen[place]
-            values, clean, gradient, acted = super().climb(piece, piece, progress, scale)
+            values, clean, gradient, acted, check = super().climb(
+                piece, piece, progress, scale, awake
+            )
             if clean is not None:
                 raise FeatvizError(
                     f"objective {self.objective} reads the whole clean picture, which tiles do not "
                     "show: name a layer, such as layer=input, or leave tile out"
                 )
             scores += values / len(self.places)
+            checks += check / len(self.places)
             redirected |= acted
             if gradient is not None:
                 total[place] += gradient
         for times in self.cover:
             total /= times
-        return scores, None, total.div_(len(self.places)), redirected
+        return scores, None, total.div_(len(self.places)), redirected, checks
 
-    def values(self, images: Tensor, seen: Tensor) -> Tensor:
+    def values(self, images: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         rows = [super(Tiled, self).values(seen[place], seen[place]) for place in self.places]
-        return torch.stack(rows).mean(0)
+        scores, checks = zip(*rows, strict=True)
+        return torch.stack(scores).mean(0), torch.stack(checks).mean(0)

@@ -1,7 +1,8 @@
-"""How the free parameters move: optimizers and learning-rate schedules."""
+"""How the free parameters move: optimizers, learning-rate schedules, what ascents share."""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import math
@@ -94,3 +95,32 @@ class Cosine:
 
     def __call__(self, progress: float) -> float:
         return self.end + (1 - self.end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class Ascent(torch.optim.Optimizer, abc.ABC):
+    """An optimizer that moves each sample by itself, uphill; :mod:`featviz.steps` has them.
+
+    ``rate`` is the length of a step, a number or one a sample (B,); a schedule multiplies it.
+    The loop sets ``scores`` (B,), those of the state that the step starts from.
+    """
+
+    scores: Tensor
+
+    def __init__(self, leaves: list[Tensor], rate: float | Tensor) -> None:
+        super().__init__(leaves, {"lr": 1.0})
+        self.rate = torch.as_tensor(rate, dtype=torch.float32, device=leaves[0].device)
+
+    def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
+        """Evaluate the scores and gradients, then move every leaf."""
+        with torch.enable_grad():
+            loss = closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                for leaf in group["params"]:
+                    rate = (self.rate * group["lr"]).reshape(-1, *(1,) * (leaf.ndim - 1))
+                    self.move_(leaf, -leaf.grad, rate)
+        return loss
+
+    @abc.abstractmethod
+    def move_(self, leaf: Tensor, gradient: Tensor, rate: Tensor) -> None:
+        """Move ``leaf`` (B, …) in place; ``rate`` (B or 1, 1, …) broadcasts to it."""

@@ -17,7 +17,7 @@ from featviz.checkpoint import Checkpoint
 from featviz.engine import optimize
 from featviz.errors import FeatvizError
 from featviz.param import generators
-from featviz.param.bounded import project
+from featviz.param.balls import project
 from featviz.updates import adam
 from tests import nets
 

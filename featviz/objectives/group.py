@@ -76,6 +76,13 @@ def per_sample(objectives: Iterable[Objective]) -> Objective:
     return PerSample(members)
 
 
+def texts_of(objective: Objective, batch: int) -> list[str]:
+    """Return the text of each sample's objective."""
+    if isinstance(objective, PerSample):
+        return [str(part) for part in objective.parts]
+    return [str(objective)] * batch
+
+
 def _some(name: str, objectives: Iterable[Objective]) -> tuple[Objective, ...]:
     members = tuple(lift(o) for o in objectives)
     if not members:

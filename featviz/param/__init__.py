@@ -16,6 +16,7 @@ from featviz.param.fourier import Fourier
 from featviz.param.laplacian import Laplacian
 from featviz.param.latent import Latent
 from featviz.param.maco import Maco
+from featviz.param.patch import Patch
 from featviz.param.pixel import Pixel
 
 NAMES: dict[str, type[Param]] = {
@@ -97,6 +98,7 @@ __all__ = [
     "Maco",
     "Masked",
     "Param",
+    "Patch",
     "Pixel",
     "Shared",
     "parse",

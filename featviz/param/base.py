@@ -50,6 +50,11 @@ class Param(abc.ABC):
             raise FeatvizError(f"{type(self).__name__} needs a size, such as size=224")
         return self.size  # type: ignore[return-value]
 
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """The spatial size of what :meth:`flatten` returns."""
+        return self.shape
+
     def sized(self, channels: int, size: tuple[int, ...]) -> Self:
         """Return this parameterization with what was left open filled in."""
         return dataclasses.replace(self, channels=self.channels or channels, size=self.size or size)

@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from featviz.errors import FeatvizError
+from featviz.param.balls import NORMS, project, quantize, sample
 from featviz.param.base import Param
+from featviz.seeds import generator
 from featviz.types import State, Tensor
 
-NORMS = ("linf", "l2", "l1")
+STARTS = ("zero", "uniform")
 
 
-def project(delta: Tensor, norm: str, eps: float) -> Tensor:
-    """Return the nearest point of each sample's ball of radius ``eps`` to ``delta`` (B, …).
+class _StraightThrough(torch.autograd.Function):
+    """Shows ``exact`` and passes the gradient on to what it was rounded from."""
 
-    Nearest in the Euclidean sense; for L1 by the sorting algorithm of [Duchi2008]_, Figure 1.
-    """
-    flat = delta.flatten(1)
-    if norm == "linf":
-        return delta.clamp(-eps, eps)
-    if norm == "l2":
-        size = flat.norm(dim=1, keepdim=True)
-        return (flat * (eps / size.clamp_min(eps))).view_as(delta)
-    size = flat.abs()
-    ordered = size.sort(dim=1, descending=True).values
-    count = torch.arange(1, size.shape[1] + 1, device=delta.device)
-    excess = (ordered.cumsum(1) - eps) / count
-    last = (ordered > excess).sum(1, keepdim=True) - 1
-    threshold = excess.gather(1, last).clamp_min(0)
-    inside = size.sum(1, keepdim=True) <= eps
-    cut = flat.sign() * (size - threshold).clamp_min(0)
-    return torch.where(inside, flat, cut).view_as(delta)
+    @staticmethod
+    def forward(context: Any, raw: Tensor, exact: Tensor) -> Tensor:
+        return exact
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
 
 
 def _fit(param: Param, images: object) -> None:
@@ -54,41 +47,88 @@ def _fit(param: Param, images: object) -> None:
 class Bounded(Param):
     """Pictures no further than ``eps`` from ``images``, in [0, 1]: an attack's parameterization.
 
-    ``norm`` is ``linf``, ``l2`` or ``l1``, ``eps`` in image units. The state is the difference,
-    which starts at zero; :meth:`project_` moves it back into the ball and into [0, 1] after each
-    step.
+    ``norm`` is ``linf``, ``l2`` or ``l1``, ``eps`` in image units, one number or one a sample. The
+    state is the difference, which starts at ``zero`` or ``uniform``, drawn from the ball with the
+    sample's seed; :meth:`project_` moves it back into the ball and into [0, 1] after each step.
+
+    ``eight_bit`` pictures are those that an 8-bit file holds, ``images`` rounded too: the network
+    sees nothing else, and gradients pass through the rounding as if it were not there.
+
+    With ``shared`` all pictures have the same difference, clipped to [0, 1] with each of them.
     """
 
     images: Tensor = dataclasses.field(compare=False, repr=False)
-    eps: float
+    eps: float | tuple[float, ...]
     norm: str = "linf"
+    start: str = "zero"
+    eight_bit: bool = False
+    shared: bool = False
 
     def __post_init__(self) -> None:
         _fit(self, self.images)
         if self.norm not in NORMS:
             raise FeatvizError(f"no norm {self.norm!r}: it is {', '.join(NORMS)}")
-        if not 0 < self.eps < float("inf"):
-            raise FeatvizError(f"eps must be positive, not {self.eps}")
+        several = self.eps if isinstance(self.eps, tuple) else (self.eps,)
+        wrong = [e for e in several if not 0 < e < float("inf")]
+        if wrong or not several:
+            raise FeatvizError(f"eps must be positive, not {wrong[0] if wrong else self.eps}")
+        if self.start not in STARTS:
+            raise FeatvizError(f"no start {self.start!r}: it is {' or '.join(STARTS)}")
+
+    @property
+    def relational(self) -> bool:  # type: ignore[override]
+        return self.shared
 
     def _centre(self, batch: int, device: torch.device) -> Tensor:
         if len(self.images) not in (1, batch):
             raise FeatvizError(f"{len(self.images)} images for {batch} samples")
-        return self.images.detach().to(device).expand(batch, *self.images.shape[1:])
+        images = self.images.detach().to(device)
+        images = (images * 255).round() / 255 if self.eight_bit else images
+        return images.expand(batch, *self.images.shape[1:])
+
+    def _radius(self, batch: int, device: torch.device) -> Tensor:
+        radius = torch.tensor(self.eps, device=device).reshape(-1)
+        if len(radius) not in (1, batch):
+            raise FeatvizError(f"{len(radius)} values of eps for {batch} samples")
+        return radius
 
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
         delta = torch.zeros_like(self._centre(len(seeds), torch.device(device)))
+        if self.shared:
+            delta, seeds = delta[:1], seeds[:1]
+        if self.start == "uniform":
+            shape = tuple(self.images.shape[1:])
+            drawn = [sample(generator(s, "ball"), self.norm, shape) for s in seeds]
+            radius = self._radius(len(seeds), delta.device)
+            radius = radius.view(-1, *(1,) * len(shape))
+            delta = self.nearest(torch.stack(drawn).to(delta) * radius)
         return {"delta": delta.contiguous().requires_grad_()}
 
     def image(self, state: State) -> Tensor:
         delta = state["delta"]
-        return self._centre(len(delta), delta.device) + delta
+        centre = self._centre(len(self.images) if self.shared else len(delta), delta.device)
+        raw = centre + delta
+        if self.shared:
+            raw = raw.clamp(0, 1)
+        if not self.eight_bit:
+            return raw
+        radius = self._radius(len(delta), delta.device)
+        levels = quantize(delta, self.norm, radius) + (centre * 255).round()
+        made: Tensor = _StraightThrough.apply(raw, (levels.clamp(0, 255) / 255).to(raw))
+        return made
 
-    def project_(self, state: State) -> None:
-        delta = state["delta"]
+    def nearest(self, delta: Tensor) -> Tensor:
+        """Return the differences (B, C, *size) moved into the ball and, unless shared, [0, 1]."""
+        inside = project(delta, self.norm, self._radius(len(delta), delta.device))
+        if self.shared:
+            return inside
         centre = self._centre(len(delta), delta.device)
         # Clipping to [0, 1] brings every value nearer to the centre: it stays in the ball.
-        inside = centre + project(delta, self.norm, self.eps)
-        delta.copy_(inside.clamp(0, 1) - centre)
+        inside = centre + inside
+        return inside.clamp(0, 1) - centre
+
+    def project_(self, state: State) -> None:
+        state["delta"].copy_(self.nearest(state["delta"]))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,11 @@
 """The verbs. Each chooses parts for the one loop in :mod:`featviz.engine`."""
 
+from featviz.recipes.attack import attack
 from featviz.recipes.calibrate import calibrate
 from featviz.recipes.dream import dream
 from featviz.recipes.dream_video import dream_video
 from featviz.recipes.invert import invert
+from featviz.recipes.patch import patch_attack
 from featviz.recipes.render import render
 
-__all__ = ["calibrate", "dream", "dream_video", "invert", "render"]
+__all__ = ["attack", "calibrate", "dream", "dream_video", "invert", "patch_attack", "render"]

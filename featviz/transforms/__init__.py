@@ -3,6 +3,7 @@
 from featviz.transforms.base import Geometric, Intensity, Transform
 from featviz.transforms.geometric import Crop, Jitter, Pad, Rotate, Scale
 from featviz.transforms.intensity import Background, Noise, Roll
+from featviz.transforms.paste import Paste
 from featviz.transforms.pipeline import output_size, prepare
 from featviz.transforms.presets import lucid, parse, standard, text
 
@@ -14,6 +15,7 @@ __all__ = [
     "Jitter",
     "Noise",
     "Pad",
+    "Paste",
     "Roll",
     "Rotate",
     "Scale",

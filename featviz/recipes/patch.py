@@ -1,0 +1,148 @@
+"""Adversarial patches: a printable picture that fools a network wherever it is stuck."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from featviz import devices
+from featviz._version import __version__
+from featviz.attack_result import AttackResult
+from featviz.callbacks import Callback, Progress, Step
+from featviz.engine import optimize
+from featviz.errors import FeatvizError
+from featviz.model import Model
+from featviz.param.patch import Patch
+from featviz.recipes import aims
+from featviz.recipes.aims import Wish
+from featviz.seeds import expand, generator
+from featviz.transforms import Paste, Transform
+from featviz.transforms.presets import check as check_transforms
+from featviz.types import Precision, Seed, Size, Tensor
+from featviz.updates import adam
+
+#: Where the patch is judged, it was never pasted before.
+_FRESH = "patch, judged"
+
+
+def patch_attack(
+    model: Model,
+    images: Tensor,
+    *,
+    to: Wish = None,
+    away: Wish = None,
+    size: Size = 50,
+    steps: int = 200,
+    lr: float = 0.05,
+    loss: str = "ce",
+    degrees: float = 20.0,
+    scale: tuple[float, float] = (0.9, 1.1),
+    transforms: Sequence[Transform] | str = (),
+    seed: Seed = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "fp32",
+    callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
+    progress: bool = False,
+) -> AttackResult:
+    """Return one patch, and ``images`` with it: what they become wherever it is pasted.
+
+    Every step pastes the patch at another place of each picture, turned by up to ``degrees`` and
+    enlarged by ``scale``; Adam with rate ``lr`` moves its pixels, in [0, 1]. ``result.patch``
+    (C, h, w) is rounded to 8 bits, ``result.images`` have it at places that the run did not use,
+    and ``success`` is theirs. [Brown2017]_
+
+    Parameters
+    ----------
+    model, images, to, away, loss
+        As in :func:`featviz.attack`; all pictures are used in every step.
+    size
+        The side of the patch in pixels, or (h, w).
+    steps, lr
+        Updates, and Adam's learning rate.
+    degrees, scale
+        How far the patch is turned and enlarged.
+    transforms
+        What the pictures with the patch have to survive, too.
+    seed, device, precision, callbacks, progress
+        As in :func:`featviz.render`.
+
+    Raises
+    ------
+    FeatvizError
+        For input that cannot work, before the first step.
+    """
+    begun = time.perf_counter()
+    if not isinstance(model, Model):
+        raise FeatvizError("patch_attack takes a featviz.Model: wrap the network, fv.Model(net)")
+    model.check_images(images)
+    if not len(images) or not 0 <= images.min() <= images.max() <= 1:
+        raise FeatvizError("patch_attack takes at least one image with values in [0, 1]")
+    home = model.on(devices.resolve(device, model.device))
+    originals = (images.detach().cpu().float() * 255).round() / 255
+    sides, count = tuple(images.shape[2:]), len(images)
+    wishes = [aims.read(wish, count, name) for name, wish in (("away", away), ("to", to))]
+    layer = aims.logits_layer(home, sides, [w for side in wishes if side for w in side])
+    before = aims.predict(home, originals, layer, 16)
+    aim = aims.aim(home, sides, wishes[0], wishes[1], loss, before, layer)
+    if not aim.until:
+        raise FeatvizError("a patch leads away from or to a class")
+    param = Patch(images=originals, size=size)
+    place = Paste(originals.to(home.device), degrees, *scale)
+    seeds = expand(seed, count)
+    settings = {
+        "version": __version__,
+        "verb": "patch",
+        "model": model.name,
+        "classes": None if model.classes is None else list(model.classes),
+        "norm": "linf",
+        "goal": str(aim.objective),
+        "size": list(param.shape),
+        "steps": steps,
+        "lr": lr,
+        "precision": precision,
+    }
+    result = optimize(
+        home,
+        aim.objective,
+        param=param,
+        transforms=(place, *check_transforms(transforms)),
+        steps=steps,
+        seeds=seeds,
+        optimizer=adam(lr),
+        redirect=0,
+        precision=precision,
+        callbacks=[*callbacks, Progress()] if progress else list(callbacks),
+        settings=settings,
+    )
+    pixels = (result.state["pixels"] * 255).round() / 255
+    pasted = _stick(pixels.expand(count, -1, -1, -1), place, seeds, param.shape)
+    after = aims.predict(home, pasted, layer, 16)
+    return AttackResult(
+        images=pasted,
+        scores=result.scores,
+        history=result.history,
+        objectives=result.objectives,
+        seeds=seeds,
+        settings=settings,
+        importance=None,
+        state={"pixels": pixels},
+        interrupted=result.interrupted,
+        originals=originals,
+        success=aim.reached(after),
+        before=before,
+        after=after,
+        norm=(pasted - originals).flatten(1).abs().amax(1).double(),
+        eps=torch.ones(count, dtype=torch.float64),
+        steps_used=torch.full((count,), len(result.history)),
+        eight_bit=True,
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _stick(patches: Tensor, place: Paste, seeds: list[int], size: tuple[int, ...]) -> Tensor:
+    drawn = [place.draw(generator(s, _FRESH), 1, size) for s in seeds]
+    images = place.prepare(torch.stack(drawn, 1))(patches.to(place.images), 0).cpu()
+    return (images.clamp(0, 1) * 255).round() / 255

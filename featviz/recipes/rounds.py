@@ -1,0 +1,205 @@
+"""How often an attack is run: in batches, again where it failed, and with smaller radii."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+
+from featviz.engine import optimize
+from featviz.errors import OptimizationError
+from featviz.model import Model
+from featviz.param import Bounded
+from featviz.param.balls import LEVELS, length
+from featviz.recipes import aims
+from featviz.recipes.aims import Aim
+from featviz.recipes.methods import METHODS
+from featviz.result import Result
+from featviz.types import Tensor
+
+#: Restart r of a picture draws as the seed ``seed + r * APART`` would.
+APART = 2**32
+#: How near the smallest radius comes: what succeeded over what did not.
+CLOSE = 1.05
+#: Radii that the search ends with at the latest.
+ROUNDS = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """An attack with all its settings; :meth:`run` is the part that is repeated."""
+
+    model: Model
+    norm: str
+    method: str
+    steps: int
+    step_size: float | None
+    random_start: bool
+    eight_bit: bool
+    universal: bool
+    until: bool
+    batch_size: int
+    loop: dict[str, Any]
+
+    def run(self, images: Tensor, aim: Aim, eps: Tensor, seeds: list[int]) -> list[Result]:
+        """Attack ``images`` (B, C, *size) with the radii ``eps`` (B,), in batches."""
+        return [
+            self._batch(images[here], aim.at(range(len(images))[here]), eps[here], seeds[here])
+            for start in range(0, len(images), self.batch_size)
+            for here in [slice(start, start + self.batch_size)]
+        ]
+
+    def singles(self, images: Tensor, aim: Aim, eps: Tensor, seeds: list[int]) -> list[Result]:
+        """Do what :meth:`run` does, as one result a picture; what succeeds already stays."""
+        count = len(images)
+        there = aim.reached(aim.before) if aim.until and self.until else torch.zeros(count) > 0
+        found: dict[int, Result] = {}
+        for plan, chosen in (
+            (dataclasses.replace(self, random_start=False), there),
+            (self, ~there),
+        ):
+            rows = chosen.nonzero().flatten().tolist()
+            if rows:
+                parts = plan.run(images[rows], aim.at(rows), eps[rows], [seeds[i] for i in rows])
+                results = [part[k] for part in parts for k in range(len(part))]
+                found |= dict(zip(rows, results, strict=True))
+        return [found[i] for i in range(count)]
+
+    def _batch(self, images: Tensor, aim: Aim, eps: Tensor, seeds: list[int]) -> Result:
+        method = METHODS[self.method]
+        radii = eps[:1] if self.universal else eps
+        param = Bounded(
+            images=images,
+            eps=tuple(radii.tolist()),
+            norm=self.norm,
+            start="uniform" if self.random_start and method.random else "zero",
+            eight_bit=self.eight_bit,
+            shared=self.universal,
+        )
+        rate = radii * method.rate(self.steps)
+        if self.step_size is not None:
+            rate = torch.full_like(rate, self.step_size)
+        try:
+            return optimize(
+                self.model,
+                aim.objective,
+                param=param,
+                steps=self.steps,
+                seeds=seeds,
+                optimizer=method.rule(param, rate, self.steps),
+                until=aim.success if self.until else None,
+                keep=method.keep,
+                redirect=0,
+                **self.loop,
+            )
+        except OptimizationError as error:  # without a gradient, an attack just does not succeed
+            return error.result
+
+    def judge(self, images: Tensor, aim: Aim, originals: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the predicted classes of finished pictures and which of them succeeded."""
+        after = aims.predict(self.model, images, aim.layer, self.batch_size)
+        if aim.until:
+            return after, aim.reached(after)
+        scores = [self._scores(aim, pictures) for pictures in (images, originals)]
+        return after, scores[0] > scores[1]
+
+    def _scores(self, aim: Aim, images: Tensor) -> Tensor:
+        found = []
+        with torch.no_grad():  # one by one, as any objective may be that of a single picture
+            for objective, image in zip(aim.objectives, images, strict=True):
+                found.append(objective(self.model, image[None].to(self.model.device)).cpu())
+        return torch.cat(found)
+
+
+@dataclasses.dataclass
+class Found:
+    """Finished pictures, one result each (a universal attack: one for all), and their judgement."""
+
+    results: list[Result]
+    after: Tensor
+    success: Tensor
+
+
+def restarted(
+    plan: Plan, images: Tensor, aim: Aim, eps: Tensor, seeds: list[int], restarts: int = 1
+) -> Found:
+    """Attack, and again those that the attack failed with; what is returned is the best run."""
+    count = len(images)
+    if plan.universal:
+        (result,) = plan.run(images, aim, eps, seeds)
+        return Found([result], *plan.judge(result.images, aim, images))
+    results: list[Result] = []
+    after, success = torch.full((count,), -1), torch.zeros(count, dtype=torch.bool)
+    rows = list(range(count))
+    for restart in range(restarts):
+        shifted = [seeds[i] + restart * APART for i in rows]
+        singles = plan.singles(images[rows], aim.at(rows), eps[rows], shifted)
+        found = torch.cat([single.images for single in singles])
+        classes, fooled = plan.judge(found, aim.at(rows), images[rows])
+        if not restart:
+            results, after, success = singles, classes, fooled
+        else:
+            for k, i in enumerate(rows):
+                if fooled[k] > success[i] or bool(singles[k].scores > results[i].scores):
+                    singles[k].seeds = [seeds[i]]
+                    results[i], after[i], success[i] = singles[k], classes[k], fooled[k]
+        if aim.until:
+            rows = [i for i in range(count) if not success[i]]
+        if not rows:
+            break
+    return Found(results, after, success)
+
+
+def smallest(
+    plan: Plan, images: Tensor, aim: Aim, first: float, seeds: list[int], restarts: int
+) -> tuple[Found, Tensor]:
+    """Search for each picture the smallest radius that succeeds, by doubling and bisection.
+
+    Whole attacks, for all pictures that are undecided at once. Returns the pictures and their
+    radii (B,), infinite where nothing succeeded.
+    """
+    count, numel = len(images), images[0].numel()
+    largest = {"linf": 1.0, "l2": math.sqrt(numel), "l1": float(numel)}[plan.norm]
+    low = torch.zeros(count, dtype=torch.float64)
+    high = torch.full_like(low, torch.inf)
+    test = torch.full_like(low, first)
+    best: Found | None = None
+    open_ = torch.ones(count, dtype=torch.bool)
+    for _ in range(ROUNDS):
+        rows = open_.nonzero().flatten().tolist()
+        given = [seeds[i] for i in rows]
+        found = restarted(plan, images[rows], aim.at(rows), test[rows].float(), given, restarts)
+        if best is None:
+            best = found
+        for k, i in enumerate(rows):
+            if found.success[k]:
+                far = distance(found.results[k].images, images[i : i + 1], plan)
+                high[i] = min(float(high[i]), float(far))
+                best.results[i], best.after[i] = found.results[k], found.after[k]
+                best.success[i] = True
+            else:
+                low[i] = test[i]
+        test = torch.where(
+            high.isinf(), test * 2, torch.where(low > 0, (low * high).sqrt(), high / 4)
+        )
+        open_ &= high > low * CLOSE
+        open_ &= (test <= largest) & (test > 1e-7)
+        if plan.eight_bit and plan.norm == "linf":
+            test = ((test * LEVELS).round().clamp_min(1)).maximum(
+                (low * LEVELS).round() + 1
+            ) / LEVELS
+            open_ &= test < high - 0.5 / LEVELS
+        if not open_.any():
+            break
+    assert best is not None
+    return best, high
+
+
+def distance(images: Tensor, originals: Tensor, plan: Plan) -> Tensor:
+    """Return the norm (B,) of the difference, exact where both are whole levels."""
+    delta = images.double() - originals.double()
+    if plan.eight_bit:
+        delta = (delta * LEVELS).round() / LEVELS
+    return length(delta, plan.norm)
