@@ -141,6 +141,7 @@ def optimize(
         ends = [(x, g) for x, g in zip((images, seen), upstream, strict=True) if g is not None]
         inputs = leaves if heat is None else [*leaves, images]
         found = torch.autograd.grad([x for x, _ in ends], inputs, [g for _, g in ends])
+        del seen, ends, upstream  # each as large as the pictures
         gradients = found[: len(leaves)]
         if heat is not None:
             heat.add_(found[-1].abs().sum(1).nan_to_num(0, 0, 0))

@@ -194,6 +194,8 @@ def dream(
             detail = made.images - plain
         if made.interrupted:
             break
+        if here != size:
+            made = None  # or its copies would lie in memory beside the next octave
     assert made is not None
     if detail is not None:  # ended before the last octave
         made.images = resize(detail, size).add_(original).clamp_(0, 1)
