@@ -139,8 +139,11 @@ def dream(
     try:
         home.layers(first)
     except ModelError as error:
-        which = f"the smallest of {octaves} octaves: take fewer, or" if octaves > 1 else "it: take"
-        raise FeatvizError(f"{error}; that is {which} a larger picture") from error
+        if octaves == 1:
+            raise FeatvizError(f"{error}; give a size that it takes as tile") from error
+        raise FeatvizError(
+            f"{error}; that is the smallest of {octaves} octaves: take fewer, or a larger picture"
+        ) from error
     settings = {
         "version": __version__,
         "verb": "dream",
