@@ -174,7 +174,9 @@ def optimize(
                 [x for x, _ in ends], inputs, [g for _, g in ends], retain_graph=draw < samples - 1
             )
             draws.append((scores, checks, redirected, *slopes))
+            del seen, ends, upstream  # each as large as the pictures
         scores, checks, acted, *gradients = map(_mean, zip(*draws, strict=True))
+        del draws, slopes
         if heat is not None:
             heat.add_(gradients.pop().abs().sum(1).nan_to_num(0, 0, 0))
         if kept.awake is not None:  # who is done keeps its score

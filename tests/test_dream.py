@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import featviz as fv
 from featviz import images, tiles, video
@@ -260,6 +261,22 @@ def test_no_seams_at_borders_of_tiles(lite0):
 
     assert excess(16) < 1
     assert excess(0) > 1.3  # what the shifts are for
+
+
+def test_a_network_of_one_size_dreams_into_larger_pictures_by_tiles():
+    def make():
+        head = nn.Linear(4 * 16 * 16, 3)
+        return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), head)
+
+    model = fv.Model(nets.seeded(make), size=16, channels=3)
+    original = picture(20, 37)
+    # Without shifts, which bring other pixels together and so change the score by themselves.
+    given = {"octaves": 1, "steps": 3, "jitter": 0}
+    made = fv.dream(model, original, "layer:1", tile=16, **given)
+    assert made.images.shape == original.shape
+    assert made.history[-1] > made.history[0]
+    with pytest.raises(fv.FeatvizError, match=r"cannot take images .* as tile"):
+        fv.dream(model, original, "layer:1", **given)
 
 
 def test_tiles_refuse_what_reads_the_clean_picture(rgb):

@@ -139,8 +139,11 @@ def dream(
     try:
         home.layers(first)
     except ModelError as error:
-        which = f"the smallest of {octaves} octaves: take fewer, or" if octaves > 1 else "it: take"
-        raise FeatvizError(f"{error}; that is {which} a larger picture") from error
+        if octaves == 1:
+            raise FeatvizError(f"{error}; give a size that it takes as tile") from error
+        raise FeatvizError(
+            f"{error}; that is the smallest of {octaves} octaves: take fewer, or a larger picture"
+        ) from error
     settings = {
         "version": __version__,
         "verb": "dream",
@@ -194,6 +197,8 @@ def dream(
             detail = made.images - plain
         if made.interrupted:
             break
+        if here != size:
+            made = None  # or its copies would lie in memory beside the next octave
     assert made is not None
     if detail is not None:  # ended before the last octave
         made.images = resize(detail, size).add_(original).clamp_(0, 1)
