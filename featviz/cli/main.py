@@ -19,6 +19,7 @@ COMMANDS = {
     "models": ("catalog", "List the networks that can be named."),
     "layers": ("catalog", "List the layers of a network."),
     "render": ("render", "Render what units respond to."),
+    "attack": ("attack", "Change images until a network is fooled."),
     "calibrate": ("calibrate", "Measure the colours and spectrum of images."),
 }
 

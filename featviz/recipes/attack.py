@@ -7,7 +7,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -216,7 +215,8 @@ def read_eps(eps: float | str, norm: str, numel: int) -> float:
     if norm not in NORMS:
         raise FeatvizError(f"no norm {norm!r}: it is {', '.join(NORMS)}")
     try:
-        value = float(Fraction(eps)) if isinstance(eps, str) else float(eps)
+        above, _, below = str(eps).partition("/")
+        value = float(above) / float(below or 1)
     except (ValueError, TypeError, ZeroDivisionError):
         raise FeatvizError(f"eps must be a number such as 4/255, or min, not {eps!r}") from None
     most = {"linf": 1.0, "l2": math.sqrt(numel), "l1": float(numel)}[norm]
