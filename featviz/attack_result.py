@@ -66,7 +66,7 @@ class AttackResult(Result):
     @property
     def record(self) -> dict[str, Any]:
         return {
-            **super().record,
+            **{key: value for key, value in super().record.items() if key != "classes"},
             "success": self.success.tolist(),
             "before": self.before.tolist(),
             "after": self.after.tolist(),
@@ -87,7 +87,7 @@ class AttackResult(Result):
         rows = (self.before, self.after, self.success, self.norm)
         for was, now, ok, far in zip(*(row.tolist() for row in rows), strict=True):
             size = f"{far * 255:.3g}/255" if self.settings["norm"] == "linf" else f"{far:.3g}"
-            change = f"{name(was)} → {name(now)}, " if was >= 0 else ""
+            change = f"{name(was)} -> {name(now)}, " if was >= 0 else ""
             found.append(f"{change}{'' if ok else 'not '}fooled, {self.settings['norm']} {size}")
         return found
 
@@ -141,7 +141,7 @@ class AttackResult(Result):
         rows = torch.stack([self.originals, shown, self.images], 1).flatten(0, 1)
         labels = []
         for text, factor in zip(self.labels, factors.tolist(), strict=True):
-            labels += ["original", f"difference × {factor:.0f}", text]
+            labels += ["original", f"difference x{factor:.0f}", text]
         return rows, labels
 
     def _repr_png_(self) -> bytes:

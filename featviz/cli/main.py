@@ -20,6 +20,7 @@ COMMANDS = {
     "layers": ("catalog", "List the layers of a network."),
     "render": ("render", "Render what units respond to."),
     "dream": ("dream", "Dream into a picture, or from it into a video."),
+    "attack": ("attack", "Change images until a network is fooled."),
     "calibrate": ("calibrate", "Measure the colours and spectrum of images."),
 }
 

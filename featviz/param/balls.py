@@ -37,7 +37,10 @@ def project(delta: Tensor, norm: str, eps: float | Tensor) -> Tensor:
     last = ((ordered > excess).sum(1, keepdim=True) - 1).clamp_min(0)
     threshold = excess.gather(1, last).clamp_min(0)
     inside = size.sum(1, keepdim=True) <= radius
-    cut = flat.sign() * (size - threshold).clamp_min(0)
+    left = (size - threshold).clamp_min(0)
+    # Differences of large sums round; what that leaves outside is scaled back.
+    left = left * (radius / torch.maximum(left.sum(1, keepdim=True), radius))
+    cut = flat.sign() * left
     return torch.where(inside, flat, cut).view_as(delta)
 
 

@@ -7,7 +7,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -57,7 +56,7 @@ def attack(
     seed: Seed = 0,
     device: str | torch.device | None = None,
     precision: Precision = "fp32",
-    traced: bool | None = None,
+    traced: bool | Traces | None = None,
     callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
     progress: bool = False,
 ) -> AttackResult:
@@ -96,7 +95,8 @@ def attack(
         Let the network see, and return, what an 8-bit file holds, inside the ball in whole
         levels, ``images`` rounded too. By default from ``eps`` of 1/255 on.
     traced
-        Trace the network once for the whole attack; by default from 32 steps a picture on.
+        Trace the network once for the whole attack; by default from 32 steps a picture on. A
+        dictionary, empty at first, keeps the trace for the next attack on the same model.
 
     batch_size, seed, device, precision, callbacks, progress
         As in :func:`featviz.render`.
@@ -142,7 +142,7 @@ def attack(
         raise FeatvizError('eps="min" searches for a class: give away or to a class')
     if traced is None:
         traced = steps * eot * restarts >= PAYS or least
-    traces: Traces | None = {} if traced else None
+    traces: Traces | None = traced if isinstance(traced, dict) else {} if traced else None
     settings = {
         "version": __version__,
         "verb": "attack",
@@ -216,7 +216,8 @@ def read_eps(eps: float | str, norm: str, numel: int) -> float:
     if norm not in NORMS:
         raise FeatvizError(f"no norm {norm!r}: it is {', '.join(NORMS)}")
     try:
-        value = float(Fraction(eps)) if isinstance(eps, str) else float(eps)
+        above, _, below = str(eps).partition("/")
+        value = float(above) / float(below or 1)
     except (ValueError, TypeError, ZeroDivisionError):
         raise FeatvizError(f"eps must be a number such as 4/255, or min, not {eps!r}") from None
     most = {"linf": 1.0, "l2": math.sqrt(numel), "l1": float(numel)}[norm]
