@@ -1,0 +1,98 @@
+"""Attacks that survive the world: views of one picture, and one patch on many pictures.
+
+    python benchmarks/robust_attacks.py eot --images 8
+    python benchmarks/robust_attacks.py patch --train 24 --test 40 --save patch.png
+
+``eot`` compares PGD with expectation over transformations (rotation by 15 degrees, scale 0.8 to
+1.2, noise) with plain PGD at the same radius and steps: the share of 200 random views of each
+picture that Lite0 does not see as what the photograph shows. Beside it, how often plain views of
+the photograph itself are taken for something else. ``patch`` makes a patch of 50 px from some
+photographs and counts on others, in places drawn anew, what share Lite0, Lite1 and Lite2 take for
+the class.
+"""
+
+import argparse
+from pathlib import Path
+
+import attack_images
+import torch
+from torch.nn import functional as F
+
+import featviz as fv
+from featviz import images as files
+from featviz.seeds import generator
+from featviz.transforms import Paste, prepare
+
+VIEWS = fv.transforms.parse("rotate:15,scale:0.8:1.2,noise:0.02")
+
+
+def survival(model: fv.Model, images: torch.Tensor, labels: torch.Tensor, views: int) -> float:
+    """Return the share of random views whose predicted class is not the label."""
+    wrong = 0
+    size, device = tuple(images.shape[2:]), images.device
+    seeds = [10_000 + i for i in range(len(images))]  # no view that an attack has seen
+    change = prepare(VIEWS, seeds, views, size, device)
+    with torch.no_grad():
+        for view in range(views):
+            wrong += int((model(change(images, view)).argmax(1) != labels).sum())
+    return wrong / (views * len(images))
+
+
+def eot(options: argparse.Namespace) -> None:
+    model = fv.load("efficientnet_lite0")
+    _, images = attack_images.load(model, options.images)
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+    common = {"away": labels.tolist(), "eps": options.eps, "steps": options.steps}
+    common["early_exit"] = False
+    plain = fv.attack(model, images, **common)
+    robust = fv.attack(model, images, transforms=VIEWS, eot=options.eot, **common)
+    print(f"{options.images} pictures, eps {options.eps}, {options.steps} steps")
+    for name, made in (("photograph", images), ("PGD", plain.images), ("EOT", robust.images)):
+        share = survival(model, made, labels, options.views)
+        print(f"{name:10}  {share:6.1%} of {options.views} views each are taken for something else")
+
+
+def patch(options: argparse.Namespace) -> None:
+    model = fv.load("efficientnet_lite0")
+    _, images = attack_images.load(model, options.train + options.test)
+    # The list is sorted: both halves get of every kind.
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    train, test = images[order[: options.train]], images[order[options.train :]]
+    made = fv.patch_attack(model, train, to=options.to, size=50, steps=options.steps, progress=True)
+    if options.save:
+        files.save(files.to_pil(made.patch), options.save)
+    place = Paste(test)
+    drawn = [place.draw(generator(20_000 + i, "held out"), 1, (50, 50)) for i in range(len(test))]
+    stuck = place.prepare(torch.stack(drawn, 1))(made.patch.expand(len(test), -1, -1, -1), 0)
+    with torch.no_grad():
+        for name in ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"):
+            judge = fv.load(name)
+            seen = F.interpolate(stuck, judge.size, mode="bilinear", antialias=True)
+            share = (judge(seen).argmax(1) == options.to).float().mean().item()
+            print(f"{name}: {share:.0%} of {len(test)} held-out photographs are class {options.to}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    kinds = parser.add_subparsers(required=True)
+    one = kinds.add_parser("eot")
+    one.add_argument("--images", type=int, default=8)
+    one.add_argument("--eps", default="2/255")
+    one.add_argument("--steps", type=int, default=40)
+    one.add_argument("--eot", type=int, default=4)
+    one.add_argument("--views", type=int, default=200)
+    one.set_defaults(run=eot)
+    two = kinds.add_parser("patch")
+    two.add_argument("--train", type=int, default=24)
+    two.add_argument("--test", type=int, default=40)
+    two.add_argument("--to", type=int, default=954)
+    two.add_argument("--steps", type=int, default=150)
+    two.add_argument("--save", type=Path)
+    two.set_defaults(run=patch)
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
