@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import torch
 
@@ -18,12 +17,23 @@ from featviz.objectives.scene import Scene, Score, Target
 from featviz.trace import Traced, trace
 from featviz.types import Tensor
 
-#: Traced networks by the shape that they take and the layers that they give; one may serve several
-#: runs of the same model in the same precision.
-Traces: TypeAlias = dict[tuple[tuple[int, ...], tuple[str, ...]], Traced | None]
 #: Samples that a CPU takes at a time where that leaves every bit as it is: enough to keep its
 #: cores busy, and still small enough for their caches.
 WIDE = 4
+
+
+@dataclasses.dataclass
+class Traces:
+    """Traced networks, for several runs of the same model in the same precision.
+
+    ``made`` has them by the shape that they take and the layers that they give; ``alone`` notes
+    that samples which went through together once differed from those that went alone.
+    """
+
+    made: dict[tuple[tuple[int, ...], tuple[str, ...]], Traced | None] = dataclasses.field(
+        default_factory=dict
+    )
+    alone: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +110,7 @@ class Bound:
         ]
         self.narrow = self.parts  # as they were before some were put together
         self.single = micro == 1
-        self._traces: Traces = {} if traces is None else traces
+        self._traces = Traces() if traces is None else traces
 
     def _part(self, start: int, stop: int) -> Part:
         here = slice(start, stop)
@@ -138,7 +148,7 @@ class Bound:
                         whole[part.here] = answer
 
         run(self.parts if awake is None else self._awake(awake))
-        if self.widen and awake is None:
+        if self.widen and awake is None and not self._traces.alone:
             self.widen = False
             alone = [answer.clone() for answer in found]
             narrow, self.parts = self.parts, self._wide()
@@ -151,6 +161,7 @@ class Bound:
                 else:
                     parts += narrow[part.here]
             self.parts = parts
+            self._traces.alone = parts == narrow
             return alone[0], alone[1], alone[2], alone[3], alone[4]
         return found
 
@@ -212,9 +223,9 @@ class Bound:
 
         if self.traced and set(needs) - {INPUT}:
             key = tuple(seen.shape), needs
-            if key not in self._traces:
-                self._traces[key] = trace(run, seen, compiled=self.compiled)
-            made = self._traces[key]
+            if key not in self._traces.made:
+                self._traces.made[key] = trace(run, seen, compiled=self.compiled)
+            made = self._traces.made[key]
             if made is not None:
                 made.switch.opened = self.opened
                 return dict(zip(needs, made(seen), strict=True))

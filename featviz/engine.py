@@ -78,8 +78,8 @@ def optimize(
 
     A run of :data:`featviz.trace.PAYS` steps or more traces the network
     (:mod:`featviz.trace`), and with ``compile`` gives what is left to ``torch.compile``. With
-    ``traces``, a dictionary, it is traced whatever the steps, and the next run that is given the
-    same dictionary, model and precision need not do it again.
+    ``traces`` it is traced whatever the steps, and the next run that is given the same ones, with the
+    same model and precision, need not do it again.
 
     ``until`` is evaluated in the same pass: a sample for which it is above zero is done, and its
     picture stays as it was scored; the run ends when all are, and ``result.reached`` says after
@@ -116,7 +116,7 @@ def optimize(
     bind = functools.partial(
         Bound, model, objective, channels=channels, batch=batch, micro=micro, until=until
     )
-    finished = bind(param.seen)
+    finished = bind(param.seen, traced=traces is not None, traces=traces)
     bound = bind(
         output_size(transforms, size),
         traced=steps >= PAYS or traces is not None,
