@@ -78,8 +78,8 @@ def optimize(
 
     A run of :data:`featviz.trace.PAYS` steps or more traces the network
     (:mod:`featviz.trace`), and with ``compile`` gives what is left to ``torch.compile``. With
-    ``traces`` it is traced whatever the steps, and the next run that is given the same ones, with the
-    same model and precision, need not do it again.
+    ``traces`` it is traced whatever the steps, and the next run that is given the same, with
+    the same model and precision, need not do it again.
 
     ``until`` is evaluated in the same pass: a sample for which it is above zero is done, and its
     picture stays as it was scored; the run ends when all are, and ``result.reached`` says after
