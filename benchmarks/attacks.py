@@ -22,14 +22,15 @@ import torch
 from report import machine, markdown, write
 
 import featviz as fv
+from featviz.bound import Traces
 
 warnings.simplefilter("ignore")
 #: name: (norm, steps, radii)
 PGD = {
-    "linf-10": ("linf", 10, (1 / 64 / 255, 1 / 32 / 255, 1 / 16 / 255, 1 / 8 / 255)),
-    "linf-40": ("linf", 40, (1 / 64 / 255, 1 / 32 / 255, 1 / 16 / 255, 1 / 8 / 255)),
-    "l2-10": ("l2", 10, (0.01, 0.02, 0.04, 0.08)),
-    "l2-40": ("l2", 40, (0.01, 0.02, 0.04, 0.08)),
+    "linf-10": ("linf", 10, (1 / 16 / 255, 1 / 8 / 255, 3 / 16 / 255, 1 / 4 / 255)),
+    "linf-40": ("linf", 40, (1 / 16 / 255, 1 / 8 / 255, 3 / 16 / 255, 1 / 4 / 255)),
+    "l2-10": ("l2", 10, (0.08, 0.12, 0.16, 0.24)),
+    "l2-40": ("l2", 40, (0.08, 0.12, 0.16, 0.24)),
 }
 APGD = {"apgd-ce": "ce", "apgd-dlr": "dlr", "apgd-targeted": "dlr"}
 
@@ -39,7 +40,7 @@ class Featviz:
 
     def __init__(self, model, images, labels, options) -> None:
         self.model, self.images, self.labels, self.options = model, images, labels, options
-        self.traces = {}  # traced in the first round of the first case; that time counts, too
+        self.traces = Traces()  # traced in the first round of the first case; that time counts, too
 
     def pgd(self, norm, eps, rate, steps, start):
         return self._run(norm=norm, eps=eps, step_size=rate, steps=steps, random_start=start)
@@ -117,9 +118,8 @@ class Torchattacks(Foolbox):
         given = {"norm": kind, "eps": eps, "steps": steps, "n_restarts": 1, "seed": 0}
         if targets is None:
             return self._all(self.library.APGD(self.module, loss=loss, **given))
-        # Its targets are the second most likely class and on: with one, ours are the same.
-        classes = self.module(self.parts[0][0][:1].to(self.device)).shape[1]
-        return self._all(self.library.APGDT(self.module, n_classes=classes, **given))
+        # Of "two classes" it tries the second most likely one only, which is what ours is told.
+        return self._all(self.library.APGDT(self.module, n_classes=2, **given))
 
 
 def contenders(model, images, labels, options):

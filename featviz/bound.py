@@ -21,12 +21,23 @@ from featviz.types import Tensor
 
 T = TypeVar("T")
 
-#: Traced networks by the shape that they take and the layers that they give; one may serve several
-#: runs of the same model in the same precision.
-Traces: TypeAlias = dict[tuple[tuple[int, ...], tuple[str, ...]], Traced | None]
 #: Samples that a CPU takes at a time where that leaves every bit as it is: enough to keep its
 #: cores busy, and still small enough for their caches.
 WIDE = 4
+
+
+@dataclasses.dataclass
+class Traces:
+    """Traced networks, for several runs of the same model in the same precision.
+
+    ``made`` has them by the shape that they take and the layers that they give; ``alone`` notes
+    that samples which went through together once differed from those that went alone.
+    """
+
+    made: dict[tuple[tuple[int, ...], tuple[str, ...]], Traced | None] = dataclasses.field(
+        default_factory=dict
+    )
+    alone: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +119,7 @@ class Bound:
         ]
         self.narrow = self.parts  # as they were before some were put together
         self.single = micro == 1
-        self._traces: Traces = {} if traces is None else traces
+        self._traces = Traces() if traces is None else traces
 
     def _part(self, start: int, stop: int) -> Part:
         here = slice(start, stop)
@@ -147,7 +158,7 @@ class Bound:
                         found[place][part.here] = answer
 
         self._fitting(lambda: run(self.parts if awake is None else self._awake(awake)))
-        if self.widen and awake is None:
+        if self.widen and awake is None and not self._traces.alone:
             self.widen = False
             alone = [None if answer is None else answer.clone() for answer in found]
             narrow, self.parts = self.parts, self._wide()
@@ -160,6 +171,7 @@ class Bound:
                 else:
                     parts += narrow[part.here]
             self.parts = parts
+            self._traces.alone = parts == narrow
             found = alone
         return found[0], found[1], found[2], found[3], found[4]
 
@@ -184,7 +196,7 @@ class Bound:
                 "or precision bf16"
             )
         micro = most // 2
-        self._traces.clear()
+        self._traces.made.clear()
         self.parts = [
             self._part(start, min(start + micro, self.batch))
             for start in range(0, self.batch, micro)
@@ -257,16 +269,16 @@ class Bound:
 
         if self.traced and set(needs) - {INPUT}:
             key = tuple(seen.shape), needs
-            if key not in self._traces:
+            if key not in self._traces.made:
                 # A wide pass is compared with the narrow one, to the bit, when it has been run.
                 alone = (1, *seen.shape[1:]), needs
-                known = alone in self._traces
-                self._traces[key] = (
+                known = alone in self._traces.made
+                self._traces.made[key] = (
                     None
-                    if known and self._traces[alone] is None
+                    if known and self._traces.made[alone] is None
                     else trace(run, seen, compiled=self.compiled, checked=not known)
                 )
-            made = self._traces[key]
+            made = self._traces.made[key]
             if made is not None:
                 made.switch.opened = self.opened
                 return dict(zip(needs, made(seen), strict=True))

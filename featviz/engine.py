@@ -85,8 +85,8 @@ def optimize(
 
     A run of :data:`featviz.trace.PAYS` passes or more traces the network
     (:mod:`featviz.trace`), and with ``compile`` gives what is left to ``torch.compile``. With
-    ``traces``, a dictionary, it is traced whatever the steps, and the next run that is given the
-    same dictionary, model and precision need not do it again.
+    ``traces`` it is traced whatever the steps, and the next run that is given the same, with
+    the same model and precision, need not do it again.
 
     ``until`` is evaluated in the same pass: a sample for which it is above zero is done, and its
     picture stays as it was scored; the run ends when all are, and ``result.reached`` says after
@@ -124,7 +124,8 @@ def optimize(
     bind = functools.partial(
         kind, model, objective, channels=channels, batch=batch, micro=micro, until=until
     )
-    finished, outer = bind(param.seen), output_size(transforms, size)
+    finished = bind(param.seen, traced=traces is not None, traces=traces)
+    outer = output_size(transforms, size)
     bound = bind(
         outer,
         traced=steps * number(outer, tile) >= PAYS or traces is not None,

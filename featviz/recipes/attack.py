@@ -96,7 +96,7 @@ def attack(
         levels, ``images`` rounded too. By default from ``eps`` of 1/255 on.
     traced
         Trace the network once for the whole attack; by default from 32 steps a picture on. A
-        dictionary, empty at first, keeps the trace for the next attack on the same model.
+        ``featviz.bound.Traces()`` keeps the trace for the next attack on the same model.
 
     batch_size, seed, device, precision, callbacks, progress
         As in :func:`featviz.render`.
@@ -142,7 +142,7 @@ def attack(
         raise FeatvizError('eps="min" searches for a class: give away or to a class')
     if traced is None:
         traced = steps * eot * restarts >= PAYS or least
-    traces: Traces | None = traced if isinstance(traced, dict) else {} if traced else None
+    traces: Traces | None = traced if isinstance(traced, Traces) else Traces() if traced else None
     settings = {
         "version": __version__,
         "verb": "attack",
