@@ -211,17 +211,10 @@ def test_reading_pictures_of_every_kind(tmp_path):
 def test_quality_sets_what_is_not_given(tiny):
     fast = fv.render(tiny, "channel:first:2", quality="fast", callbacks=[lambda s: True])
     assert fast.settings["steps"] == 64
-    assert "crop" in fast.settings["transforms"]
-    assert fast.settings["lr"] == pytest.approx(0.3)
-    own = fv.render(tiny, "channel:first:2", quality="fast", steps=2, lr=0.05, transforms="none")
-    assert (own.settings["steps"], own.settings["lr"], own.settings["transforms"]) == (
-        2,
-        0.05,
-        "none",
-    )
-    # A network that takes one size only sees whole pictures.
-    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4))
-    fixed = fv.render(fv.Model(net, size=8), "class:0", quality="fast", callbacks=[lambda s: True])
-    assert fixed.settings["transforms"] == "standard"
+    assert fast.settings["transforms"] == "jitter,rotate:10,scale:0.9:1.1"
+    own = fv.render(tiny, "channel:first:2", quality="fast", steps=2, transforms="none")
+    assert (own.settings["steps"], own.settings["transforms"]) == (2, "none")
+    signal = fv.render(nets.tiny(1), "channel:first:2", quality="fast", callbacks=[lambda s: True])
+    assert signal.settings["transforms"] == "jitter,noise"
     with pytest.raises(fv.FeatvizError, match="no quality 'fats'; did you mean 'fast'"):
         fv.render(tiny, "channel:first:2", quality="fats")

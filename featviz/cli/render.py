@@ -30,7 +30,7 @@ _REPEATED = ("steps", "param", "transforms", "lr", "redirect", "precision", "siz
     "--quality",
     default="standard",
     show_default=True,
-    help="fast, standard or best: steps, rate and transforms where they are not given.",
+    help="fast, standard or best: steps and transforms where they are not given.",
 )
 @click.option("--steps", type=int, default=None, help="Updates; 512 in standard quality.")
 @click.option(

@@ -24,11 +24,10 @@ from featviz.objectives.scene import Target
 from featviz.param import Fourier, Param
 from featviz.param import parse as parse_param
 from featviz.param import text as param_text
-from featviz.recipes.quality import Quality
 from featviz.recipes.quality import find as find_quality
 from featviz.result import Result
 from featviz.seeds import expand
-from featviz.transforms import Transform, output_size, standard
+from featviz.transforms import Transform
 from featviz.transforms.presets import check as check_transforms
 from featviz.transforms.presets import text as transforms_text
 from featviz.types import OptimizerFactory, Precision, Schedule, Seed, Size
@@ -74,7 +73,7 @@ def render(
     transforms
         Transforms or their text; those of ``quality`` by default, ``()`` for none.
     quality
-        ``fast``, ``standard`` or ``best``: steps, learning rate and transforms that belong
+        ``fast``, ``standard`` or ``best``: steps and transforms that belong
         together (:mod:`featviz.recipes.quality`), where they are not given.
     steps
         Updates; 512 by default.
@@ -144,11 +143,12 @@ def render(
     if chosen.relational:
         batch_size = len(seeds)
     if transforms is None:
-        changes = _usual(preset, home, goal, chosen, len(seeds))
+        flat = len(chosen.shape) == 2
+        changes = check_transforms(preset.transforms if flat else "jitter,noise")
     else:
         changes = check_transforms(transforms)
     if lr is None and optimizer is None:
-        lr = default_rate(steps) * chosen.rate * preset.rate
+        lr = default_rate(steps) * chosen.rate
     make = _optimizer(optimizer, lr)
     settings = {
         "version": __version__,
@@ -207,24 +207,6 @@ def render(
             raise OptimizationError(why, result)
         warnings.warn(why, FeatvizWarning, stacklevel=2)
     return result
-
-
-def _usual(
-    preset: Quality, model: Model, goal: Objective, param: Param, batch: int
-) -> tuple[Transform, ...]:
-    """Return the preset's transforms, in small views where network and objective take them."""
-    if len(param.shape) != 2:
-        return check_transforms("jitter,noise")
-    if preset.views is not None:
-        views = check_transforms(preset.views)
-        try:
-            channels = (param.channels or model.channels) + param.transparent
-            goal.bind(Target(model, output_size(views, param.shape), batch, channels))
-        except FeatvizError:  # what is wrong at any size is said when it is bound in full
-            pass
-        else:
-            return views
-    return standard()
 
 
 def _check_numbers(steps: int, lr: float | None, batch_size: int | None, precision: str) -> int:
