@@ -12,7 +12,7 @@ import torch
 
 from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.gradients import redirected_relu
-from featviz.layers import INPUT
+from featviz.layers import INPUT, LayerTable
 from featviz.model import Model
 from featviz.objectives.base import Objective
 from featviz.objectives.scene import Scene, Score, Target
@@ -31,13 +31,41 @@ class Traces:
     """Traced networks, for several runs of the same model in the same precision.
 
     ``made`` has them by the shape that they take and the layers that they give; ``alone`` notes
-    that samples which went through together once differed from those that went alone.
+    whether samples that went through together differed from those that went alone, None as long
+    as that is not known.
     """
 
     made: dict[tuple[tuple[int, ...], tuple[str, ...]], Traced | None] = dataclasses.field(
         default_factory=dict
     )
-    alone: bool = False
+    alone: bool | None = None
+
+    def find(
+        self,
+        model: Model,
+        seen: Tensor,
+        needs: tuple[str, ...],
+        table: LayerTable,
+        *,
+        compiled: bool = False,
+    ) -> Traced | None:
+        """Return the traced pass for images like ``seen``, made now if there is none yet."""
+
+        def run(images: Tensor) -> list[Tensor]:
+            found = model.capture(images, needs, table)
+            return [found[name] for name in needs]
+
+        key = tuple(seen.shape), needs
+        if key not in self.made:
+            # A wide pass is compared with the narrow one, to the bit, when it has been run.
+            alone = (1, *seen.shape[1:]), needs
+            known = alone in self.made
+            self.made[key] = (
+                None
+                if known and self.made[alone] is None
+                else trace(run, seen, compiled=compiled, checked=not known)
+            )
+        return self.made[key]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,21 +185,23 @@ class Bound:
                             found[place] = torch.zeros_like(images if place == 1 else seen)
                         found[place][part.here] = answer
 
+        if self.widen and self._traces.alone is False:  # an earlier run has shown it
+            self.widen, self.parts = False, self._wide()
         self._fitting(lambda: run(self.parts if awake is None else self._awake(awake)))
-        if self.widen and awake is None and not self._traces.alone:
+        if self.widen and awake is None and self._traces.alone is None:
             self.widen = False
             alone = [None if answer is None else answer.clone() for answer in found]
             narrow, self.parts = self.parts, self._wide()
             run(self.parts)
-            parts = []
-            for part in self.parts:
+            parts, wide = [], self.parts
+            for part in wide:
                 both = [(a, b) for a, b in zip(alone, found, strict=True) if a is not None]
                 if all(torch.equal(a[part.here], b[part.here]) for a, b in both):
                     parts.append(part)
                 else:
                     parts += narrow[part.here]
             self.parts = parts
-            self._traces.alone = parts == narrow
+            self._traces.alone = parts != wide
             found = alone
         return found[0], found[1], found[2], found[3], found[4]
 
@@ -263,22 +293,8 @@ class Bound:
             return part.score(scene), part.check(scene)
 
     def _activations(self, seen: Tensor, needs: tuple[str, ...]) -> dict[str, Tensor]:
-        def run(images: Tensor) -> list[Tensor]:
-            found = self.model.capture(images, needs, self.table)
-            return [found[name] for name in needs]
-
         if self.traced and set(needs) - {INPUT}:
-            key = tuple(seen.shape), needs
-            if key not in self._traces.made:
-                # A wide pass is compared with the narrow one, to the bit, when it has been run.
-                alone = (1, *seen.shape[1:]), needs
-                known = alone in self._traces.made
-                self._traces.made[key] = (
-                    None
-                    if known and self._traces.made[alone] is None
-                    else trace(run, seen, compiled=self.compiled, checked=not known)
-                )
-            made = self._traces.made[key]
+            made = self._traces.find(self.model, seen, needs, self.table, compiled=self.compiled)
             if made is not None:
                 made.switch.opened = self.opened
                 return dict(zip(needs, made(seen), strict=True))

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from featviz.bound import WIDE, Traces
 from featviz.errors import FeatvizError, did_you_mean
 from featviz.model import Model
 from featviz.objectives import Objective, dlr, log_probability, margin, per_sample
@@ -89,14 +90,27 @@ def _joined(members: tuple[Objective, ...]) -> Objective:
     return members[0] if len(set(members)) == 1 else per_sample(members)
 
 
-def predict(model: Model, images: Tensor, layer: str | None, batch_size: int) -> Tensor:
+def predict(
+    model: Model,
+    images: Tensor,
+    layer: str | None,
+    batch_size: int,
+    traces: Traces | None = None,
+) -> Tensor:
     """Return the predicted class (B,) of images, on the CPU; -1 where there are no classes."""
     if layer is None:
         return torch.full((len(images),), -1)
     found = []
-    with torch.no_grad():
-        for part in images.split(batch_size):
-            found.append(model.activations(part.to(model.device), [layer])[layer].argmax(1).cpu())
+    table = model.layers(tuple(images.shape[2:]))
+    with model.session():
+        for part in images.split(batch_size if traces is None else WIDE):
+            seen = part.to(model.device)
+            made = None
+            if traces is not None and len(seen) == WIDE:
+                made = traces.find(model, seen, (layer,), table)
+            with torch.no_grad():
+                logits = made(seen)[0] if made else model.capture(seen, [layer], table)[layer]
+            found.append(logits.argmax(1).cpu())
     return torch.cat(found)
 
 

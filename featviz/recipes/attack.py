@@ -136,13 +136,13 @@ def attack(
     originals = (images * 255).round() / 255 if eight_bit else images
     wishes = [aims.read(wish, count, name) for name, wish in (("away", away), ("to", to))]
     layer = aims.logits_layer(home, size, [w for side in wishes if side for w in side])
-    before = aims.predict(home, originals, layer, batch_size)
-    aim = aims.aim(home, size, wishes[0], wishes[1], loss, before, layer)
-    if least and not aim.until:
-        raise FeatvizError('eps="min" searches for a class: give away or to a class')
     if traced is None:
         traced = steps * eot * restarts >= PAYS or least
     traces: Traces | None = traced if isinstance(traced, Traces) else Traces() if traced else None
+    before = aims.predict(home, originals, layer, batch_size, traces)
+    aim = aims.aim(home, size, wishes[0], wishes[1], loss, before, layer)
+    if least and not aim.until:
+        raise FeatvizError('eps="min" searches for a class: give away or to a class')
     settings = {
         "version": __version__,
         "verb": "attack",

@@ -99,7 +99,9 @@ class Plan:
 
     def judge(self, images: Tensor, aim: Aim, originals: Tensor) -> tuple[Tensor, Tensor]:
         """Return the predicted classes of finished pictures and which of them succeeded."""
-        after = aims.predict(self.model, images, aim.layer, self.batch_size)
+        after = aims.predict(
+            self.model, images, aim.layer, self.batch_size, self.loop.get("traces")
+        )
         if aim.until:
             return after, aim.reached(after)
         scores = [self._scores(aim, pictures) for pictures in (images, originals)]
