@@ -2,15 +2,20 @@
 
     python benchmarks/attacks.py --images 64 --rounds 3 --json attacks.json
     python benchmarks/attacks.py --images 8 --rounds 1 --only linf-10      # a look
+    python benchmarks/attacks.py --rounds 1 --only worst --eps 1/16/255 1/8/255
 
 Lite0, photographs that it is sure of (``attack_images.txt``). PGD with the same eps, step size,
 number of steps and start for all, without early exit, on floats and not on 8 bits: Lite0 is fooled
-far below 1/255. Auto-PGD starts at random. All run in one process, in turns whose order rotates;
+far below 1/255. Auto-PGD starts at random. ``worst`` is the worst case over several attacks at 40
+steps, each on what the ones before it left: featviz's Auto-PGD with CE, DLR and DLR towards the
+second class, and AutoAttack's four as torchattacks has them, Auto-PGD with CE and targeted, FAB and
+Square with 40 queries. All run in one process, in turns whose order rotates;
 the table has how many of the pictures were fooled and the median seconds for one picture. foolbox
 and torchattacks get the pictures ``--batch`` at a time, and so does featviz.
 """
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -47,6 +52,19 @@ class Featviz:
 
     def apgd(self, norm, eps, steps, loss, targets):
         return self._run(norm=norm, eps=eps, steps=steps, loss=loss, method="apgd", to=targets)
+
+    def worst(self, eps, steps, second):
+        """Return where the last attack left each picture; one that is fooled is left alone."""
+        found = self.images.clone()
+        for loss, targets in (("ce", None), ("dlr", None), ("dlr", second)):
+            left = torch.nonzero(predicted(self.model, found) == self.labels)[:, 0]
+            if not len(left):
+                break
+            one = Featviz(self.model, self.images[left], self.labels[left], self.options)
+            one.traces = self.traces
+            towards = None if targets is None else targets[left].tolist()
+            found[left] = one.apgd("linf", eps, steps, loss, towards)
+        return found
 
     def _run(self, **given):
         result = fv.attack(
@@ -89,9 +107,6 @@ class Foolbox:
             found.append(attack(self.model, images.to(self.device), wanted, epsilons=eps)[1])
         return torch.cat(found).cpu()
 
-    def apgd(self, *_):
-        raise NotImplementedError
-
 
 class Torchattacks(Foolbox):
     name = "torchattacks"
@@ -121,6 +136,33 @@ class Torchattacks(Foolbox):
         # Of "two classes" it tries the second most likely one only, which is what ours is told.
         return self._all(self.library.APGDT(self.module, n_classes=2, **given))
 
+    def worst(self, eps, steps, second):
+        library, common = self.library, {"norm": "Linf", "eps": eps, "n_restarts": 1, "seed": 0}
+        parts = [
+            library.APGD(self.module, loss="ce", steps=steps, **common),
+            library.APGDT(self.module, n_classes=2, steps=steps, **common),
+            library.FAB(self.module, n_classes=2, multi_targeted=True, steps=steps, **common),
+            library.Square(self.module, n_queries=steps, **common),
+        ]
+        return self._all(library.MultiAttack(parts))
+
+
+def predicted(model, images):
+    """Return the class of each picture, sixteen at a time."""
+    return torch.cat([model(x.to(model.device)).argmax(1).cpu() for x in images.split(16)])
+
+
+def radius(text: str) -> float:
+    """Read ``1/8/255``."""
+    first, *divisors = map(float, text.split("/"))
+    return first / math.prod(divisors)
+
+
+def norm_within(change, name, eps) -> bool:
+    """Whether every picture is in its ball, but for rounding."""
+    size = change.flatten(1).norm(dim=1) if "l2" in name else change.abs().flatten(1).amax(1)
+    return bool((size <= eps * (1 + 1e-3) + 1e-6).all())
+
 
 def contenders(model, images, labels, options):
     made = []
@@ -140,22 +182,22 @@ def run(options) -> None:
     second = logits.topk(2).indices[:, 1]
     cases = []
     for name, (norm, steps, radii) in PGD.items():
-        for eps in radii:
+        for eps in options.eps or radii:
             rate = 2.5 * eps / steps
             cases.append(
                 (name, eps, lambda c, a=(norm, eps, rate, steps, options.random): c.pgd(*a))
             )
     for name, loss in APGD.items():
-        for eps in PGD["linf-40"][2][:2]:
+        for eps in options.eps or PGD["linf-40"][2][:3]:
             targets = second.tolist() if name == "apgd-targeted" else None
             cases.append((name, eps, lambda c, a=("linf", eps, 40, loss, targets): c.apgd(*a)))
+    for eps in options.eps or PGD["linf-40"][2][:3]:
+        cases.append(("worst", eps, lambda c, a=(eps, 40, second): c.worst(*a)))
     cases = [case for case in cases if not options.only or case[0] in options.only]
     runners = contenders(model, images, labels, options)
     rows = []
     for name, eps, call in cases:
-        able = [
-            r for r in runners if name in PGD or not isinstance(r, Foolbox) or r.name != "foolbox"
-        ]
+        able = [r for r in runners if name in PGD or hasattr(r, "apgd")]
         seconds = {r.name: [] for r in able}
         fooled = {}
         for turn in range(options.rounds):
@@ -168,10 +210,8 @@ def run(options) -> None:
                 if options.device.startswith("cuda"):
                     torch.cuda.synchronize()
                 seconds[runner.name].append(time.perf_counter() - begun)
-                wrong = [
-                    model(x.to(model.device)).argmax(1).cpu() for x in found.split(options.batch)
-                ]
-                fooled[runner.name] = int((torch.cat(wrong) != labels).sum())
+                assert norm_within(found - images, name, eps)
+                fooled[runner.name] = int((predicted(model, found) != labels).sum())
         each = {n: statistics.median(s) / len(images) for n, s in seconds.items()}
         row = {"case": name, "eps": eps, "fooled": fooled, "seconds_per_image": each}
         row["times_faster"] = {
@@ -205,7 +245,8 @@ if __name__ == "__main__":
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", choices=[*PGD, *APGD], default=None)
+    parser.add_argument("--only", nargs="*", choices=[*PGD, *APGD, "worst"], default=None)
+    parser.add_argument("--eps", nargs="*", type=radius, help="radii instead of the table's")
     parser.add_argument("--random", action="store_true", help="PGD starts at random, each its own")
     parser.add_argument("--early-exit", action="store_true", help="featviz leaves who is fooled")
     parser.add_argument("--device", default="cpu")

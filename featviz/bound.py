@@ -142,12 +142,15 @@ class Bound:
         single = not relational and model.device.type == "cpu"
         self.widen = single and micro is None and self.traced and batch >= WIDE
         micro = batch if relational else micro or (1 if single else batch)
-        self.parts = [
-            self._part(start, min(start + micro, batch)) for start in range(0, batch, micro)
-        ]
-        self.narrow = self.parts  # as they were before some were put together
-        self.single = micro == 1
+        self._cut(micro)
         self._traces = Traces() if traces is None else traces
+
+    def _cut(self, micro: int) -> None:
+        """Let ``micro`` samples at a time through."""
+        starts = range(0, self.batch, micro)
+        self.parts = [self._part(start, min(start + micro, self.batch)) for start in starts]
+        self.narrow = self.parts  # as they are before some are put together
+        self.single = micro == 1
 
     def _part(self, start: int, stop: int) -> Part:
         here = slice(start, stop)
@@ -227,11 +230,7 @@ class Bound:
             )
         micro = most // 2
         self._traces.made.clear()
-        self.parts = [
-            self._part(start, min(start + micro, self.batch))
-            for start in range(0, self.batch, micro)
-        ]
-        self.narrow, self.single = self.parts, micro == 1
+        self._cut(micro)
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         if not quiet:

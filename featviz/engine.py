@@ -114,6 +114,8 @@ def optimize(
         raise FeatvizError("resume goes with neither until nor keep='best'")
     if samples < 1:
         raise FeatvizError(f"samples must be positive, not {samples}")
+    if precision not in _DTYPES:
+        raise FeatvizError(f"no precision {precision!r}: it is fp32, bf16 or fp16")
     device = model.device
     size = param.shape
     batch = len(seeds)

@@ -411,6 +411,7 @@ def test_the_loop_keeps_the_best_and_stops_where_it_is_told(model):
         ({"away": 1, "to": 1}, "class 1 is both"),
         ({"steps": 0}, "steps must be a positive whole number"),
         ({"step_size": -1}, "step_size must be positive"),
+        ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"method": "apgd", "norm": "l1"}, "apgd takes the norms"),
         ({"eps": "min", "to": fv.channel("second", 0)}, "searches for a class"),
         ({"eps": "min", "universal": True}, "per picture"),

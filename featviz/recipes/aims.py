@@ -90,6 +90,13 @@ def _joined(members: tuple[Objective, ...]) -> Objective:
     return members[0] if len(set(members)) == 1 else per_sample(members)
 
 
+def check_images(model: Model, images: Tensor, verb: str) -> None:
+    """Raise :class:`FeatvizError` unless there are images for ``model``, all in [0, 1]."""
+    model.check_images(images)
+    if not len(images) or not 0 <= images.min() <= images.max() <= 1:
+        raise FeatvizError(f"{verb} takes at least one image with values in [0, 1]")
+
+
 def predict(
     model: Model,
     images: Tensor,

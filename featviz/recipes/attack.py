@@ -109,9 +109,7 @@ def attack(
     begun = time.perf_counter()
     if not isinstance(model, Model):
         raise FeatvizError("attack takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
-    model.check_images(images)
-    if not len(images) or not 0 <= images.min() <= images.max() <= 1:
-        raise FeatvizError("attack takes at least one image with values in [0, 1]")
+    aims.check_images(model, images, "attack")
     size, count = tuple(images.shape[2:]), len(images)
     least = eps == "min"
     radius = read_eps(_FIRST.get(norm, 1.0) if least else eps, norm, images[0].numel())

@@ -119,8 +119,6 @@ def dream(
     for name, value, least in (("lr", lr, 0), ("octave_scale", octave_scale, 1)):
         if not least < value < float("inf"):
             raise FeatvizError(f"{name} must be more than {least}, not {value}")
-    if precision not in ("fp32", "bf16", "fp16"):
-        raise FeatvizError(f"no precision {precision!r}: it is fp32, bf16 or fp16")
     if colors not in ("free", "preserve"):
         raise FeatvizError(f"no colors {colors!r}: they are free or preserve")
     if colors == "preserve" and model.channels != 3:

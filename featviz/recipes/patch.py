@@ -77,9 +77,7 @@ def patch_attack(
     begun = time.perf_counter()
     if not isinstance(model, Model):
         raise FeatvizError("patch_attack takes a featviz.Model: wrap the network, fv.Model(net)")
-    model.check_images(images)
-    if not len(images) or not 0 <= images.min() <= images.max() <= 1:
-        raise FeatvizError("patch_attack takes at least one image with values in [0, 1]")
+    aims.check_images(model, images, "patch_attack")
     home = model.on(devices.resolve(device, model.device))
     originals = (images.detach().cpu().float() * 255).round() / 255
     sides, count = tuple(images.shape[2:]), len(images)

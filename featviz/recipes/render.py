@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import operator
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +24,7 @@ from featviz.param import Fourier, Param
 from featviz.param import parse as parse_param
 from featviz.param import text as param_text
 from featviz.recipes.quality import find as find_quality
+from featviz.recipes.sources import count
 from featviz.result import Result
 from featviz.seeds import expand
 from featviz.transforms import Transform
@@ -124,7 +124,11 @@ def render(
     if not isinstance(model, Model):
         raise FeatvizError("render takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
     preset = find_quality(quality)
-    steps = _check_numbers(preset.steps if steps is None else steps, lr, batch_size, precision)
+    steps = count("steps", preset.steps if steps is None else steps)
+    if batch_size is not None and batch_size < 1:
+        raise FeatvizError(f"batch_size must be positive, not {batch_size}")
+    if lr is not None and not lr > 0:
+        raise FeatvizError(f"lr must be positive, not {lr}")
     home = model.on(devices.resolve(device, model.device))
     batch_size = batch_size or (BATCH_SIZE if home.device.type == "cpu" else BATCH_SIZE_GPU)
     goal = as_objective(objective)
@@ -207,22 +211,6 @@ def render(
             raise OptimizationError(why, result)
         warnings.warn(why, FeatvizWarning, stacklevel=2)
     return result
-
-
-def _check_numbers(steps: int, lr: float | None, batch_size: int | None, precision: str) -> int:
-    try:
-        steps = operator.index(steps)
-    except TypeError:
-        raise FeatvizError(f"steps must be a whole number, not {steps!r}") from None
-    if steps < 1:
-        raise FeatvizError(f"steps must be positive, not {steps}")
-    if batch_size is not None and batch_size < 1:
-        raise FeatvizError(f"batch_size must be positive, not {batch_size}")
-    if lr is not None and not lr > 0:
-        raise FeatvizError(f"lr must be positive, not {lr}")
-    if precision not in ("fp32", "bf16", "fp16"):
-        raise FeatvizError(f"no precision {precision!r}: it is fp32, bf16 or fp16")
-    return steps
 
 
 def _optimizer(optimizer: OptimizerFactory | None, lr: float | None) -> OptimizerFactory:
