@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from featviz import devices
-from featviz._version import __version__
 from featviz.callbacks import Callback, Progress, Step
-from featviz.engine import REDIRECT, optimize
+from featviz.engine import REDIRECT
 from featviz.errors import FeatvizError, FeatvizWarning, OptimizationError
 from featviz.model import Model
 from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
 from featviz.objectives.group import PerSample
-from featviz.objectives.scene import Target
-from featviz.param import Fourier, Param
-from featviz.param import parse as parse_param
-from featviz.param import text as param_text
-from featviz.recipes.quality import find as find_quality
-from featviz.recipes.sources import count
+from featviz.param import Param
+from featviz.recipes.job import prepare
 from featviz.result import Result
 from featviz.seeds import expand
 from featviz.transforms import Transform
-from featviz.transforms.presets import check as check_transforms
-from featviz.transforms.presets import text as transforms_text
 from featviz.types import OptimizerFactory, Precision, Schedule, Seed, Size
-from featviz.updates import adam, default_rate
-
-#: How many pictures are optimized side by side unless the caller says otherwise. A GPU starts with
-#: many: where its memory is too small for them, they go through the network in halves.
-BATCH_SIZE = 16
-BATCH_SIZE_GPU = 128
 
 
 def render(
@@ -123,76 +107,49 @@ def render(
     """
     if not isinstance(model, Model):
         raise FeatvizError("render takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
-    preset = find_quality(quality)
-    steps = count("steps", preset.steps if steps is None else steps)
-    if batch_size is not None and batch_size < 1:
-        raise FeatvizError(f"batch_size must be positive, not {batch_size}")
-    if lr is not None and not lr > 0:
-        raise FeatvizError(f"lr must be positive, not {lr}")
-    home = model.on(devices.resolve(device, model.device))
-    batch_size = batch_size or (BATCH_SIZE if home.device.type == "cpu" else BATCH_SIZE_GPU)
     goal = as_objective(objective)
     members = list(goal.parts) if isinstance(goal, PerSample) else None
     if members is None:
         seeds = expand(seed, len(seed) if isinstance(seed, (list, tuple, range)) else 1)
-        batch_size = len(seeds) if goal.relational else batch_size
     else:
         seeds = expand(seed, len(members))
-    chosen = parse_param(param) if isinstance(param, str) else param or Fourier()
-    if size is not None:
-        if chosen.size is not None and chosen.shape != dataclasses.replace(chosen, size=size).shape:
-            raise FeatvizError(f"size {size} does not fit a parameterization of {chosen.shape}")
-        chosen = dataclasses.replace(chosen, size=size)
-    chosen = chosen.sized(model.channels, model.size)
-    if chosen.relational:
+    if batch_size is not None and batch_size < 1:
+        raise FeatvizError(f"batch_size must be positive, not {batch_size}")
+    job = prepare(
+        model,
+        param=param,
+        transforms=transforms,
+        quality=quality,
+        steps=steps,
+        size=size,
+        optimizer=optimizer,
+        lr=lr,
+        schedule=schedule,
+        redirect=redirect,
+        device=device,
+        precision=precision,
+        compile=compile,
+    )
+    batch_size = batch_size or job.batch_size
+    if (goal.relational and members is None) or job.param.relational:
         batch_size = len(seeds)
-    if transforms is None:
-        flat = len(chosen.shape) == 2
-        changes = check_transforms(preset.transforms if flat else "jitter,noise")
-    else:
-        changes = check_transforms(transforms)
-    if lr is None and optimizer is None:
-        lr = default_rate(steps) * chosen.rate
-    make = _optimizer(optimizer, lr)
     settings = {
-        "version": __version__,
+        **job.settings,
         "verb": "render",
         "goal": str(goal),
         "relational": goal.relational,
-        "model": model.name,
-        "steps": steps,
-        "size": list(chosen.shape),
-        "param": param_text(chosen),
-        "transforms": transforms_text(changes),
-        "optimizer": "adam" if optimizer is None else getattr(optimizer, "__name__", None),
-        "lr": lr,
-        "schedule": None if schedule is None else getattr(schedule, "__name__", repr(schedule)),
-        "redirect": redirect,
-        "precision": precision,
     }
     watchers = [*callbacks, Progress()] if progress else list(callbacks)
+    traces = job.traces() if len(seeds) > batch_size else None
 
     # Say what is wrong with the last objective before the first picture is rendered.
-    channels = (chosen.channels or home.channels) + chosen.transparent
-    goal.bind(Target(home, chosen.shape, len(seeds), channels))
+    job.check(goal, len(seeds))
     parts: list[Result] = []
     for start in range(0, len(seeds), batch_size):
         here = slice(start, start + batch_size)
         try:
-            part = optimize(
-                home,
-                goal.sliced(here),
-                param=chosen,
-                transforms=changes,
-                steps=steps,
-                seeds=seeds[here],
-                optimizer=make,
-                schedule=schedule,
-                redirect=redirect,
-                precision=precision,
-                compile=compile,
-                callbacks=watchers,
-                settings=settings,
+            part = job.run(
+                goal.sliced(here), seeds[here], callbacks=watchers, settings=settings, traces=traces
             )
         except OptimizationError as error:
             part = error.result
@@ -211,16 +168,3 @@ def render(
             raise OptimizationError(why, result)
         warnings.warn(why, FeatvizWarning, stacklevel=2)
     return result
-
-
-def _optimizer(optimizer: OptimizerFactory | None, lr: float | None) -> OptimizerFactory:
-    if optimizer is not None and not callable(optimizer):
-        raise FeatvizError("optimizer must be a torch.optim class or a function of the parameters")
-    if optimizer is None:
-        assert lr is not None
-        return adam(lr)
-    if lr is None:
-        return optimizer
-    if not isinstance(optimizer, type):
-        raise FeatvizError("lr goes with a torch.optim class; an optimizer function has its own")
-    return functools.partial(optimizer, lr=lr)
