@@ -9,6 +9,8 @@ An *objective* says what about the activations should be large, a *parameterizat
 picture, *transforms* disturb it, and the loop in :mod:`featviz.engine` climbs.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from featviz import callbacks, gradients, objectives, param, transforms, updates, video
 from featviz._version import __version__
 from featviz.attack_result import AttackResult
@@ -123,3 +125,15 @@ __all__ = [
     "updates",
     "video",
 ]
+
+if TYPE_CHECKING:
+    from featviz.atlases import Atlas as Atlas
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs pyarrow only when it is asked for."""
+    if name == "Atlas":
+        from featviz import atlases
+
+        return getattr(atlases, name)
+    raise AttributeError(f"module 'featviz' has no attribute {name!r}")

@@ -43,6 +43,7 @@ TIERS = [
     {"callbacks"},
     {"engine"},
     {"recipes"},
+    {"atlases"},
     {"__init__"},
     {"cli", "__main__"},
 ]

@@ -1,0 +1,12 @@
+"""Channel atlases: every unit of a network, stored, resumed, browsable."""
+
+from featviz.errors import FeatvizError
+
+try:
+    import pyarrow as _  # noqa: F401
+except ImportError as error:
+    raise FeatvizError("an atlas needs pyarrow: pip install 'featviz[atlas]'") from error
+
+from featviz.atlases.atlas import Atlas, Entry
+
+__all__ = ["Atlas", "Entry"]
