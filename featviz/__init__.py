@@ -128,11 +128,12 @@ __all__ = [
 
 if TYPE_CHECKING:
     from featviz.atlases import Atlas as Atlas
+    from featviz.atlases import atlas as atlas
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs pyarrow only when it is asked for."""
-    if name == "Atlas":
+    if name in ("Atlas", "atlas"):
         from featviz import atlases
 
         return getattr(atlases, name)

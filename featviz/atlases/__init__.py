@@ -7,6 +7,7 @@ try:
 except ImportError as error:
     raise FeatvizError("an atlas needs pyarrow: pip install 'featviz[atlas]'") from error
 
-from featviz.atlases.atlas import Atlas, Entry
+from featviz.atlases.build import atlas
+from featviz.atlases.reader import Atlas, Entry
 
-__all__ = ["Atlas", "Entry"]
+__all__ = ["Atlas", "Entry", "atlas"]

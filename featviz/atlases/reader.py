@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
 from featviz.atlases.store import Store, first_of_each
@@ -64,8 +65,10 @@ class Atlas:
                 raise FeatvizError(
                     f"settings {settings!r} name {len(chosen)} of the atlas: {', '.join(hashes)}"
                 )
-            records = records.filter(pa.compute.field("settings_hash") == chosen[0])
+            records = records.filter(pc.field("settings_hash") == chosen[0])
         self.records: pa.Table = records
+        #: Whether Ctrl-C ended the run that this is the result of.
+        self.interrupted = False
 
     def __len__(self) -> int:
         return len(self.records)

@@ -1,0 +1,192 @@
+"""Which pictures an atlas has: an enumeration of layers, units, signs and seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+
+from featviz.errors import FeatvizError
+from featviz.model import Model
+from featviz.objectives import Objective, channel
+from featviz.objectives import objective as as_objective
+from featviz.objectives.parsing import format_field
+from featviz.recipes.job import Job
+
+#: What of a layer's units: all, a text such as ``0:32`` or ``3,7,0:64:4``, or their numbers.
+Units: TypeAlias = str | Iterable[int] | None
+#: What a picture shows, of a layer and a unit: a text with ``{layer}`` and ``{unit}``, a function.
+Template: TypeAlias = str | Callable[[str, int], Objective | str] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """One picture of the plan; ``objective`` is its canonical text, with the sign."""
+
+    objective: str
+    layer: str
+    unit: int
+    sign: str
+    seed: int
+
+
+def enumerate_pictures(
+    model: Model,
+    layers: Sequence[str] | str,
+    *,
+    units: Units = None,
+    signs: str | Sequence[str] = "+-",
+    seeds: int | Iterable[int] = (0,),
+    objective: Template = None,
+) -> list[Picture]:
+    """Return the pictures of an atlas: layer by layer, unit by unit.
+
+    Raises
+    ------
+    FeatvizError
+        If a layer is not there, a unit not in it, or a sign is neither + nor -.
+    """
+    wanted = list(dict.fromkeys(signs))
+    if not wanted or set(wanted) - {"+", "-"}:
+        raise FeatvizError(f"signs are +, - or +-, not {''.join(map(str, signs))!r}")
+    numbers = [seeds] if isinstance(seeds, int) else list(seeds)
+    if not numbers or not all(isinstance(n, int) for n in numbers):
+        raise FeatvizError("seeds are one whole number or more")
+    chosen = list(units) if units is not None and not isinstance(units, str) else units
+    make = _maker(objective)
+    found = []
+    for layer in find_layers(model, [layers] if isinstance(layers, str) else layers):
+        for unit in _units(chosen, layer, model.layer(layer).units):
+            goal = as_objective(make(layer, unit))
+            if goal.relational:
+                raise FeatvizError(f"a picture of an atlas stands alone, which {goal} does not")
+            texts = {"+": str(goal), "-": str(-goal)}
+            found += [
+                Picture(texts[sign], layer, unit, sign, seed)
+                for sign, seed in itertools.product(wanted, numbers)
+            ]
+    if not found:
+        raise FeatvizError(f"no units {units!r} in {', '.join(layers)}")
+    return list(dict.fromkeys(found))
+
+
+def find_layers(model: Model, layers: Sequence[str]) -> list[str]:
+    """Return the layers with these names, or that match these patterns, each once.
+
+    Raises
+    ------
+    LayerError
+        For a name that is not there and a pattern that matches nothing.
+    """
+    names = [info.name for info in model.layers()]
+    found: list[str] = []
+    for layer in layers:
+        if layer in names or not any(mark in layer for mark in "*?"):
+            found.append(model.layer(layer).name)
+            continue
+        matches = [name for name in names if fnmatch.fnmatchcase(name, layer)]
+        if not matches:
+            raise FeatvizError(f"no layer matches {layer!r}: featviz layers MODEL lists them")
+        found += matches
+    if not found:
+        raise FeatvizError("give at least one layer: featviz layers MODEL lists them")
+    return list(dict.fromkeys(found))
+
+
+def read_units(text: str, count: int) -> list[int]:
+    """Read ``0:32``, ``3,7`` or ``0:64:4,100`` of ``count`` units; slices are Python's."""
+    found: list[int] = []
+    for word in text.split(","):
+        try:
+            ends = [int(part) if part.strip() else None for part in word.split(":")]
+            if len(ends) > 3 or ends == [None]:
+                raise ValueError
+            found += range(count)[slice(*ends)] if len(ends) > 1 else [_one(ends[0])]
+        except ValueError:
+            raise FeatvizError(f"units {text!r}: give them as 0:32, 3,7 or 0:64:4") from None
+    return found
+
+
+def _one(number: int | None) -> int:
+    assert number is not None
+    return number
+
+
+def _units(units: str | list[int] | None, layer: str, count: int) -> list[int]:
+    if units is None:
+        return list(range(count))
+    found = read_units(units, count) if isinstance(units, str) else units
+    for unit in found:
+        if not isinstance(unit, int) or not 0 <= unit < count:
+            raise FeatvizError(f"no unit {unit!r} in layer {layer!r}: it has 0 to {count - 1}")
+    return list(dict.fromkeys(found))
+
+
+def _maker(template: Template) -> Callable[[str, int], Objective | str]:
+    if template is None:
+        return channel
+    if not isinstance(template, str):
+        return template
+    if "{unit}" not in template:
+        raise FeatvizError(f"objective {template!r} has no {{unit}}: channel:{{layer}}:{{unit}}")
+    text = template
+    return lambda layer, unit: text.replace("{layer}", format_field(layer)).replace(
+        "{unit}", str(unit)
+    )
+
+
+def goals(pictures: Iterable[Picture]) -> dict[tuple[str, int], Objective]:
+    """Return the objective of each layer and unit, without the sign."""
+    found: dict[tuple[str, int], Objective] = {}
+    for picture in pictures:
+        place = picture.layer, picture.unit
+        if place not in found:
+            goal = as_objective(picture.objective)
+            found[place] = goal if picture.sign == "+" else -goal
+    return found
+
+
+def batches(pictures: Sequence[Picture], size: int) -> list[tuple[Picture, ...]]:
+    """Cut a plan into batches of one layer each, which are always cut at the same places."""
+    return [
+        tuple(chunk)
+        for _, group in itertools.groupby(pictures, key=lambda p: p.layer)
+        for whole in [list(group)]
+        for start in range(0, len(whole), size)
+        for chunk in [whole[start : start + size]]
+    ]
+
+
+def describe(job: Job) -> tuple[str, dict[str, Any]]:
+    """Return the hash of what makes a picture, and what is hashed.
+
+    Raises
+    ------
+    FeatvizError
+        If some of it has no text, so that another run could not tell whether it is the same.
+    """
+    settings = {k: v for k, v in job.settings.items() if k != "version"}
+    unsaid = [k for k in ("param", "transforms") if settings[k] is None]
+    if unsaid:
+        raise FeatvizError(f"an atlas takes {unsaid[0]} that can be written down as text")
+    settings["model_hash"] = model_hash(job.model)
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest(), settings
+
+
+def model_hash(model: Model) -> str:
+    """Return a hash of the network's weights and of what it expects of its images."""
+    digest = hashlib.blake2b(digest_size=16)
+    expects = (type(model.net).__name__, model.mean, model.std, model.range, model.size)
+    digest.update(repr(expects).encode())
+    for name, tensor in sorted(model.net.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        plain = tensor.detach().cpu().contiguous().flatten()
+        digest.update(plain.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
