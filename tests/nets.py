@@ -201,3 +201,8 @@ def photographs() -> torch.Tensor:
         crop = image[..., top : top + side, left : left + side]
         pictures.append(F.interpolate(crop, (224, 224), mode="bilinear", antialias=True))
     return torch.cat(pictures).clamp(0, 1)
+
+
+def rgb() -> fv.Model:
+    """A tiny network of colour pictures, for the command line."""
+    return tiny(channels=3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -45,6 +47,7 @@ def on_ray(
         raise FeatvizError("--ray needs Ray: pip install 'featviz[ray]'") from error
     ours = not ray.is_initialized()
     if ours:
+        _knock(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
@@ -55,6 +58,17 @@ def on_ray(
     finally:
         if ours:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise :class:`FeatvizError` at once where nobody listens, which Ray takes minutes to say."""
+    found = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise FeatvizError(f"no Ray cluster at {address!r}: {error}") from error
 
 
 def _spread(

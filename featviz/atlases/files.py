@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -10,6 +12,9 @@ import fsspec
 
 from featviz.errors import FeatvizError
 from featviz.images import write_bytes
+
+#: Seconds after which a half-written file is nobody's.
+STALE = 3600
 
 
 class Files:
@@ -81,11 +86,14 @@ class Files:
         return aside
 
     def sweep(self) -> None:
-        """Remove what a killed run left half written; only for who is the only writer."""
+        """Remove what a killed run left half written, unless another may be writing it now."""
         if not self.local:
             return
+        old = time.time() - STALE
         for path in Path(self.root).glob("**/.*.parquet.*"):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < old:
+                    path.unlink()
 
 
 def folder_of(layer: str) -> str:

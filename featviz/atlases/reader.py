@@ -89,8 +89,10 @@ class Atlas:
 
     def of(self, layer: str, unit: int) -> list[dict[str, Any]]:
         """Return the records of all pictures of a unit: positive first, then by seed."""
-        rows = [i for key, i in self._places.items() if key[:2] == (layer, unit)]
-        return self.records.take(sorted(rows)).to_pylist() if rows else []
+        names = self._names
+        rows = [i for i, place in enumerate(names) if place[:2] == (layer, unit)]
+        rows.sort(key=names.__getitem__)
+        return self.records.take(rows).to_pylist() if rows else []
 
     def __getitem__(self, key: tuple[Any, ...]) -> Entry:
         if not isinstance(key, tuple) or not 2 <= len(key) <= 4:
@@ -122,12 +124,15 @@ class Atlas:
     @functools.cached_property
     def _places(self) -> dict[tuple[str, int, str, int], int]:
         """The rows of the pictures; of several settings, those that were stored first."""
-        names = ("layer", "unit", "sign", "seed")
-        columns = [self.records[name].to_pylist() for name in names]
         found: dict[tuple[str, int, str, int], int] = {}
-        for i, place in enumerate(zip(*columns, strict=True)):
+        for i, place in enumerate(self._names):
             found.setdefault(place, i)
         return found
+
+    @functools.cached_property
+    def _names(self) -> list[tuple[str, int, str, int]]:
+        columns = (self.records[name].to_pylist() for name in ("layer", "unit", "sign", "seed"))
+        return list(zip(*columns, strict=True))
 
     def units_of(self, layer: str) -> pa.Table:
         """Return what is known of each unit of a layer: :data:`featviz.atlases.schema.UNITS`."""

@@ -21,6 +21,7 @@ COMMANDS = {
     "render": ("render", "Render what units respond to."),
     "dream": ("dream", "Dream into a picture, or from it into a video."),
     "attack": ("attack", "Change images until a network is fooled."),
+    "atlas": ("atlas", "Render every unit of some layers into a folder."),
     "calibrate": ("calibrate", "Measure the colours and spectrum of images."),
 }
 

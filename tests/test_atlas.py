@@ -1,0 +1,539 @@
+"""Atlases: the plan, the store, going on after anything, workers, readers."""
+
+import errno
+import io
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import featviz as fv
+from featviz.atlases import similar
+from featviz.atlases.paint import APART, HELD_OUT, VIEWS
+from featviz.atlases.plan import batches, enumerate_pictures, read_units
+from featviz.atlases.store import Store
+from featviz.cli import main
+from featviz.errors import FeatvizError, FeatvizWarning
+from featviz.transforms import parse, prepare
+from tests import nets
+
+
+@pytest.fixture
+def model():
+    return nets.tiny(channels=3)
+
+
+GIVEN = {"layers": ["first", "second"], "steps": 4, "batch_size": 3}
+
+
+def build(model, folder, **given):
+    return fv.atlas(model, out=folder, **{**GIVEN, **given})
+
+
+def contents(folder):
+    """Every stored row by its key, counted from the raw shards: a doubled key fails."""
+    found = {}
+    for path in sorted(Path(folder).glob("pictures/*/*.parquet")):
+        for row in pq.read_table(path).to_pylist():
+            key = row["objective"], row["seed"], row["settings_hash"]
+            assert key not in found, key
+            found[key] = row
+    return found
+
+
+def pictures(folder):
+    return {key: row["image"]["bytes"] for key, row in contents(folder).items()}
+
+
+@pytest.fixture
+def whole(model, tmp_path):
+    """What an uninterrupted run makes."""
+    build(model, tmp_path / "whole")
+    return pictures(tmp_path / "whole")
+
+
+# The plan.
+
+
+def test_the_plan_has_every_combination_once(model):
+    plan = enumerate_pictures(model, ["first", "second"], signs="+-", seeds=[0, 7])
+    assert len(plan) == len(set(plan)) == (4 + 5) * 2 * 2
+    assert plan[0].objective == "channel:first:0"
+    assert {p.sign for p in plan} == {"+", "-"}
+    for picture in plan:
+        goal = fv.objective(picture.objective)
+        unit = fv.channel(picture.layer, picture.unit)
+        assert goal == (unit if picture.sign == "+" else -unit)
+
+
+@given(st.integers(1, 40), st.integers(-45, 45), st.integers(-45, 45), st.integers(1, 5))
+def test_units_are_read_as_python_slices(count, start, stop, step):
+    assert read_units(f"{start}:{stop}:{step}", count) == list(range(count))[start:stop:step]
+
+
+def test_batches_are_of_one_layer_and_leave_nothing_out(model):
+    plan = enumerate_pictures(model, ["first", "second"])
+    cut = batches(plan, 3)
+    assert [p for batch in cut for p in batch] == plan
+    assert all(len({p.layer for p in batch}) == 1 and len(batch) <= 3 for batch in cut)
+
+
+def test_patterns_and_templates(model):
+    assert {p.layer for p in enumerate_pictures(model, "*")} == {i.name for i in model.layers()}
+    given = {"units": "0:2", "signs": "+"}
+    plan = enumerate_pictures(model, "s*", objective="neuron:{layer}:{unit}:0:0", **given)
+    assert [p.objective for p in plan] == ["neuron:second:0:0:0", "neuron:second:1:0:0"]
+    mine = enumerate_pictures(
+        model, "s*", objective=lambda la, u: fv.channel(la, u) - fv.l2(), **given
+    )
+    assert fv.objective(mine[1].objective) == fv.channel("second", 1) - fv.l2()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"layers": "secnd"}, "did you mean 'second'"),
+        ({"layers": "x*"}, r"no layer matches 'x\*'"),
+        ({"layers": []}, "at least one layer"),
+        ({"units": [5]}, "no unit 5 in layer 'first': it has 0 to 3"),
+        ({"units": "a"}, "units 'a': give them as"),
+        ({"units": "9:"}, "no units '9:'"),
+        ({"signs": "*"}, r"signs are \+, - or"),
+        ({"signs": ""}, r"signs are \+, - or"),
+        ({"seeds": []}, "seeds are one whole number"),
+        ({"objective": "channel:first:1"}, "has no {unit}"),
+        ({"objective": "channel:{layer}:{unit}", "layers": "first", "units": "9,"}, "units '9,'"),
+        ({"objective": "diversity:{layer} + channel:{layer}:{unit}"}, "stands alone"),
+        ({"objective": "chanel:{layer}:{unit}"}, "chanel"),
+        ({"steps": 0}, "steps must be positive"),
+        ({"workers": -1}, "workers must not be negative"),
+        ({"encoding": "bmp"}, "no encoding 'bmp': it is png or webp"),
+        ({"out": "nowhere://x"}, "nowhere"),
+        ({"precision": "fp8"}, "no precision 'fp8'"),
+        ({"ray": "127.0.0.1:1"}, "no Ray cluster at '127.0.0.1:1'"),
+    ],
+)
+def test_bad_input_is_one_line_before_the_first_picture(model, tmp_path, given, message):
+    with pytest.raises(FeatvizError, match=message) as error:
+        build(model, tmp_path / "atlas", **given) if "out" not in given else fv.atlas(
+            model, **GIVEN, **given
+        )
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.glob("atlas/pictures/*/*"))
+
+
+def test_what_is_no_picture_is_refused(tmp_path):
+    with pytest.raises(FeatvizError, match="gray or RGB pictures"):
+        build(nets.tiny(channels=2), tmp_path)
+
+
+# What is stored.
+
+
+def test_a_row_says_what_the_picture_is_and_how_it_came_about(model, tmp_path):
+    atlas = build(model, tmp_path, seeds=[3])
+    entry = atlas["second", 2, "-"]
+    record = entry.record
+    alone = fv.render(model, "-channel:second:2", steps=4, seed=3)
+    shown = torch.from_numpy(np.array(entry.image)).movedim(2, 0) / 255
+    assert (shown - alone.images[0]).abs().max() <= 0.5 / 255 + 1e-6
+    assert record["score"] == pytest.approx(alone.scores.item(), abs=1e-5)
+    assert record["settings"]["steps"] == 4
+    assert record["settings"]["model"] is None
+    assert record["versions"]["torch"] == torch.__version__
+    assert (record["layer"], record["unit"], record["sign"], record["seed"]) == (
+        "second",
+        2,
+        "-",
+        3,
+    )
+    draw = prepare(parse(HELD_OUT), [3 + APART], VIEWS, (8, 8), torch.device("cpu"))
+    goal = -fv.channel("second", 2)
+    seen = [goal(model, draw(alone.images, i)).item() for i in range(VIEWS)]
+    assert record["score_held_out"] == pytest.approx(np.mean(seen), abs=1e-4)
+
+
+def test_an_atlas_is_looked_into(model, tmp_path):
+    atlas = build(model, tmp_path, seeds=[0, 1])
+    assert len(atlas) == 36
+    assert atlas.layers == ["first", "second"]
+    assert atlas.units("first") == [0, 1, 2, 3]
+    assert atlas["first", 1].record["seed"] == 0
+    assert atlas["first", 1, "-", 1].record["objective"] == "-channel:first:1"
+    assert atlas["first", 1]._repr_png_()[:4] == b"\x89PNG"
+    assert [(r["sign"], r["seed"]) for r in atlas.of("first", 1)] == [
+        ("+", 0),
+        ("+", 1),
+        ("-", 0),
+        ("-", 1),
+    ]
+    for key, message in [
+        (("frst", 0), "did you mean 'first'"),
+        (("first", 9), "no unit 9 of 'first'"),
+        (("first", 0, "+", 5), "no '\\+' with seed 5"),
+        ("first", r"\[layer, unit\]"),
+    ]:
+        with pytest.raises(FeatvizError, match=message):
+            atlas[key]
+    with pytest.raises(FeatvizError, match="no atlas in"):
+        fv.Atlas(tmp_path / "elsewhere")
+
+
+def test_a_unit_that_cannot_be_raised_says_so_and_is_not_tried_again(tmp_path):
+    model = nets.tiny(channels=3)
+    with torch.no_grad():
+        model.net.second.weight[1] = 0
+    build(model, tmp_path)
+    atlas = fv.Atlas(tmp_path)
+    failed = {r["unit"] for r in atlas.records.to_pylist() if r["failure"]}
+    assert failed == {1}
+    made = []
+    build(model, tmp_path, callbacks=[made.append])
+    assert not made
+
+
+def test_webp(model, tmp_path):
+    assert build(model, tmp_path, encoding="webp", units="0:1")["first", 0].image.format == "WEBP"
+
+
+def test_the_network_comes_back_as_it_was(model, tmp_path):
+    model.net.train()
+    model.net.first.weight.requires_grad_(False)
+    before = {k: v.clone() for k, v in model.net.state_dict().items()}
+    build(model, tmp_path, units="0:1")
+    assert model.net.training
+    assert model.net.second.training
+    assert [p.requires_grad for p in model.net.first.parameters()] == [False, True]
+    assert all(torch.equal(before[k], v) for k, v in model.net.state_dict().items())
+    assert not any(m._forward_hooks for m in model.net.modules())
+
+
+# Going on.
+
+
+@pytest.mark.parametrize("shards", [0, 1, 4])
+def test_goes_on_where_a_run_ended(model, tmp_path, whole, shards):
+    done = []
+
+    def stop(rows):
+        done.append(rows)
+        if len(done) > shards:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        build(model, tmp_path / "a", callbacks=[stop])
+    kept = sum(map(len, done))
+    assert len(pictures(tmp_path / "a")) == kept
+    made = []
+    build(model, tmp_path / "a", callbacks=[made.extend])
+    assert len(made) == len(whole) - kept
+    assert pictures(tmp_path / "a") == whole
+
+
+def test_ctrl_c_keeps_what_is_finished(model, tmp_path, whole):
+    def stop(rows):
+        raise KeyboardInterrupt
+
+    atlas = build(model, tmp_path / "a", callbacks=[stop])
+    assert atlas.interrupted
+    assert len(atlas) == 3
+    assert not build(model, tmp_path / "a").interrupted
+    assert pictures(tmp_path / "a") == whole
+
+
+def test_a_full_disk_ends_the_run_in_one_line(model, tmp_path, whole, monkeypatch):
+    real, calls = os.fsync, []
+
+    def fsync(number):
+        calls.append(number)
+        if len(calls) > 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(FeatvizError, match="No space left on device"):
+        build(model, tmp_path / "a")
+    monkeypatch.setattr(os, "fsync", real)
+    kept = pictures(tmp_path / "a")
+    assert 0 < len(kept) < len(whole)
+    assert not [p for p in (tmp_path / "a").rglob(".*") if p.is_file()]
+    build(model, tmp_path / "a")
+    assert pictures(tmp_path / "a") == whole
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "flip", "text"])
+def test_a_damaged_shard_is_set_aside_and_made_again(model, tmp_path, whole, harm):
+    build(model, tmp_path / "a")
+    shard = sorted((tmp_path / "a").glob("pictures/*/*.parquet"))[2]
+    content = bytearray(shard.read_bytes())
+    if harm == "flip":  # one bit of a picture, which leaves size and footer alone
+        place = content.find(b"IDAT")
+        place = place if place >= 0 else len(content) // 3
+        content[place + 8] ^= 1
+    broken = {"cut": content[:-9], "empty": b"", "flip": content, "text": b"not a table"}[harm]
+    shard.write_bytes(bytes(broken))
+    made = []
+    with pytest.warns(FeatvizWarning, match="is damaged: .*it is now 'pictures/"):
+        build(model, tmp_path / "a", callbacks=[made.extend])
+    assert len(made) == 3
+    assert pictures(tmp_path / "a") == whole
+    assert shard.with_name(f"{shard.name}.damaged").exists()
+
+
+def test_half_written_files_are_nothing(model, tmp_path, whole):
+    build(model, tmp_path / "a", units="0:2")
+    shard = sorted((tmp_path / "a").glob("pictures/*/*.parquet"))[0]
+    half = shard.with_name(f".{shard.name}.k2j3h")
+    half.write_bytes(shard.read_bytes()[:100])
+    os.utime(half, (1, 1))
+    build(model, tmp_path / "a")
+    assert pictures(tmp_path / "a") == whole
+    assert not half.exists()
+
+
+def test_other_settings_are_refused_or_kept_beside(model, tmp_path):
+    build(model, tmp_path)
+    with pytest.raises(FeatvizError, match=r"other settings.*steps 4 there, 5 here"):
+        build(model, tmp_path, steps=5)
+    both = build(model, tmp_path, steps=5, beside=True)
+    assert len(both) == 18
+    assert both["first", 0].record["settings"]["steps"] == 5
+    assert len(fv.Atlas(tmp_path)) == 36
+    digest = both.records["settings_hash"][0].as_py()
+    assert len(fv.Atlas(tmp_path, settings=digest[:6])) == 18
+    with pytest.raises(FeatvizError, match="settings 'zz' name 0 of the atlas"):
+        fv.Atlas(tmp_path, settings="zz")
+    other = nets.tiny(channels=3)
+    with torch.no_grad():
+        other.net.first.weight[0, 0, 0, 0] += 1e-3
+    with pytest.raises(FeatvizError, match="the atlas of another network"):
+        build(other, tmp_path, beside=True)
+
+
+def test_the_index_is_only_an_index(model, tmp_path):
+    atlas = build(model, tmp_path)
+    index = tmp_path / "index.parquet"
+    for content in (None, b"", b"rubbish", index.read_bytes()[:-20]):
+        if content is None:
+            index.unlink()
+        else:
+            index.write_bytes(content)
+        assert fv.Atlas(tmp_path).records.equals(atlas.records)
+    build(model, tmp_path)
+    assert index.exists()
+    gone = sorted(tmp_path.glob("pictures/*/*.parquet"))[0]
+    gone.unlink()
+    assert len(fv.Atlas(tmp_path)) == len(atlas) - 3
+
+
+KILLED = """
+    import featviz as fv
+    from tests import nets
+    import sys, time
+    if __name__ == "__main__":
+        fv.atlas(nets.tiny(channels=3), ["first", "second"], out=sys.argv[1], steps=4,
+                 batch_size=3, workers=int(sys.argv[2]), callbacks=[lambda rows: time.sleep(0.3)])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_again_and_again_it_ends_with_the_same_pictures(tmp_path, whole, workers):
+    script = tmp_path / "go.py"
+    script.write_text(textwrap.dedent(KILLED))
+    environment = os.environ | {"PYTHONPATH": str(Path(fv.__file__).parents[1])}
+    command = [sys.executable, str(script), str(tmp_path / "a"), str(workers)]
+    seen = 0
+    for turn in range(4):
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            found = len(list(tmp_path.glob("a/pictures/*/*.parquet")))
+            if found > seen + turn % 2:
+                break
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        seen = len(list(tmp_path.glob("a/pictures/*/*.parquet")))
+    assert seen > 0
+    subprocess.run(command, env=environment, check=True)
+    assert pictures(tmp_path / "a") == whole
+
+
+# Others do it.
+
+
+def test_processes_make_the_same_pictures_also_if_one_dies(model, tmp_path, whole):
+    killed = []
+
+    def kill(rows):
+        if not killed:
+            victim = multiprocessing.active_children()[0]
+            os.kill(victim.pid, signal.SIGKILL)
+            killed.append(victim)
+
+    with pytest.warns(FeatvizWarning, match="a worker died; its pictures are made again"):
+        build(model, tmp_path / "a", workers=2, callbacks=[kill])
+    assert killed
+    assert pictures(tmp_path / "a") == whole
+    assert not multiprocessing.active_children()
+
+
+def test_a_network_that_cannot_be_sent_is_said(tmp_path):
+    net = nets.Small(3)
+    net.hook = lambda x: x
+    model = fv.Model(net, size=8)
+    with pytest.raises(FeatvizError, match="cannot be sent to workers"):
+        build(model, tmp_path, workers=2)
+    assert len(build(model, tmp_path, units="0:1")) == 4
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_makes_the_same_pictures_also_if_a_worker_dies(model, tmp_path, whole):
+    ray = pytest.importorskip("ray")
+    tool = Path(sys.executable).with_name("ray")
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(fv.__file__).parents[1]),
+        "RAY_DEDUP_LOGS": "0",
+    }
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
+    start = [tool, "start", "--head", "--num-cpus=2", "--port=6399", "--include-dashboard=false"]
+    subprocess.run([*start, "--disable-usage-stats"], check=True, timeout=120, **quiet)
+    killed = []
+
+    def kill(rows):
+        from ray.util.state import list_actors
+
+        if not killed:
+            alive = [a for a in list_actors(address="127.0.0.1:6399") if a.state == "ALIVE"]
+            os.kill(alive[0].pid, signal.SIGKILL)
+            killed.append(alive[0].pid)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray's own
+            build(model, tmp_path / "a", ray="127.0.0.1:6399", callbacks=[kill])
+    finally:
+        ray.shutdown()
+        subprocess.run([tool, "stop", "--force"], timeout=120, **quiet)
+    assert killed
+    assert pictures(tmp_path / "a") == whole
+
+
+# Readers.
+
+
+def test_other_tools_read_it(model, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    duckdb = pytest.importorskip("duckdb")
+    polars = pytest.importorskip("polars")
+    atlas = build(model, tmp_path / "a")
+    files = str(tmp_path / "a/pictures/*/*.parquet")
+    count = duckdb.sql(f"select layer, count(*) from '{files}' group by 1 order by 1").fetchall()
+    assert count == [("first", 8), ("second", 10)]
+    frame = polars.read_parquet(files)
+    assert frame.filter(polars.col("sign") == "+")["score"].len() == 9
+    loaded = datasets.load_dataset(
+        "parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache")
+    )
+    row = next(r for r in loaded if r["objective"] == "channel:second:3")
+    assert isinstance(row["image"], Image.Image)
+    assert np.array_equal(np.array(row["image"]), np.array(atlas["second", 3].image))
+
+
+def test_an_object_store(model, whole):
+    fv.atlas(model, out="memory://bucket/atlas", **GIVEN)
+    atlas = fv.Atlas("memory://bucket/atlas")
+    assert len(atlas) == len(whole)
+    made = []
+    fv.atlas(model, out="memory://bucket/atlas", **GIVEN, callbacks=[made.append])
+    assert not made
+    for key, content in list(whole.items())[:3]:
+        layer, unit = key[0].lstrip("-").split(":")[1:]
+        sign = "-" if key[0].startswith("-") else "+"
+        expected = np.array(Image.open(io.BytesIO(content)))
+        assert np.array_equal(np.array(atlas[layer, int(unit), sign].image), expected)
+
+
+def test_tensorboard_has_sheets_by_layer(model, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    build(model, tmp_path / "a", tensorboard=tmp_path / "tb")
+    events = EventAccumulator(str(tmp_path / "tb"), {"images": 0})
+    events.Reload()
+    assert events.Tags()["images"] == ["atlas/first", "atlas/second"]
+    assert [e.step for e in events.Images("atlas/second")] == [3, 6, 9, 10]
+
+
+def test_layers_with_odd_names_get_folders_of_their_own(tmp_path):
+    store = Store(tmp_path)
+    names = ["a/b", "a%2Fb", "..", "o[0]", "a b", "ä"]
+    for name in names:
+        row = {"objective": "x", "layer": name, "unit": 0, "sign": "+", "seed": 0}
+        store.add([row | {"settings_hash": "h"}])
+    assert sorted(store.records()["layer"].to_pylist()) == sorted(names)
+    assert len(list((tmp_path / "pictures").iterdir())) == len(names)
+
+
+# Similar units.
+
+
+def test_similar_units_by_weights(model, tmp_path):
+    likeness = similar.by_weights(model, "second")
+    rows = model.net.second.weight.detach().flatten(1).double().numpy()
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    np.testing.assert_allclose(likeness, rows @ rows.T, atol=1e-6)
+    table = build(model, tmp_path).units_of("second").to_pylist()
+    for row in table:
+        others = [u for u in range(5) if u != row["unit"]]
+        expected = sorted(others, key=lambda u: -(rows @ rows.T)[row["unit"], u])
+        assert row["similar"] == expected
+        assert row["similar_by"] == "weights"
+    assert similar.by_weights(model, "act") is None
+
+
+# The command line.
+
+
+@pytest.fixture
+def here(monkeypatch):
+    monkeypatch.chdir(Path(fv.__file__).parents[1])
+
+
+def test_the_command(tmp_path, capsys, here):
+    folder = tmp_path / "atlas"
+    command = ["atlas", "tests.nets:rgb", "-o", str(folder), "--layers", "first", "second"]
+    command += ["--units", "0:2", "--signs", "+-", "--steps", "4", "--batch", "3"]
+    assert main([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["made"] == document["pictures"] == 8
+    assert document["layers"] == {"first": 2, "second": 2}
+    assert main(command) == 0
+    assert capsys.readouterr().out.startswith("0 pictures made, 8 in ")
+    for change, message in [
+        (["--steps", "5"], "other settings"),
+        (["--units", "x"], "units 'x'"),
+        (["--signs", "?"], "signs are"),
+        (["--seeds", "a"], "no seed"),
+        (["--layers", "thrid"], "no layer 'thrid'"),
+    ]:
+        assert main([*command, *change]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert main(["atlas", "tests.nets:rgb", "-o", str(folder)]) == 2
+    assert "give --layers" in capsys.readouterr().err
