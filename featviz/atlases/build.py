@@ -136,7 +136,7 @@ def atlas(
     store = Store(out)
     store.files.sweep()
     # A folder is read to the last byte, so that damage is found while it can be mended.
-    stored = store.keys(store.records(verify=store.files.local))
+    stored = store.keys(store.records(verify=store.files.local, mend=True))
     about.agree(store, stored, digest, settings, beside)
     about.update(store, model, {p.layer for p in pictures}, digest, settings)
     left = [

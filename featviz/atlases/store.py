@@ -53,11 +53,12 @@ class Store:
         self._write(name, rows, schema.PICTURES)
         return name
 
-    def records(self, *, verify: bool = False) -> pa.Table:
+    def records(self, *, verify: bool = False, mend: bool = False) -> pa.Table:
         """Return all of each picture but the picture: ``LIGHT``, with ``shard`` and ``row``.
 
         With ``verify`` every byte of every shard is read and its checksum compared. A shard that
-        cannot be read is set aside, with a warning: its pictures are as good as never made.
+        cannot be read is left out, with a warning: its pictures are as good as never made. With
+        ``mend`` it is also renamed, so that others do not stumble over it.
         """
         shards = self.files.list("pictures", ".parquet")
         known = {} if verify else self._index()
@@ -65,7 +66,7 @@ class Store:
         for name, size in shards.items():
             part = known.get((name, size))
             if part is None:
-                part = self._look(name, size, verify)
+                part = self._look(name, size, verify, mend)
             if part is not None:
                 parts.append(part)
         return pa.concat_tables(parts) if parts else _RECORDS.empty_table()
@@ -137,12 +138,12 @@ class Store:
             for a, b in zip(starts, ends, strict=True)
         }
 
-    def _look(self, name: str, size: int, verify: bool) -> pa.Table | None:
+    def _look(self, name: str, size: int, verify: bool, mend: bool) -> pa.Table | None:
         try:
             table = self._read(name, schema.PICTURES, None if verify else LIGHT).select(LIGHT)
         except FeatvizError as error:
-            aside = self.files.set_aside(name)
-            warnings.warn(f"{error}; it is now {aside!r}", FeatvizWarning, stacklevel=4)
+            done = f"it is now {self.files.set_aside(name)!r}" if mend else "it is left out"
+            warnings.warn(f"{error}; {done}", FeatvizWarning, stacklevel=4)
             return None
         count = len(table)
         return (
