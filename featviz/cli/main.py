@@ -21,6 +21,7 @@ COMMANDS = {
     "render": ("render", "Render what units respond to."),
     "dream": ("dream", "Dream into a picture, or from it into a video."),
     "attack": ("attack", "Change images until a network is fooled."),
+    "examples": ("examples", "Find the images of a data set that move units most."),
     "calibrate": ("calibrate", "Measure the colours and spectrum of images."),
 }
 
