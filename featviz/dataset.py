@@ -118,7 +118,7 @@ def _name(row: Any, index: int) -> tuple[str, Any]:
     given = row[0] if isinstance(row, (tuple, list)) else row
     given = _column(given) if isinstance(given, Mapping) else given
     path = given.get("path") if isinstance(given, Mapping) else given
-    if path and isinstance(path, (str, Path)):
+    if isinstance(path, (str, Path)) and str(path):
         return str(path), given
     return str(index), given
 

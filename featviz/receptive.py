@@ -72,7 +72,7 @@ class Field:
         """
         size = torch.tensor(self.size)
         steps = positions - torch.tensor(self.centre)
-        shift = (steps * (size / torch.tensor(self.grid)) + 0.5).floor().long()
+        shift = (steps * (size.double() / torch.tensor(self.grid)) + 0.5).floor().long()
         first = (torch.tensor(self.start) + shift).clamp_min(0).minimum(size - 1)
         last = (torch.tensor(self.stop) + shift).minimum(size).maximum(first + 1)
         nowhere = positions < 0

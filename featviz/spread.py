@@ -81,7 +81,7 @@ class Spread:
     def _merge(self, values: Tensor, fine: Tensor) -> None:
         count = fine.sum(0)
         total = self.count + count
-        share = count / total.clamp_min(1)
+        share = count.double() / total.clamp_min(1)  # of whole numbers it would be in single
         mean = values.sum(0) / count.clamp_min(1)
         squares = ((values - mean).square() * fine).sum(0)
         gap = mean - self._mean
