@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,11 @@ class Examples:
 
         It may be given by index, from the end too, as text, or as an objective.
         """
-        if isinstance(unit, int):
-            if not -len(self) <= unit < len(self):
-                raise FeatvizError(f"no unit {unit}: there are {len(self)}")
-            return unit % len(self)
+        if hasattr(unit, "__index__"):
+            number = operator.index(unit)
+            if not -len(self) <= number < len(self):
+                raise FeatvizError(f"no unit {number}: there are {len(self)}")
+            return number % len(self)
         if str(unit) not in self.objectives:
             raise FeatvizError(f"no examples of {unit}: they are of {self.objectives[0]}, …")
         return self.objectives.index(str(unit))

@@ -456,6 +456,7 @@ def test_bad_input(tiny, small, dataset, given, message):
 def test_what_is_asked_of_the_result(tiny, small):
     found = fv.examples(tiny, small, MIXED[:2], k=2)
     assert found.unit("channel:first:0") == found.unit(MIXED[1]) == found.unit(-1) == 1
+    assert found.unit(np.int64(1)) == found.unit(torch.tensor(1)) == 1
     for ask, message in [
         (lambda: found.images(2), "no unit 2"),
         (lambda: found.images("channel:first:3"), "no examples of channel:first:3"),
