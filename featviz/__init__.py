@@ -17,6 +17,7 @@ from featviz.attack_result import AttackResult
 from featviz.checkpoint import Checkpoint
 from featviz.engine import optimize
 from featviz.errors import FeatvizError, FeatvizWarning, OptimizationError
+from featviz.examples_result import Examples
 from featviz.model import Model
 from featviz.objectives import (
     Objective,
@@ -56,7 +57,16 @@ from featviz.objectives import (
     total_variation,
 )
 from featviz.param.stats import Stats
-from featviz.recipes import attack, calibrate, dream, dream_video, invert, patch_attack, render
+from featviz.recipes import (
+    attack,
+    calibrate,
+    dream,
+    dream_video,
+    examples,
+    invert,
+    patch_attack,
+    render,
+)
 from featviz.result import Result
 from featviz.updates import Cosine
 from featviz.zoo import load, models
@@ -65,6 +75,7 @@ __all__ = [
     "AttackResult",
     "Checkpoint",
     "Cosine",
+    "Examples",
     "FeatvizError",
     "FeatvizWarning",
     "Model",
@@ -90,6 +101,7 @@ __all__ = [
     "dlr",
     "dream",
     "dream_video",
+    "examples",
     "feature_match",
     "function",
     "gradients",

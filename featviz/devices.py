@@ -6,6 +6,8 @@ import torch
 
 from featviz.errors import FeatvizError
 
+_HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def resolve(device: str | torch.device | None, default: torch.device) -> torch.device:
     """Return a device: ``None`` is ``default``, ``"auto"`` the best one of this machine.
@@ -39,3 +41,16 @@ def resolve(device: str | torch.device | None, default: torch.device) -> torch.d
     if found.type not in ("cpu", "mps"):
         raise FeatvizError(f"no device {str(device)!r}: it is auto, cpu, cuda, cuda:1 or mps")
     return found
+
+
+def half(precision: str) -> torch.dtype | None:
+    """Return what activations are cast to in a precision; None for none.
+
+    Raises
+    ------
+    FeatvizError
+        If it is not fp32, bf16 or fp16.
+    """
+    if precision not in _HALVES:
+        raise FeatvizError(f"no precision {precision!r}: it is fp32, bf16 or fp16")
+    return _HALVES[precision]

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 
+from featviz import devices
 from featviz.bound import Bound, Traces
 from featviz.callbacks import Callback, Run, Step, as_callback
 from featviz.checkpoint import Checkpoint
@@ -38,7 +39,6 @@ from featviz.watch import Watch
 REDIRECT = 16
 #: Steps after those, after which a picture without any gradient so far is given up.
 PATIENCE = 16
-_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Keeps small half-precision gradients from vanishing; optimizers see it divided out again.
 _HALF_SCALE = 1024.0
 
@@ -114,8 +114,7 @@ def optimize(
         raise FeatvizError("resume goes with neither until nor keep='best'")
     if samples < 1:
         raise FeatvizError(f"samples must be positive, not {samples}")
-    if precision not in _DTYPES:
-        raise FeatvizError(f"no precision {precision!r}: it is fp32, bf16 or fp16")
+    low = devices.half(precision)
     device = model.device
     size = param.shape
     batch = len(seeds)
@@ -145,7 +144,6 @@ def optimize(
     rates = [group["lr"] for group in climber.param_groups]
     if resume is not None:
         climber.load_state_dict(resume.optimizer)
-    low = _DTYPES[precision]
     scale = _HALF_SCALE if precision == "fp16" else 1.0
     watch = Watch(batch, device)
     opened = redirected_relu()

@@ -26,6 +26,13 @@ TIERS = [
         "steps",
         "watch",
         "resample",
+        "dataset",
+        "ranking",
+        "spread",
+        "correlation",
+        "album",
+        "readout",
+        "receptive",
         "checkpoint",
         "layers",
         "objectives",
@@ -39,7 +46,7 @@ TIERS = [
     {"bound"},
     {"tiles"},
     {"result"},
-    {"attack_result"},
+    {"attack_result", "examples_result"},
     {"callbacks"},
     {"engine"},
     {"recipes"},
@@ -91,12 +98,20 @@ def test_imports_point_one_way(path):
 
 
 def test_one_ascent_loop():
-    """Only the engine makes steps, with the gradients of bound objectives; a trace is checked."""
+    """Only the engine makes steps, with the gradients of bound objectives.
+
+    A trace is checked, and a receptive field measured, with others.
+    """
 
     def users(pattern):
         return [p.name for p in FILES if re.search(pattern, p.read_text("utf-8"))]
 
-    assert users(r"\.backward\(|autograd\.grad\(") == ["bound.py", "engine.py", "trace.py"]
+    assert users(r"\.backward\(|autograd\.grad\(") == [
+        "bound.py",
+        "engine.py",
+        "receptive.py",
+        "trace.py",
+    ]
     assert users(r"climber\.step\(") == ["engine.py"]
 
 

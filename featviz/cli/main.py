@@ -22,6 +22,7 @@ COMMANDS = {
     "dream": ("dream", "Dream into a picture, or from it into a video."),
     "attack": ("attack", "Change images until a network is fooled."),
     "atlas": ("atlas", "Render every unit of some layers into a folder."),
+    "examples": ("examples", "Find the images of a data set that move units most."),
     "calibrate": ("calibrate", "Measure the colours and spectrum of images."),
 }
 

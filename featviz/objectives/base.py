@@ -56,6 +56,16 @@ class Objective(abc.ABC):
         return None
 
     @property
+    def kin(self) -> tuple[object, ...] | None:
+        """What objectives have in common that :meth:`columns` computes in one go; None for none."""
+        return None
+
+    @classmethod
+    def columns(cls, members: Sequence[Objective], target: Target) -> Score:
+        """Compute every one of ``members``, of the same ``kin``, for every sample: (B, members)."""
+        raise NotImplementedError
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """The layers that the objective names; classes name ``output`` unless told otherwise."""
         return tuple(sorted({name for part in self.parts for name in part.layers}))

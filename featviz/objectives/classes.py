@@ -85,7 +85,22 @@ class _Class(Unit):
         return lambda scene: cls.value(scene[layer], batch, *columns)
 
 
-class ClassLogit(_Class):
+class _Column(_Class):
+    """A class whose value does not take the others' one by one: all come from one table."""
+
+    @property
+    def kin(self) -> tuple[object, ...]:
+        return (type(self), self.layer)
+
+    @classmethod
+    def columns(cls, members: Sequence[Any], target: Target) -> Score:
+        (layer,) = members[0].needs(target)
+        numbers = [number for m in members for number in m._numbers(target)]
+        picked = torch.tensor(numbers, device=target.device)
+        return lambda scene: cls.value(scene[layer], slice(None), picked)
+
+
+class ClassLogit(_Column):
     """See :func:`class_logit`."""
 
     kind = "class"
@@ -95,7 +110,7 @@ class ClassLogit(_Class):
         return logits[rows, number]
 
 
-class LogProbability(_Class):
+class LogProbability(_Column):
     """See :func:`log_probability`."""
 
     kind = "log_probability"
@@ -105,7 +120,7 @@ class LogProbability(_Class):
         return logits.log_softmax(1)[rows, number]
 
 
-class Probability(_Class):
+class Probability(_Column):
     """See :func:`probability`."""
 
     kind = "probability"

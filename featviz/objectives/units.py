@@ -65,6 +65,27 @@ class Channel(Unit):
         reduce = reduction.reducer(first.reduce, first.where, info, target)
         return stack_rows(members, target, lambda m, _: (m.channel,), lambda v: reduce(v, 1))
 
+    @property
+    def kin(self) -> tuple[object, ...]:
+        return (Channel, self.layer, self.reduce, self.where)
+
+    @classmethod
+    def columns(cls, members: Sequence[Any], target: Target) -> Score:
+        first = members[0]
+        info = target.layer(first.layer)
+        for member in members:
+            check_index(member.channel, info.units, "channel", info)
+        reduce = reduction.reducer(first.reduce, first.where, info, target)
+        picked = torch.tensor([m.channel for m in members], device=target.device)
+        every = picked.tolist() == list(range(info.units))
+
+        def score(scene: Scene) -> Tensor:
+            maps = scene[info.name].movedim(info.axis, 1)
+            maps = maps if every else maps[:, picked]
+            return reduce(maps.flatten(0, 1), 1).view(len(maps), len(members))
+
+        return score
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Neuron(Unit):
@@ -75,21 +96,33 @@ class Neuron(Unit):
     channel: int = whole()
     position: tuple[int, ...] = wholes()
 
-    def _place(self, target: Target) -> tuple[int, ...]:
+    def place(self, target: Target) -> tuple[int, ...]:
+        """Return the channel and its position in the layer."""
         info = target.layer(self.layer)
         check_index(self.channel, info.units, "channel", info)
         return self.channel, *reduction.position(self.position, info, target)
 
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)
-        place: Any = (slice(None), *self._place(target))
+        place: Any = (slice(None), *self.place(target))
         return lambda scene: scene[self.layer].movedim(info.axis, 1)[place]
 
     @classmethod
     def stack(cls, members: Sequence[Any], target: Target) -> Score | None:
         if len({m.layer for m in members}) > 1:
             return None
-        return stack_rows(members, target, lambda m, _: m._place(target), lambda v: v)
+        return stack_rows(members, target, lambda m, _: m.place(target), lambda v: v)
+
+    @property
+    def kin(self) -> tuple[object, ...]:
+        return (Neuron, self.layer)
+
+    @classmethod
+    def columns(cls, members: Sequence[Any], target: Target) -> Score:
+        info = target.layer(members[0].layer)
+        places = zip(*(m.place(target) for m in members), strict=True)
+        picked: Any = (slice(None), *(torch.tensor(p, device=target.device) for p in places))
+        return lambda scene: scene[info.name].movedim(info.axis, 1)[picked]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

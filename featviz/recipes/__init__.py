@@ -4,8 +4,18 @@ from featviz.recipes.attack import attack
 from featviz.recipes.calibrate import calibrate
 from featviz.recipes.dream import dream
 from featviz.recipes.dream_video import dream_video
+from featviz.recipes.examples import examples
 from featviz.recipes.invert import invert
 from featviz.recipes.patch import patch_attack
 from featviz.recipes.render import render
 
-__all__ = ["attack", "calibrate", "dream", "dream_video", "invert", "patch_attack", "render"]
+__all__ = [
+    "attack",
+    "calibrate",
+    "dream",
+    "dream_video",
+    "examples",
+    "invert",
+    "patch_attack",
+    "render",
+]

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
-from featviz import images as _images
+from featviz.dataset import Dataset, Source, as_image
 from featviz.errors import FeatvizError
 from featviz.param.stats import Stats
-from featviz.resample import resize
 from featviz.types import Size, Tensor
 
 _CHUNK = 32
 
 
 def calibrate(
-    dataset: Iterable[Any] | str | Path,
+    dataset: Dataset,
     *,
     size: Size = 224,
     channels: int = 3,
@@ -67,7 +62,7 @@ def calibrate(
     half = (*shape[:-1], shape[-1] // 2 + 1)
     cross = torch.zeros(channels, channels, *half, dtype=torch.complex128)
     count = pixels = 0
-    source = _items(dataset, channels, shape)
+    source = (as_image(item.given, channels, shape) for item in Source(dataset))
     for chunk in _chunks(tqdm(source, unit="image", disable=None if progress else True)):
         batch = chunk.double()
         rows = batch.flatten(2)
@@ -97,51 +92,3 @@ def _chunks(source: Iterable[Tensor]) -> Iterator[Tensor]:
             kept = []
     if kept:
         yield torch.stack(kept)
-
-
-def _items(dataset: Any, channels: int, shape: tuple[int, ...]) -> Iterator[Tensor]:
-    if isinstance(dataset, (str, Path)):
-        dataset = picture_files(dataset)
-    for item in dataset:
-        yield as_image(item[0] if isinstance(item, (tuple, list)) else item, channels, shape)
-
-
-def picture_files(folder: str | Path) -> list[Path]:
-    """Return all pictures below a folder, in order of their names.
-
-    Raises
-    ------
-    FeatvizError
-        If there is no such folder, or no picture in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FeatvizError(f"no folder {str(folder)!r} of images")
-    kinds = Image.registered_extensions()
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in kinds and p.is_file())
-    if not found:
-        raise FeatvizError(f"no pictures in {str(folder)!r}")
-    return found
-
-
-def as_image(item: Any, channels: int, shape: tuple[int, ...]) -> Tensor:
-    """Return one image of a data set as floats (C, *size) in [0, 1], cropped and resized."""
-    if isinstance(item, (str, Path)):
-        return _images.read(item, channels, shape)[0]
-    if isinstance(item, Image.Image):
-        pixels = np.asarray(item.convert("L" if channels == 1 else "RGB"), dtype=np.float32) / 255
-        image = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).movedim(-1, 0)
-    else:
-        image = torch.as_tensor(item)
-        if not image.is_floating_point():
-            image = image.float() / 255
-    if image.ndim != len(shape) + 1 or image.shape[0] != channels:
-        raise FeatvizError(f"image of shape {tuple(image.shape)}, expected ({channels}, *{shape})")
-    if tuple(image.shape[1:]) != shape:
-        scale = min(side / new for side, new in zip(image.shape[1:], shape, strict=True))
-        for axis, new in enumerate(shape):
-            side = image.shape[axis + 1]
-            keep = min(side, max(1, round(new * scale)))
-            image = image.narrow(axis + 1, (side - keep) // 2, keep)
-        image = resize(image[None], shape, antialias=True)[0]
-    return image
