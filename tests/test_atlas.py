@@ -511,6 +511,64 @@ def test_similar_units_by_weights(model, tmp_path):
     assert similar.by_weights(model, "act") is None
 
 
+# Data set examples.
+
+
+@pytest.fixture
+def photos8(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    for i in range(14):
+        pixels = (torch.rand(8, 8, 3, generator=generator) * 255).to(torch.uint8).numpy()
+        Image.fromarray(pixels).save(folder / f"p{i:02}.png")
+    return folder
+
+
+def test_examples_are_those_of_brute_force(model, tmp_path, photos8, monkeypatch):
+    atlas = build(model, tmp_path / "a", examples=photos8, steps=1)
+    names = sorted(p.name for p in photos8.iterdir())
+    stack = np.stack([np.array(Image.open(photos8 / n)) for n in names])
+    images = torch.from_numpy(stack).movedim(3, 1).float() / 255
+    for layer, count in (("first", 4), ("second", 5)):
+        maps = model.activations(images, [layer])[layer].detach().double()
+        values = maps.flatten(2).mean(2).numpy()
+        order = np.argsort(-values, axis=0, kind="stable")
+        rows = atlas.examples_of(layer).to_pylist()
+        assert len(rows) == count * 18
+        for row in rows:
+            column = order[:, row["unit"]]
+            index = column[row["rank"]] if row["side"] == "top" else column[::-1][row["rank"]]
+            assert row["source"] == names[index]
+            assert row["value"] == pytest.approx(values[index, row["unit"]], abs=1e-5)
+            top, left, low, right = row["box"]
+            shown = np.array(Image.open(io.BytesIO(row["image"]["bytes"])))
+            assert np.array_equal(shown, stack[index][top:low, left:right])
+        correlations = np.corrcoef(values.T)
+        for row in atlas.units_of(layer).to_pylist():
+            u = row["unit"]
+            assert row["images"] == 14
+            assert row["mean"] == pytest.approx(values[:, u].mean(), abs=1e-5)
+            expected = np.quantile(values[:, u], np.linspace(0, 1, 101))
+            np.testing.assert_allclose(row["quantiles"], expected, atol=1e-5)
+            others = sorted((o for o in range(count) if o != u), key=lambda o: -correlations[u, o])
+            assert row["similar"] == others
+            np.testing.assert_allclose(row["similarity"], correlations[u, others], atol=1e-4)
+            assert row["similar_by"] == "activations"
+
+    def never(*_, **__):
+        raise AssertionError("the same files were looked at twice")
+
+    monkeypatch.setattr("featviz.atlases.observe.find_examples", never)
+    build(model, tmp_path / "a", examples=photos8, steps=1)
+    build(model, tmp_path / "a", steps=1)
+    build(model, tmp_path / "a", steps=1, units="1:2")  # a smaller plan takes nothing away
+    assert atlas.units_of("first")["images"].to_pylist() == [14] * 4
+    (photos8 / "p00.png").unlink()
+    with pytest.raises(AssertionError, match="looked at twice"):
+        build(model, tmp_path / "a", examples=photos8, steps=1)
+
+
 # The command line.
 
 

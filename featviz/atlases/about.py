@@ -20,6 +20,7 @@ def update(
     before = store.about
     known = {layer["name"] for layer in before.get("layers", ())} | set(layers)
     after = {
+        **before,
         "format": FORMAT,
         "model": model.name,
         "model_hash": settings["model_hash"],

@@ -2,40 +2,123 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from featviz.atlases.paint import Brief, Row
+from featviz.atlases.paint import Brief, Row, encode
 from featviz.atlases.plan import Picture, goals
 from featviz.atlases.similar import by_weights, nearest
 from featviz.atlases.store import Store
+from featviz.dataset import picture_files
+from featviz.examples_result import Examples
+from featviz.objectives import Objective
+from featviz.objectives import objective as as_objective
+from featviz.recipes.examples import examples as find_examples
+from featviz.result import slug
+
+#: Examples of a unit at each end.
+K = 9
+#: Units whose examples are held while the data goes by; of more, images are read a second time.
+HELD = 1000
 
 
 def observe(
-    store: Store,
-    brief: Brief,
-    pictures: Sequence[Picture],
-    examples: Any,
-    *,
-    progress: bool = False,
+    store: Store, brief: Brief, pictures: Sequence[Picture], dataset: Any, *, progress: bool = False
 ) -> bool:
-    """Write the ``units`` tables of the layers, and with a data set their examples."""
+    """Write the ``units`` tables of the layers, and with a data set the ``examples``, too.
+
+    What is there of the same units and the same files stays. Return whether Ctrl-C came.
+    """
     named = goals(pictures)
-    for layer, group in itertools.groupby(named, key=lambda place: place[0]):
-        places = list(group)
-        rows: list[Row] = [
-            {"layer": layer, "unit": unit, "objective": str(named[layer, unit])}
-            for _, unit in places
-        ]
-        likeness = by_weights(brief.job.model, layer)
-        if likeness is not None:
-            units = [unit for _, unit in places]
-            _liken(rows, likeness[units][:, units], units, "weights")
-        store.put("units", layer, rows)
+    layers = {
+        layer: _known(store, layer) | {unit: named[layer, unit] for _, unit in group}
+        for layer, group in itertools.groupby(named, key=lambda place: place[0])
+    }
+    if dataset is None:
+        for layer, units in layers.items():
+            if _known(store, layer) != units:
+                store.put("units", layer, _by_weights(brief, layer, units))
+        return False
+    mark = _mark(dataset)
+    about = store.about
+    marks = about.get("examples", {})
+    left = {
+        layer: units
+        for layer, units in layers.items()
+        if mark is None or marks.get(layer) != mark or _known(store, layer) != units
+    }
+    if not left:
+        return False
+    found = find_examples(
+        brief.job.model,
+        dataset,
+        [goal for units in left.values() for goal in units.values()],
+        k=K,
+        correlate=True,
+        keep=sum(map(len, left.values())) <= HELD or not hasattr(dataset, "__len__"),
+        precision=brief.job.precision,
+        progress=progress,
+    )
+    if found.interrupted:
+        return True
+    for layer, units in left.items():
+        store.put("examples", layer, _examples(found, brief, layer, units))
+        store.put("units", layer, _units(found, brief, layer, units))
+    if mark is not None:
+        store.about = {**about, "examples": marks | dict.fromkeys(left, mark)}
     return False
+
+
+def _mark(dataset: Any) -> str | None:
+    """Return what tells a folder's pictures from others; None for what is no folder."""
+    if not isinstance(dataset, (str, Path)) or not Path(dataset).is_dir():
+        return None
+    digest = hashlib.blake2b(digest_size=8)
+    for path in picture_files(dataset):
+        digest.update(f"{path.relative_to(dataset)} {path.stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def _known(store: Store, layer: str) -> dict[int, Objective]:
+    """Return the units that the table of a layer has, which a smaller plan does not remove."""
+    table = store.get("units", layer)
+    texts = table["objective"].to_pylist()
+    return dict(zip(table["unit"].to_pylist(), map(as_objective, texts), strict=True))
+
+
+def _bare(layer: str, units: dict[int, Objective]) -> list[Row]:
+    return [{"layer": layer, "unit": u, "objective": str(goal)} for u, goal in units.items()]
+
+
+def _by_weights(brief: Brief, layer: str, units: dict[int, Objective]) -> list[Row]:
+    rows, numbers = _bare(layer, units), list(units)
+    likeness = by_weights(brief.job.model, layer)
+    if likeness is not None:
+        _liken(rows, likeness[numbers][:, numbers], numbers, "weights")
+    return rows
+
+
+def _units(found: Examples, brief: Brief, layer: str, units: dict[int, Objective]) -> list[Row]:
+    places = [found.unit(goal) for goal in units.values()]
+    correlated = found.correlations.get(layer, ([], None))[0]
+    if correlated == places:
+        rows = _bare(layer, units)
+        _liken(rows, found.correlation(layer), list(units), "activations")
+    else:  # objectives of several layers
+        rows = _by_weights(brief, layer, units)
+    spread = found.spread
+    quantiles = torch.stack([spread.quantile(q / 100)[places] for q in range(101)], 1)
+    for i, (row, place) in enumerate(zip(rows, places, strict=True)):
+        row["images"] = int(spread.count[place])
+        if row["images"]:
+            row["mean"], row["std"] = float(spread.mean[place]), float(spread.std[place])
+            row["quantiles"] = quantiles[i].tolist()
+    return rows
 
 
 def _liken(rows: list[Row], likeness: torch.Tensor, units: list[int], by: str) -> None:
@@ -43,7 +126,33 @@ def _liken(rows: list[Row], likeness: torch.Tensor, units: list[int], by: str) -
         return
     indices, values = nearest(likeness)
     for row, near, value in zip(rows, indices.tolist(), values.tolist(), strict=True):
-        kept = [(units[i], v) for i, v in zip(near, value, strict=True) if v > -1]
+        kept = [(units[i], v) for i, v in zip(near, value, strict=True) if v >= -1.001]
         row["similar"] = [unit for unit, _ in kept]
         row["similarity"] = [v for _, v in kept]
         row["similar_by"] = by
+
+
+def _examples(found: Examples, brief: Brief, layer: str, units: dict[int, Objective]) -> list[Row]:
+    rows: list[Row] = []
+    for unit, goal in units.items():
+        place = found.unit(goal)
+        for side in ("top", "bottom"):
+            ranked = found.ranked(side)
+            for rank, crop in enumerate(found.crops(place, side)):
+                index = int(ranked.indices[place, rank])
+                name = f"{slug(str(goal))}.{side}{rank}.{brief.encoding}"
+                rows.append(
+                    {
+                        "layer": layer,
+                        "unit": unit,
+                        "objective": str(goal),
+                        "side": side,
+                        "rank": rank,
+                        "value": float(ranked.values[place, rank]),
+                        "source": found.sources[index],
+                        "index": index,
+                        "box": ranked.boxes[place, rank].tolist(),
+                        "image": {"bytes": encode(crop, brief.encoding), "path": name},
+                    }
+                )
+    return rows

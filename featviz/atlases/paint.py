@@ -96,7 +96,7 @@ class Painter:
                 **dataclasses.asdict(picture),
                 "settings_hash": self.brief.settings_hash,
                 "image": {
-                    "bytes": self._encode(result.images[i]),
+                    "bytes": encode(result.images[i], self.brief.encoding),
                     "path": f"{slug(picture.objective)}.seed{picture.seed}.{self.brief.encoding}",
                 },
                 "score": _finite(result.scores[i]),
@@ -123,12 +123,14 @@ class Painter:
         with torch.no_grad():
             return torch.stack([goal(model, draw(there, i)) for i in range(VIEWS)]).mean(0).cpu()
 
-    def _encode(self, picture: Tensor) -> bytes:
-        if self.brief.encoding == "png":
-            return images.png_bytes(images.to_pil(picture))
-        buffer = io.BytesIO()
-        images.to_pil(picture).save(buffer, "webp", quality=WEBP)
-        return buffer.getvalue()
+
+def encode(picture: Tensor, encoding: str) -> bytes:
+    """Return a picture (C, H, W) in [0, 1] as a file: ``png``, or ``webp`` with some loss."""
+    if encoding == "png":
+        return images.png_bytes(images.to_pil(picture))
+    buffer = io.BytesIO()
+    images.to_pil(picture).save(buffer, "webp", quality=WEBP)
+    return buffer.getvalue()
 
 
 def check(brief: Brief) -> None:
