@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from featviz import images as _images
-from featviz.album import Album
-from featviz.correlation import Correlation
 from featviz.errors import FeatvizError
 from featviz.objectives.base import Objective
-from featviz.spread import Spread
+from featviz.survey.album import Album
+from featviz.survey.correlation import Correlation
+from featviz.survey.spread import Spread
 from featviz.types import Tensor
 
 #: Objectives that fit on one sheet; the quantiles that a record has.

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import nn
 
 import featviz as fv
-from featviz import album, receptive
 from featviz import images as pictures
 from featviz.cli.main import main
-from featviz.dataset import Source
 from featviz.errors import FeatvizError, FeatvizWarning, LayerError
+from featviz.survey import album, receptive
+from featviz.survey.dataset import Source
 from tests import nets
 
 PICTURES = ("astronaut", "chelsea", "coffee", "rocket", "immunohistochemistry", "retina")

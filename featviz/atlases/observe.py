@@ -14,12 +14,12 @@ from featviz.atlases.paint import Brief, Row, encode
 from featviz.atlases.plan import Picture, goals
 from featviz.atlases.similar import by_weights, nearest
 from featviz.atlases.store import Store
-from featviz.dataset import picture_files
 from featviz.examples_result import Examples
 from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
 from featviz.recipes.examples import examples as find_examples
 from featviz.result import slug
+from featviz.survey.dataset import picture_files
 
 #: Examples of a unit at each end.
 K = 9

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from featviz.dataset import Dataset, Source, as_image
 from featviz.errors import FeatvizError
 from featviz.param.stats import Stats
+from featviz.survey.dataset import Dataset, Source, as_image
 from featviz.types import Size, Tensor
 
 _CHUNK = 32

@@ -10,20 +10,20 @@ import torch
 
 from featviz import devices
 from featviz._version import __version__
-from featviz.album import Album
-from featviz.correlation import Correlation
-from featviz.dataset import Dataset, Item, Source, UnreadableError
 from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.examples_result import Examples, Ranked
 from featviz.model import Model
 from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
 from featviz.objectives.scene import IMAGE
-from featviz.ranking import Extremes
-from featviz.readout import Readout
-from featviz.receptive import Field, measure
 from featviz.recipes.sources import count as whole
-from featviz.spread import Spread
+from featviz.survey.album import Album
+from featviz.survey.correlation import Correlation
+from featviz.survey.dataset import Dataset, Item, Source, UnreadableError
+from featviz.survey.ranking import Extremes
+from featviz.survey.readout import Readout
+from featviz.survey.receptive import Field, measure
+from featviz.survey.spread import Spread
 from featviz.types import Precision, Tensor
 
 #: Images at a time by default: on a CPU, Lite0 takes half as long for four as for sixteen, each.
@@ -67,7 +67,7 @@ def examples(
         How many images to keep at each end. Of equal values the first image ranks higher.
     fraction
         How much of the squared gradient the boxes of channels and neurons hold; see
-        :func:`featviz.receptive.measure`.
+        :func:`featviz.survey.receptive.measure`.
     correlate
         Whether to measure how the units of each layer correlate over the images, too.
     keep

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from featviz import images as _images
-from featviz.dataset import Item, Source
 from featviz.errors import FeatvizError
+from featviz.survey.dataset import Item, Source
 from featviz.types import Tensor
 
 

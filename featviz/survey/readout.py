@@ -15,7 +15,7 @@ from featviz.objectives.base import ONE, Objective, terms_of
 from featviz.objectives.reduction import weights_of
 from featviz.objectives.scene import Scene, Score, Target
 from featviz.objectives.units import Channel, Neuron
-from featviz.receptive import grid
+from featviz.survey.receptive import grid
 from featviz.types import Tensor
 
 #: Where in a layer, counted row by row, units respond: scene, channels, samples, largest or not.
