@@ -124,6 +124,7 @@ def test_patterns_and_templates(model):
         ({"encoding": "bmp"}, "no encoding 'bmp': it is png or webp"),
         ({"out": "nowhere://x"}, "nowhere"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
+        ({"examples": "/nowhere"}, "no folder '/nowhere'"),
         ({"ray": "127.0.0.1:1"}, "no Ray cluster at '127.0.0.1:1'"),
     ],
 )
@@ -134,6 +135,12 @@ def test_bad_input_is_one_line_before_the_first_picture(model, tmp_path, given, 
         )
     assert "\n" not in str(error.value)
     assert not list(tmp_path.glob("atlas/pictures/*/*"))
+
+
+def test_a_file_in_the_place_of_the_folder(model, tmp_path):
+    (tmp_path / "a").write_text("x")
+    with pytest.raises(FeatvizError, match=r"cannot (list|read|write) .*a"):
+        build(model, tmp_path / "a")
 
 
 def test_what_is_no_picture_is_refused(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from featviz.atlases.store import Store
 from featviz.errors import FeatvizError
 from featviz.model import Model
 from featviz.param import Param
-from featviz.recipes.job import prepare
+from featviz.survey.dataset import Source
 from featviz.transforms import Transform
 from featviz.types import Precision, Size
 
@@ -124,15 +124,16 @@ def atlas(
         "device": device,
         "precision": precision,
     }
-    job = prepare(model, **given)
-    digest, settings = plan.describe(job)
-    brief = Brief(model, given, digest, settings["model_hash"], encoding)
+    brief = Brief(model, given, encoding)
     paint.check(brief)
+    digest, settings = brief.identity
     pictures = plan.enumerate_pictures(
         model, layers, units=units, signs=signs, seeds=seeds, objective=objective
     )
     for goal in plan.goals(pictures).values():
-        job.check(goal, 1)
+        brief.job.check(goal, 1)
+    if examples is not None:
+        Source(examples)  # says what is wrong with it now, and not after hours
     store = Store(out)
     store.files.sweep()
     # A folder is read to the last byte, so that damage is found while it can be mended.
@@ -141,7 +142,7 @@ def atlas(
     about.update(store, model, {p.layer for p in pictures}, digest, settings)
     left = [
         rest
-        for batch in plan.batches(pictures, batch_size or job.batch_size)
+        for batch in plan.batches(pictures, batch_size or brief.job.batch_size)
         for rest in [tuple(p for p in batch if (p.objective, p.seed, digest) not in stored)]
         if rest
     ]
@@ -159,7 +160,7 @@ def atlas(
             )
         )
         try:
-            for rows in _run(brief, left, workers, ray):
+            for rows in closing.enter_context(contextlib.closing(_run(brief, left, workers, ray))):
                 store.add(rows)
                 bar.update(len(rows))
                 for watcher in watchers:
@@ -174,9 +175,12 @@ def atlas(
     return found
 
 
-def _run(brief: Brief, left: Sequence[Batch], workers: int, ray: str | None) -> Iterator[list[Row]]:
+def _run(
+    brief: Brief, left: Sequence[Batch], workers: int, ray: str | None
+) -> Generator[list[Row], None, None]:
     if not left:
-        return iter(())
+        return
     if ray is not None:
-        return on_ray(brief, left, ray, workers or None)
-    return processes(brief, left, workers) if workers else inline(brief, left)
+        yield from on_ray(brief, left, ray, workers or None)
+    else:
+        yield from processes(brief, left, workers) if workers else inline(brief, left)

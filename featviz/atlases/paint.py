@@ -19,7 +19,7 @@ from PIL import features
 
 from featviz import images
 from featviz._version import __version__
-from featviz.atlases.plan import Picture
+from featviz.atlases.plan import Picture, describe
 from featviz.bound import Traces
 from featviz.errors import FeatvizError, OptimizationError
 from featviz.model import Model
@@ -48,14 +48,17 @@ class Brief:
 
     model: Model
     given: dict[str, Any]  # the arguments of prepare()
-    settings_hash: str
-    model_hash: str
     encoding: str  # "png" or "webp"
 
     @functools.cached_property
     def job(self) -> Job:
         """The job, prepared where it is done."""
         return prepare(self.model, **self.given)
+
+    @functools.cached_property
+    def identity(self) -> tuple[str, dict[str, Any]]:
+        """The hash of the settings, and the settings; see :func:`featviz.atlases.plan.describe`."""
+        return describe(self.job)
 
     def on(self, device: str) -> Brief:
         """Return the brief of a worker that has a device of its own."""
@@ -91,10 +94,11 @@ class Painter:
             raise KeyboardInterrupt
         held_out = self._held_out(goal, result.images, seeds)
         seconds = (time.perf_counter() - begun) / len(batch)
+        digest, settings = self.brief.identity
         return [
             {
                 **dataclasses.asdict(picture),
-                "settings_hash": self.brief.settings_hash,
+                "settings_hash": digest,
                 "image": {
                     "bytes": encode(result.images[i], self.brief.encoding),
                     "path": f"{slug(picture.objective)}.seed{picture.seed}.{self.brief.encoding}",
@@ -106,7 +110,7 @@ class Painter:
                 "failure": result.failures.get(i),
                 "settings": json.dumps(self.job.settings),
                 "versions": json.dumps(versions()),
-                "model_hash": self.brief.model_hash,
+                "model_hash": settings["model_hash"],
             }
             for i, picture in enumerate(batch)
         ]
