@@ -8,5 +8,6 @@ except ImportError as error:
     raise FeatvizError("an atlas needs pyarrow: pip install 'featviz[atlas]'") from error
 
 from featviz.atlases.atlas import Atlas, Entry
+from featviz.atlases.viewer import view
 
-__all__ = ["Atlas", "Entry"]
+__all__ = ["Atlas", "Entry", "view"]

@@ -21,6 +21,7 @@ COMMANDS = {
     "render": ("render", "Render what units respond to."),
     "dream": ("dream", "Dream into a picture, or from it into a video."),
     "attack": ("attack", "Change images until a network is fooled."),
+    "view": ("view", "Write pages that show an atlas."),
     "calibrate": ("calibrate", "Measure the colours and spectrum of images."),
 }
 
