@@ -12,9 +12,9 @@ from PIL import Image, ImageOps
 from featviz.errors import FeatvizError
 
 TILE = 112
-#: 32 × 32 tiles of 112 are 12.8 million pixels: phones decode no more than 16 million, and WebP
-#: ends at 16383 a side.
-COLUMNS = ROWS = 32
+#: A sheet is decoded whole before its first tile is seen: 32 × 16 tiles are 6.4 million pixels, and
+#: a layer of 1,000 units has two sheets. Some phones stop at 16 million, WebP at 16383 a side.
+COLUMNS, ROWS = 32, 16
 QUALITY = 85
 _MODES = ("RGB", "RGBA")
 

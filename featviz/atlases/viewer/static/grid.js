@@ -64,15 +64,21 @@ featviz.grid = (() => {
       node.setAttribute("data-unit", unit);
       return el("div", { role: "listitem" }, node);
     });
-    let columns = 0;
+    let arranged = "";
     const arrange = () => {
-      const style = getComputedStyle(box);
-      const [size, gap, height] = ["--tile", "--gap", "--cell"].map((name) =>
+      const width = box.clientWidth;
+      if (!width) return;
+      const style = getComputedStyle(document.documentElement);
+      const [least, gap, label, grow] = ["--tile", "--gap", "--label", "--grow"].map((name) =>
         parseFloat(style.getPropertyValue(name)));
-      const fits = Math.max(1, Math.floor((box.clientWidth + gap) / (size + gap)));
-      if (fits === columns || !box.clientWidth) return;
-      columns = fits;
+      const columns = Math.max(1, Math.floor((width + gap) / (least + gap)));
+      // On a phone tiles fill the row; elsewhere they keep the size that they were stored in.
+      const size = grow ? Math.floor((width + gap) / columns) - gap : least;
+      const height = size + label;
+      if (arranged === columns + "×" + size) return;
+      arranged = columns + "×" + size;
       box.style.setProperty("--columns", columns);
+      box.style.setProperty("--tile", size + "px");
       const blocks = [];
       for (let start = 0; start < nodes.length; start += columns * ROWS) {
         const part = nodes.slice(start, start + columns * ROWS);
