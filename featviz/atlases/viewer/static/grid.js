@@ -115,7 +115,7 @@ featviz.grid = (() => {
     const units = featviz.expand(layer.units).length;
     const all = layer.of && layer.of > units ? units.toLocaleString("en") + " of " +
       count(layer.of, "unit") : count(units, "unit");
-    const shape = Array.isArray(layer.shape) ? layer.shape.join(" × ") : null;
+    const shape = Array.isArray(layer.shape) && layer.shape[1] ? layer.shape.join(" × ") : null;
     return [all, layer.type, shape].filter(Boolean).join(" · ");
   }
 

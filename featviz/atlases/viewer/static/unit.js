@@ -81,15 +81,14 @@
   }
 
   function similar(context) {
-    const { layer, data, sign, details } = context;
+    const { layer, data, unit, sign, details } = context;
     const known = details.known;
-    const units = ((known && known.similar) || []).map((unit, i) => [unit, known.similarity && known.similarity[i]])
-      .filter(([unit]) => data.at.has(unit));
+    const units = ((known && known.similar) || []).map((other, i) => [other, known.similarity && known.similarity[i]])
+      .filter(([other]) => other !== unit && data.at.has(other));
     if (!units.length) return null;
-    return el("section", {}, el("h2", { text: "Similar units" },
-      ), known.similar_by ? el("p", { class: "quiet", text: "by their " + known.similar_by }) : null,
-      el("div", { class: "similar" }, ...units.map(([unit, value]) =>
-        grid.tile(layer, data, sign, unit, unit + (value === null || value === undefined ? "" : " · " + value.toFixed(2))))));
+    return el("section", {}, el("h2", { text: "Similar units" }), known.similar_by ? el("p", { class: "quiet", text: "by their " + known.similar_by }) : null,
+      el("div", { class: "similar" }, ...units.map(([other, value]) =>
+        grid.tile(layer, data, sign, other, other + (value === null || value === undefined ? "" : " · " + value.toFixed(2))))));
   }
 
   function copy(text, button) {
