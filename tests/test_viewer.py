@@ -254,6 +254,13 @@ def test_in_a_bucket_and_with_little_in_it(capsys):
     assert capsys.readouterr().out == "memory://bucket/atlas/index.html\n"
     details = store.files.read(f"site/layers/{PLAIN}/details-0.js").decode()
     assert "the stored picture cannot be read" in details
+    store.about = {
+        "classes": ["a", "b"],
+        "logits": "output",
+        "layers": [{"name": PLAIN, "shape": [2]}],
+    }
+    view("memory://bucket/atlas")
+    assert b'"logits":["_blocks.10","output"]' in store.files.read("site/atlas.js")
     new = Store("memory://bucket/new")
     new.about = {"model": "net", "layers": []}
     view("memory://bucket/new")
@@ -439,6 +446,7 @@ def test_a_unit(page):
     assert page.title() == f"Unit 42 · {PLAIN} · net <b>&amp;"
     assert page.locator(".side").count() == 2
     assert page.locator(".seeds img").count() == 4
+    assert page.locator(".seeds button").first.bounding_box()["width"] < 80
     assert page.locator(".examples li").count() == 18
     assert page.locator(".examples .source").first.text_content() == "<i>top</i>/0.jpg"
     assert page.locator(".similar .tile").count() == 3

@@ -156,16 +156,16 @@ def _about(atlas: Atlas) -> dict[str, Any]:
     if isinstance(model, dict):
         model = model.get("name")
     classes = about.get("classes")
-    logits = about.get("logits") or []
+    classes = [str(name) for name in classes] if isinstance(classes, list) else []
     layers = [{"name": x} if isinstance(x, str) else x for x in about.get("layers", ())]
+    # The output has the logits, and so has the module that computed them: a vector as long.
+    logits = {about.get("logits")} | {
+        layer["name"] for layer in layers if classes and layer.get("shape") == [len(classes)]
+    }
     return {
         "network": model if isinstance(model, str) else None,
-        "classes": [str(name) for name in classes] if isinstance(classes, list) else [],
-        "logits": [logits]
-        if isinstance(logits, str)
-        else logits
-        if isinstance(logits, list)
-        else [],
+        "classes": classes,
+        "logits": sorted(name for name in logits if isinstance(name, str)),
         "layers": {layer["name"]: layer for layer in layers},
     }
 

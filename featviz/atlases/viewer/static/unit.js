@@ -88,7 +88,7 @@
     if (!units.length) return null;
     return el("section", {}, el("h2", { text: "Similar units" }), known.similar_by ? el("p", { class: "quiet", text: "by their " + known.similar_by }) : null,
       el("div", { class: "similar" }, ...units.map(([other, value]) =>
-        grid.tile(layer, data, sign, other, other + (value === null || value === undefined ? "" : " · " + value.toFixed(2))))));
+        grid.tile(layer, data, sign, other, other + (value === null || value === undefined ? "" : " · " + (Math.round(value * 100) / 100 || 0).toFixed(2))))));
   }
 
   function copy(text, button) {
