@@ -9,5 +9,6 @@ except ImportError as error:
 
 from featviz.atlases.build import atlas
 from featviz.atlases.reader import Atlas, Entry
+from featviz.atlases.viewer import view
 
-__all__ = ["Atlas", "Entry", "atlas"]
+__all__ = ["Atlas", "Entry", "atlas", "view"]
