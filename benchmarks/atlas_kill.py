@@ -64,16 +64,20 @@ def kill_runs(folder: Path, options: argparse.Namespace, whole: float) -> list[i
 
 def kill_worker(folder: Path, options: argparse.Namespace) -> list[int]:
     """Start a run on the cluster and kill a worker after the first shard."""
-    from ray.util.state import list_actors
-
     process = subprocess.Popen(command(folder, options), stdout=subprocess.DEVNULL)
     killed = []
     while process.poll() is None:
         count = len(list(folder.glob("pictures/*/*.parquet")))
         if count > len(killed) and len(killed) < options.kills:
-            actors = list_actors(address=f"127.0.0.1:{PORT}", filters=[("state", "=", "ALIVE")])
-            os.kill(actors[0].pid, signal.SIGKILL)
-            killed.append(count)
+            # Ray names its processes after what they do.
+            named = [
+                int(path.parent.name)
+                for path in Path("/proc").glob("[0-9]*/cmdline")
+                if path.read_bytes().startswith(b"ray::_Worker")
+            ]
+            if named:
+                os.kill(named[0], signal.SIGKILL)
+                killed.append(count)
         time.sleep(0.1)
     assert process.returncode == 0
     return killed
@@ -98,7 +102,7 @@ def main() -> None:
         a, b = Path(place) / "whole", Path(place) / "killed"
         if options.ray:
             line = [tool, "start", "--head", "--num-cpus=2", f"--port={PORT}"]
-            line += ["--include-dashboard=true", "--disable-usage-stats"]
+            line += ["--include-dashboard=false", "--disable-usage-stats"]
             subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
         try:
             begun = time.perf_counter()
