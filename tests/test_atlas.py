@@ -23,8 +23,8 @@ from PIL import Image
 
 import featviz as fv
 from featviz.atlases import similar
-from featviz.atlases.paint import APART, HELD_OUT, VIEWS
-from featviz.atlases.plan import batches, enumerate_pictures, read_units
+from featviz.atlases.paint import HELD_OUT, VIEWS
+from featviz.atlases.plan import APART, batches, enumerate_pictures, read_units
 from featviz.atlases.store import Store
 from featviz.cli import main
 from featviz.errors import FeatvizError, FeatvizWarning
@@ -120,7 +120,7 @@ def test_patterns_and_templates(model):
         ({"objective": "diversity:{layer} + channel:{layer}:{unit}"}, "stands alone"),
         ({"objective": "chanel:{layer}:{unit}"}, "chanel"),
         ({"steps": 0}, "steps must be positive"),
-        ({"workers": -1}, "workers must not be negative"),
+        ({"workers": -1}, "workers must be a whole number and not negative"),
         ({"encoding": "bmp"}, "no encoding 'bmp': it is png or webp"),
         ({"out": "nowhere://x"}, "nowhere"),
         ({"precision": "fp8"}, "no precision 'fp8'"),

@@ -6,11 +6,23 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from featviz.atlases.store import Key, Store
+import pyarrow as pa
+
+from featviz.atlases.store import Store
 from featviz.errors import FeatvizError
 from featviz.model import Model
 
-FORMAT = 1
+FORMAT = 2
+
+
+def check_format(store: Store) -> None:
+    """Raise :class:`FeatvizError` for an atlas that another featviz has to read."""
+    found = store.about.get("format", FORMAT)
+    if found != FORMAT:
+        raise FeatvizError(
+            f"{store.files.url!r} is an atlas of format {found}, and this featviz knows {FORMAT}: "
+            "take the one that made it, or another folder"
+        )
 
 
 def update(
@@ -38,20 +50,22 @@ def update(
 
 
 def agree(
-    store: Store, stored: Collection[Key], digest: str, settings: dict[str, Any], beside: bool
+    store: Store, records: pa.Table, digest: str, settings: dict[str, Any], beside: bool
 ) -> None:
     """Raise :class:`FeatvizError` where a folder's pictures were made otherwise.
 
-    With ``beside`` they may have been, but not of another network's weights.
+    With ``beside`` they may have been, but not of another network.
     """
-    about = store.about
-    if about.get("format", FORMAT) != FORMAT:
+    about, where = store.about, store.files.url
+    if store.damaged and not about:
         raise FeatvizError(
-            f"{store.files.url!r} is an atlas of format {about['format']}, and this featviz "
-            f"writes {FORMAT}: take the one that made it, or another folder"
+            f"{where!r} holds files that are no pictures of an atlas "
+            f"({next(iter(store.damaged))!r}): take another folder"
         )
-    hashes = sorted({key[2] for key in stored})
-    if not hashes or digest in hashes:
+    if set(records["model_hash"].unique().to_pylist()) - {settings["model_hash"]}:
+        raise FeatvizError(f"{where!r} is the atlas of another network: take another folder")
+    hashes = [h for h in records["settings_hash"].unique().to_pylist() if h != digest]
+    if beside or not hashes or digest in records["settings_hash"].unique().to_pylist():
         return
     other = about.get("settings", {}).get(hashes[0], {})
     changed = [
@@ -59,13 +73,7 @@ def agree(
         for name in sorted({*other, *settings})
         if other.get(name) != settings.get(name)
     ]
-    where = store.files.url
-    if other and other.get("model_hash") != settings["model_hash"]:
-        raise FeatvizError(
-            f"{where!r} is the atlas of another network ({changed[0]}): take another folder"
-        )
-    if not beside:
-        raise FeatvizError(
-            f"{where!r} holds pictures made with other settings ({'; '.join(changed)}): "
-            "use those, or take another folder, or keep both with beside"
-        )
+    raise FeatvizError(
+        f"{where!r} holds pictures made with other settings ({'; '.join(changed)}): "
+        "use those, or take another folder, or keep both with beside"
+    )

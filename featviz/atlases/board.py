@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
 
@@ -26,14 +27,14 @@ class Board:
         If the folder cannot be written.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, stored: pa.Table) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         try:
             self._writer: Any = SummaryWriter(str(folder))
         except OSError as error:
             raise FeatvizError(f"cannot write {str(folder)!r}: {error.strerror}") from error
-        self._done: collections.Counter[str] = collections.Counter()
+        self._done = collections.Counter(stored["layer"].to_pylist())
 
     def __call__(self, rows: Sequence[Row]) -> None:
         """Log the pictures of a batch, and their mean score."""

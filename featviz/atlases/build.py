@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from featviz.atlases.plan import Template, Units
 from featviz.atlases.reader import Atlas
 from featviz.atlases.runners import Batch, inline, processes
 from featviz.atlases.store import Store
-from featviz.errors import FeatvizError
+from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.model import Model
 from featviz.param import Param
+from featviz.recipes.sources import count
 from featviz.survey.dataset import Source
 from featviz.transforms import Transform
 from featviz.types import Precision, Size
@@ -112,8 +114,10 @@ def atlas(
     """
     if not isinstance(model, Model):
         raise FeatvizError("atlas takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
-    if workers < 0 or (batch_size is not None and batch_size < 1):
-        raise FeatvizError("workers must not be negative, and batch_size must be positive")
+    if not isinstance(workers, int) or workers < 0:
+        raise FeatvizError(f"workers must be a whole number and not negative, not {workers!r}")
+    if batch_size is not None:
+        batch_size = count("batch_size", batch_size)
     given: dict[str, Any] = {
         "param": param,
         "transforms": transforms,
@@ -124,7 +128,7 @@ def atlas(
         "device": device,
         "precision": precision,
     }
-    brief = Brief(model, given, encoding)
+    brief = Brief(model, given, encoding, objective)
     paint.check(brief)
     digest, settings = brief.identity
     pictures = plan.enumerate_pictures(
@@ -135,10 +139,18 @@ def atlas(
     if examples is not None:
         Source(examples)  # says what is wrong with it now, and not after hours
     store = Store(out)
+    about.check_format(store)
     store.files.sweep()
     # A folder is read to the last byte, so that damage is found while it can be mended.
-    stored = store.keys(store.records(verify=store.files.local, mend=True))
-    about.agree(store, stored, digest, settings, beside)
+    records = store.records(verify=store.files.local)
+    about.agree(store, records, digest, settings, beside)
+    for shard, reason in store.damaged.items():
+        warnings.warn(
+            f"{reason}; it is now {store.files.set_aside(shard)!r}", FeatvizWarning, stacklevel=2
+        )
+    if store.dedupe(records):
+        records = store.records()
+    stored = store.keys(records)
     about.update(store, model, {p.layer for p in pictures}, digest, settings)
     left = [
         rest
@@ -150,7 +162,7 @@ def atlas(
     with contextlib.ExitStack() as closing:
         watchers = list(callbacks)
         if tensorboard is not None:
-            watchers.append(closing.enter_context(Board(tensorboard)))
+            watchers.append(closing.enter_context(Board(tensorboard, records)))
         bar = closing.enter_context(
             tqdm(
                 total=len(pictures),
@@ -165,12 +177,12 @@ def atlas(
                 bar.update(len(rows))
                 for watcher in watchers:
                     watcher(rows)
+            bar.close()
+            interrupted = observe(store, brief, pictures, examples, progress=progress)
         except KeyboardInterrupt:
             interrupted = True
-    if not interrupted:
-        interrupted = observe(store, brief, pictures, examples, progress=progress)
     store.reindex(store.records())
-    found = Atlas(out, digest if beside else None)
+    found = Atlas(out, digest)
     found.interrupted = interrupted
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -20,17 +21,28 @@ STALE = 3600
 class Files:
     """Whole files below a root; each is written so that it appears whole or not at all.
 
-    In a folder that is a file beside its place, renamed; an object store puts objects whole.
+    In a folder that is a file beside its place, renamed; an object store puts objects whole. Each
+    method raises :class:`FeatvizError`, with the path, for what the file system refuses.
     """
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
-        try:
+        with self._tried("open", self.url):
             self.system, root = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise FeatvizError(f"cannot open {self.url!r}: {error}") from error
         self.root = root.rstrip("/")
         self.local = "file" in _protocols(self.system)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _tried(verb: str, path: str) -> Iterator[None]:
+        """Say in one line what a file system refused; clouds have exceptions of their own."""
+        try:
+            yield
+        except (FeatvizError, FileNotFoundError):
+            raise
+        except Exception as error:
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
+            raise FeatvizError(f"cannot {verb} {path!r}: {reason}") from error
 
     def path(self, name: str) -> str:
         """Return the path of a file on its file system."""
@@ -38,13 +50,12 @@ class Files:
 
     def list(self, folder: str, ending: str) -> dict[str, int]:
         """Return the names and sizes of the files in and below ``folder``, sorted."""
-        try:
-            self.system.invalidate_cache()
-            found = self.system.find(self.path(folder), detail=True)
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise FeatvizError(f"cannot list {self.url!r}: {error}") from error
+        with self._tried("list", self.url):
+            try:
+                self.system.invalidate_cache()
+                found = self.system.find(self.path(folder), detail=True)
+            except FileNotFoundError:
+                return {}
         start = len(self.system._strip_protocol(self.root)) + 1
         named = {path[start:]: int(info["size"] or 0) for path, info in found.items()}
         return {
@@ -55,34 +66,38 @@ class Files:
 
     def read(self, name: str) -> bytes | None:
         """Return what a file holds; None if there is no such file."""
-        try:
-            content: bytes = self.system.cat_file(self.path(name))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise FeatvizError(f"cannot read {self.path(name)!r}: {error}") from error
+        with self._tried("read", self.path(name)):
+            try:
+                content: bytes = self.system.cat_file(self.path(name))
+            except FileNotFoundError:
+                return None
         return content
 
     def open(self, name: str) -> Any:
-        """Open a file to read parts of it."""
-        return self.system.open(self.path(name), "rb")
+        """Open a file to read parts of it; :class:`FileNotFoundError` if there is none."""
+        with self._tried("read", self.path(name)):
+            return self.system.open(self.path(name), "rb")
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file, whole or not at all."""
         path = self.path(name)
-        try:
+        with self._tried("write", path):
             if self.local:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 write_bytes(path, content)
             else:
                 self.system.pipe_file(path, content)
-        except OSError as error:
-            raise FeatvizError(f"cannot write {path!r}: {error.strerror or error}") from error
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with self._tried("remove", self.path(name)), contextlib.suppress(FileNotFoundError):
+            self.system.rm_file(self.path(name))
 
     def set_aside(self, name: str) -> str:
         """Rename a file so that nothing takes it for one of the atlas; return its new name."""
         aside = f"{name}.damaged"
-        self.system.mv(self.path(name), self.path(aside))
+        with self._tried("rename", self.path(name)), contextlib.suppress(FileNotFoundError):
+            self.system.mv(self.path(name), self.path(aside))
         return aside
 
     def sweep(self) -> None:
@@ -90,9 +105,10 @@ class Files:
         if not self.local:
             return
         old = time.time() - STALE
-        for path in Path(self.root).glob("**/.*.parquet.*"):
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < old:
+        for path in Path(self.root).glob("**/.*"):
+            ours = any(f".{ending}." in path.name for ending in ("parquet", "json"))
+            with contextlib.suppress(OSError):
+                if ours and path.is_file() and path.stat().st_mtime < old:
                     path.unlink()
 
 

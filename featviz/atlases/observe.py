@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import torch
 from featviz.atlases.paint import Brief, Row, encode
 from featviz.atlases.plan import Picture, goals
 from featviz.atlases.similar import by_weights, nearest
-from featviz.atlases.store import Store
+from featviz.atlases.store import DamagedError, Store
+from featviz.errors import FeatvizWarning
 from featviz.examples_result import Examples
 from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
@@ -36,21 +38,31 @@ def observe(
     """
     named = goals(pictures)
     layers = {
-        layer: _known(store, layer) | {unit: named[layer, unit] for _, unit in group}
+        layer: {unit: named[layer, unit] for _, unit in group}
         for layer, group in itertools.groupby(named, key=lambda place: place[0])
+    }
+    rows = {layer: _stored(store, layer) for layer in layers}
+    # A smaller plan takes nothing away.
+    layers = {
+        layer: {u: as_objective(row["objective"]) for u, row in rows[layer].items()} | units
+        for layer, units in layers.items()
     }
     if dataset is None:
         for layer, units in layers.items():
-            if _known(store, layer) != units:
-                store.put("units", layer, _by_weights(brief, layer, units))
+            there = {u: r for u, r in rows[layer].items() if r["objective"] == str(units[u])}
+            if len(there) < len(units):
+                fresh = _by_weights(brief, layer, units)
+                store.put("units", layer, [there.get(row["unit"], row) for row in fresh])
         return False
     mark = _mark(dataset)
-    about = store.about
-    marks = about.get("examples", {})
+    marks = store.about.get("examples", {})
     left = {
         layer: units
         for layer, units in layers.items()
-        if mark is None or marks.get(layer) != mark or _known(store, layer) != units
+        if mark is None
+        or marks.get(layer) != mark
+        or {u: r["objective"] for u, r in rows[layer].items() if r["images"] is not None}
+        != {u: str(goal) for u, goal in units.items()}
     }
     if not left:
         return False
@@ -66,12 +78,27 @@ def observe(
     )
     if found.interrupted:
         return True
+    quantiles = found.spread.quantiles([q / 100 for q in range(101)])
+    place = 0
     for layer, units in left.items():
-        store.put("examples", layer, _examples(found, brief, layer, units))
-        store.put("units", layer, _units(found, brief, layer, units))
+        here = range(place, place + len(units))
+        place += len(units)
+        store.put("examples", layer, _examples(found, brief, layer, units, here))
+        store.put("units", layer, _units(found, quantiles, brief, layer, units, here))
     if mark is not None:
-        store.about = {**about, "examples": marks | dict.fromkeys(left, mark)}
+        about = store.about  # as it is now: another run may have written it
+        marks = about.get("examples", {}) | dict.fromkeys(left, mark)
+        store.about = {**about, "examples": marks}
     return False
+
+
+def _stored(store: Store, layer: str) -> dict[int, Row]:
+    """Return the rows of a layer's table; one that is damaged is made anew."""
+    try:
+        return {row["unit"]: row for row in store.get("units", layer).to_pylist()}
+    except DamagedError as error:
+        warnings.warn(f"{error}; it is made again", FeatvizWarning, stacklevel=4)
+        return {}
 
 
 def _mark(dataset: Any) -> str | None:
@@ -82,13 +109,6 @@ def _mark(dataset: Any) -> str | None:
     for path in picture_files(dataset):
         digest.update(f"{path.relative_to(dataset)} {path.stat().st_size}\n".encode())
     return digest.hexdigest()
-
-
-def _known(store: Store, layer: str) -> dict[int, Objective]:
-    """Return the units that the table of a layer has, which a smaller plan does not remove."""
-    table = store.get("units", layer)
-    texts = table["objective"].to_pylist()
-    return dict(zip(table["unit"].to_pylist(), map(as_objective, texts), strict=True))
 
 
 def _bare(layer: str, units: dict[int, Objective]) -> list[Row]:
@@ -103,21 +123,25 @@ def _by_weights(brief: Brief, layer: str, units: dict[int, Objective]) -> list[R
     return rows
 
 
-def _units(found: Examples, brief: Brief, layer: str, units: dict[int, Objective]) -> list[Row]:
-    places = [found.unit(goal) for goal in units.values()]
-    correlated = found.correlations.get(layer, ([], None))[0]
-    if correlated == places:
+def _units(
+    found: Examples,
+    quantiles: torch.Tensor,
+    brief: Brief,
+    layer: str,
+    units: dict[int, Objective],
+    places: range,
+) -> list[Row]:
+    if found.correlations.get(layer, ([],))[0] == list(places):
         rows = _bare(layer, units)
         _liken(rows, found.correlation(layer), list(units), "activations")
     else:  # objectives of several layers
         rows = _by_weights(brief, layer, units)
     spread = found.spread
-    quantiles = torch.stack([spread.quantile(q / 100)[places] for q in range(101)], 1)
-    for i, (row, place) in enumerate(zip(rows, places, strict=True)):
+    for row, place in zip(rows, places, strict=True):
         row["images"] = int(spread.count[place])
         if row["images"]:
             row["mean"], row["std"] = float(spread.mean[place]), float(spread.std[place])
-            row["quantiles"] = quantiles[i].tolist()
+            row["quantiles"] = quantiles[place].tolist()
     return rows
 
 
@@ -132,10 +156,11 @@ def _liken(rows: list[Row], likeness: torch.Tensor, units: list[int], by: str) -
         row["similar_by"] = by
 
 
-def _examples(found: Examples, brief: Brief, layer: str, units: dict[int, Objective]) -> list[Row]:
+def _examples(
+    found: Examples, brief: Brief, layer: str, units: dict[int, Objective], places: range
+) -> list[Row]:
     rows: list[Row] = []
-    for unit, goal in units.items():
-        place = found.unit(goal)
+    for (unit, goal), place in zip(units.items(), places, strict=True):
         for side in ("top", "bottom"):
             ranked = found.ranked(side)
             for rank, crop in enumerate(found.crops(place, side)):

@@ -19,7 +19,7 @@ from PIL import features
 
 from featviz import images
 from featviz._version import __version__
-from featviz.atlases.plan import Picture, describe
+from featviz.atlases.plan import APART, Picture, Template, describe
 from featviz.bound import Traces
 from featviz.errors import FeatvizError, OptimizationError
 from featviz.model import Model
@@ -36,8 +36,8 @@ Row: TypeAlias = dict[str, Any]
 HELD_OUT = "jitter:0.05,rotate:10,scale:0.9:1.1"
 HELD_OUT_FLAT = "jitter,noise"  # for what is no picture (H, W)
 VIEWS = 8
-#: Seeds of those draws, beyond those of pictures.
-APART = 2**40
+#: Pictures that are scored again together, which fit where they were made.
+TOGETHER = 8
 #: Quality of a lossy WebP: no difference is seen at it.
 WEBP = 92
 
@@ -49,6 +49,7 @@ class Brief:
     model: Model
     given: dict[str, Any]  # the arguments of prepare()
     encoding: str  # "png" or "webp"
+    template: Template = None
 
     @functools.cached_property
     def job(self) -> Job:
@@ -58,7 +59,7 @@ class Brief:
     @functools.cached_property
     def identity(self) -> tuple[str, dict[str, Any]]:
         """The hash of the settings, and the settings; see :func:`featviz.atlases.plan.describe`."""
-        return describe(self.job)
+        return describe(self.job, self.template, self.encoding)
 
     def on(self, device: str) -> Brief:
         """Return the brief of a worker that has a device of its own."""
@@ -124,8 +125,14 @@ class Painter:
         changes = parse_transforms(HELD_OUT if len(size) == 2 else HELD_OUT_FLAT)
         draw = prepare_transforms(changes, [s + APART for s in seeds], VIEWS, size, model.device)
         there = pictures.to(model.device)
+        total = torch.zeros(len(pictures))
         with torch.no_grad():
-            return torch.stack([goal(model, draw(there, i)) for i in range(VIEWS)]).mean(0).cpu()
+            for view in range(VIEWS):
+                seen = draw(there, view)
+                for start in range(0, len(seen), TOGETHER):
+                    here = slice(start, start + TOGETHER)
+                    total[here] += goal.sliced(here)(model, seen[here]).float().cpu()
+        return total / VIEWS
 
 
 def encode(picture: Tensor, encoding: str) -> bytes:

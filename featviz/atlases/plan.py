@@ -7,6 +7,8 @@ import fnmatch
 import hashlib
 import itertools
 import json
+import operator
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -18,6 +20,9 @@ from featviz.objectives import Objective, channel
 from featviz.objectives import objective as as_objective
 from featviz.objectives.parsing import format_field
 from featviz.recipes.job import Job
+
+#: Held-out draws are those of seeds beyond the pictures' own.
+APART = 2**40
 
 #: What of a layer's units: all, a text such as ``0:32`` or ``3,7,0:64:4``, or their numbers.
 Units: TypeAlias = str | Iterable[int] | None
@@ -52,16 +57,17 @@ def enumerate_pictures(
     FeatvizError
         If a layer is not there, a unit not in it, or a sign is neither + nor -.
     """
-    wanted = list(dict.fromkeys(signs))
+    wanted = list(dict.fromkeys(_given("signs", signs)))
     if not wanted or set(wanted) - {"+", "-"}:
-        raise FeatvizError(f"signs are +, - or +-, not {''.join(map(str, signs))!r}")
-    numbers = [seeds] if isinstance(seeds, int) else list(seeds)
-    if not numbers or not all(isinstance(n, int) for n in numbers):
-        raise FeatvizError("seeds are one whole number or more")
-    chosen = list(units) if units is not None and not isinstance(units, str) else units
+        raise FeatvizError(f"signs are +, - or +-, not {''.join(map(str, wanted))!r}")
+    numbers = _wholes("seeds", seeds)
+    if not numbers or not all(-(2**63) <= n < 2**63 - APART for n in numbers):
+        raise FeatvizError("seeds are one whole number or more, of at most 62 bits")
+    chosen = units if units is None or isinstance(units, str) else _wholes("units", units)
     make = _maker(objective)
-    found = []
-    for layer in find_layers(model, [layers] if isinstance(layers, str) else layers):
+    found: list[Picture] = []
+    names = [layers] if isinstance(layers, str) else list(_given("layers", layers))
+    for layer in find_layers(model, names):
         for unit in _units(chosen, layer, model.layer(layer).units):
             goal = as_objective(make(layer, unit))
             if goal.relational:
@@ -72,8 +78,31 @@ def enumerate_pictures(
                 for sign, seed in itertools.product(wanted, numbers)
             ]
     if not found:
-        raise FeatvizError(f"no units {units!r} in {', '.join(layers)}")
-    return list(dict.fromkeys(found))
+        raise FeatvizError(f"no units {units!r} in {', '.join(names)}")
+    found = list(dict.fromkeys(found))
+    seen: dict[tuple[str, int], Picture] = {}
+    for picture in found:
+        other = seen.setdefault((picture.objective, picture.seed), picture)
+        if other != picture:
+            raise FeatvizError(
+                f"unit {other.unit} of {other.layer!r} and unit {picture.unit} of "
+                f"{picture.layer!r} are both {picture.objective}: name {{layer}} and {{unit}} in it"
+            )
+    return found
+
+
+def _given(name: str, value: Any) -> Any:
+    if not isinstance(value, Iterable):
+        raise FeatvizError(f"{name} must be a text or a list, not {value!r}")
+    return value
+
+
+def _wholes(name: str, value: Any) -> list[int]:
+    """Return whole numbers, of one or of several, numpy's too."""
+    try:
+        return [operator.index(v) for v in (value if isinstance(value, Iterable) else [value])]
+    except TypeError:
+        raise FeatvizError(f"{name} must be whole numbers, not {value!r}") from None
 
 
 def find_layers(model: Model, layers: Sequence[str]) -> list[str]:
@@ -123,8 +152,8 @@ def _units(units: str | list[int] | None, layer: str, count: int) -> list[int]:
         return list(range(count))
     found = read_units(units, count) if isinstance(units, str) else units
     for unit in found:
-        if not isinstance(unit, int) or not 0 <= unit < count:
-            raise FeatvizError(f"no unit {unit!r} in layer {layer!r}: it has 0 to {count - 1}")
+        if not 0 <= unit < count:
+            raise FeatvizError(f"no unit {unit} in layer {layer!r}: it has 0 to {count - 1}")
     return list(dict.fromkeys(found))
 
 
@@ -163,7 +192,7 @@ def batches(pictures: Sequence[Picture], size: int) -> list[tuple[Picture, ...]]
     ]
 
 
-def describe(job: Job) -> tuple[str, dict[str, Any]]:
+def describe(job: Job, template: Template, encoding: str) -> tuple[str, dict[str, Any]]:
     """Return the hash of what makes a picture, and what is hashed.
 
     Raises
@@ -171,22 +200,39 @@ def describe(job: Job) -> tuple[str, dict[str, Any]]:
     FeatvizError
         If some of it has no text, so that another run could not tell whether it is the same.
     """
-    settings = {k: v for k, v in job.settings.items() if k != "version"}
+    settings = {k: v for k, v in job.settings.items() if k not in ("version", "model")}
     unsaid = [k for k in ("param", "transforms") if settings[k] is None]
     if unsaid:
         raise FeatvizError(f"an atlas takes {unsaid[0]} that can be written down as text")
-    settings["model_hash"] = model_hash(job.model)
+    if template is None or isinstance(template, str):
+        settings["objective"] = template or "channel:{layer}:{unit}"
+    else:
+        settings["objective"] = getattr(template, "__qualname__", type(template).__qualname__)
+    settings |= {"encoding": encoding, "model_hash": model_hash(job.model)}
     text = json.dumps(settings, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest(), settings
 
 
 def model_hash(model: Model) -> str:
-    """Return a hash of the network's weights and of what it expects of its images."""
+    """Return a hash of the network: its modules, layers and weights, and what its images are.
+
+    Of a plain function it knows the name and the shapes of what it returns.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    expects = (type(model.net).__name__, model.mean, model.std, model.range, model.size)
+    function = getattr(model.net, "function", None)
+    expects = (
+        re.sub(r" at 0x[0-9a-f]+", "", repr(model.net)),
+        getattr(function, "__qualname__", None),
+        [(info.name, info.shape) for info in model.layers()],
+        (model.mean, model.std, model.range, model.size),
+    )
     digest.update(repr(expects).encode())
-    for name, tensor in sorted(model.net.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        plain = tensor.detach().cpu().contiguous().flatten()
-        digest.update(plain.view(torch.uint8).numpy().tobytes())
+    for name, value in sorted(model.net.state_dict().items()):
+        digest.update(name.encode())
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            plain = value.detach().cpu().contiguous().flatten()
+            digest.update(plain.view(torch.uint8).numpy().tobytes())
+        else:  # what a module's get_extra_state returned
+            digest.update(repr(value).encode())
     return digest.hexdigest()

@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import io
 import json
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from featviz.atlases.store import Store, first_of_each
-from featviz.errors import FeatvizError, did_you_mean
+from featviz.atlases.about import check_format
+from featviz.atlases.schema import KEY
+from featviz.atlases.store import Store
+from featviz.errors import FeatvizError, FeatvizWarning, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +43,15 @@ class Atlas:
     ``atlas["_blocks.10", 42]`` is an :class:`Entry`; ``["_blocks.10", 42, "-"]`` its negative and
     ``["_blocks.10", 42, "+", 1]`` the one with seed 1.
 
+    Nothing in the folder is changed. A damaged shard is left out, with a warning.
+
     Parameters
     ----------
     url
         A folder, ``s3://…``, ``memory://…``.
     settings
         Which pictures, where the folder holds several kinds: the start of their settings' hash.
+        Without it, a picture is looked up in those settings that the folder had first.
 
     Raises
     ------
@@ -55,18 +62,22 @@ class Atlas:
     def __init__(self, url: str | Path, settings: str | None = None) -> None:
         self.store = Store(url)
         self.about = self.store.about
-        records = first_of_each(self.store.records())
+        check_format(self.store)
+        records = self.store.records()
+        for reason in self.store.damaged.values():
+            warnings.warn(f"{reason}; it is left out", FeatvizWarning, stacklevel=2)
         if not self.about and not len(records):
             raise FeatvizError(f"no atlas in {str(url)!r}: featviz atlas MODEL -o DIR makes one")
         if settings is not None:
-            hashes = records["settings_hash"].unique().to_pylist()
+            there = records["settings_hash"].unique().to_pylist()
+            hashes = list(dict.fromkeys([*self.about.get("settings", {}), *there]))
             chosen = [h for h in hashes if h.startswith(settings)]
             if len(chosen) != 1:
                 raise FeatvizError(
                     f"settings {settings!r} name {len(chosen)} of the atlas: {', '.join(hashes)}"
                 )
             records = records.filter(pc.field("settings_hash") == chosen[0])
-        self.records: pa.Table = records
+        self.records: pa.Table = records.combine_chunks()
         #: Whether Ctrl-C ended the run that this is the result of.
         self.interrupted = False
 
@@ -79,60 +90,72 @@ class Atlas:
     @functools.cached_property
     def layers(self) -> list[str]:
         """The layers of which there are pictures, in the order of the network."""
-        found = dict.fromkeys(self.records["layer"].to_pylist())
         order = {layer["name"]: i for i, layer in enumerate(self.about.get("layers", ()))}
-        return sorted(found, key=lambda name: order.get(name, len(order)))
+        return sorted(self._units, key=lambda name: order.get(name, len(order)))
 
     def units(self, layer: str) -> list[int]:
         """Return the units of a layer of which there are pictures, sorted."""
-        return sorted({unit for name, unit, _, _ in self._places if name == layer})
+        return sorted(self._units.get(layer, ()))
 
     def of(self, layer: str, unit: int) -> list[dict[str, Any]]:
         """Return the records of all pictures of a unit: positive first, then by seed."""
-        names = self._names
-        rows = [i for i, place in enumerate(names) if place[:2] == (layer, unit)]
-        rows.sort(key=names.__getitem__)
+        rows = [row for _, _, _, row in self._units.get(layer, {}).get(unit, ())]
         return self.records.take(rows).to_pylist() if rows else []
 
     def __getitem__(self, key: tuple[Any, ...]) -> Entry:
+        """Return ``[layer, unit]``, ``[layer, unit, sign]`` or ``[layer, unit, sign, seed]``.
+
+        Raises
+        ------
+        FeatvizError
+            If there is no such picture, or its shard cannot be read.
+        """
         if not isinstance(key, tuple) or not 2 <= len(key) <= 4:
             raise FeatvizError("an atlas takes [layer, unit], then a sign and a seed if need be")
         layer, unit, sign, seed = (*key, "+", None)[:4] if len(key) == 2 else (*key, None)[:4]
-        row = self._find(str(layer), int(unit), str(sign), seed)
-        record = self.records.slice(row, 1).to_pylist()[0]
-        whole = self.store.pictures(record["shard"]).slice(record["row"], 1).to_pylist()[0]
-        picture = Image.open(io.BytesIO(whole.pop("image")["bytes"]))
+        record = self.records.slice(self._find(str(layer), int(unit), sign, seed), 1).to_pylist()[0]
+        whole = self._shard(record["shard"]).slice(record["row"], 1).to_pylist()
+        if not whole or any(whole[0][name] != record[name] for name in KEY):
+            raise FeatvizError(f"{record['shard']!r} has changed: open the atlas again")
+        picture = Image.open(io.BytesIO(whole[0].pop("image")["bytes"]))
         for name in ("settings", "versions"):
-            whole[name] = json.loads(whole[name])
-        return Entry(picture, whole)
+            whole[0][name] = json.loads(whole[0][name])
+        return Entry(picture, whole[0])
 
     def _find(self, layer: str, unit: int, sign: str, seed: int | None) -> int:
-        if seed is None:
-            known = [k[3] for k in self._places if k[:3] == (layer, unit, sign)]
-            seed = min(known, default=0)
-        row = self._places.get((layer, unit, sign, seed))
-        if row is not None:
-            return row
-        if layer not in self.layers:
+        """Return the row of a picture."""
+        if layer not in self._units:
             raise FeatvizError(f"no layer {layer!r} in the atlas{did_you_mean(layer, self.layers)}")
-        if unit not in self.units(layer):
+        if unit not in self._units[layer]:
             raise FeatvizError(f"no unit {unit} of {layer!r} in the atlas")
-        have = sorted({(k[2], k[3]) for k in self._places if k[:2] == (layer, unit)})
-        shown = ", ".join(f"{s!r} with seed {n}" for s, n in have)
-        raise FeatvizError(f"no {sign!r} with seed {seed} of unit {unit} of {layer!r}: {shown}")
+        there = self._units[layer][unit]
+        fitting = [p for p in there if p[0] == sign and (seed is None or p[1] == seed)]
+        if not fitting:
+            shown = ", ".join(dict.fromkeys(f"{s!r} with seed {n}" for s, n, _, _ in there))
+            which = "" if seed is None else f" with seed {seed}"
+            raise FeatvizError(f"no {sign!r}{which} of unit {unit} of {layer!r}: {shown}")
+        # Of one settings for all units, then the lowest seed.
+        return min(fitting, key=lambda p: (p[2], p[1]))[3]
 
     @functools.cached_property
-    def _places(self) -> dict[tuple[str, int, str, int], int]:
-        """The rows of the pictures; of several settings, those that were stored first."""
-        found: dict[tuple[str, int, str, int], int] = {}
-        for i, place in enumerate(self._names):
-            found.setdefault(place, i)
+    def _units(self) -> dict[str, dict[int, list[tuple[str, int, int, int]]]]:
+        """By layer and unit: sign, seed, place of the settings, and row of each picture."""
+        names = ("layer", "unit", "sign", "seed", "settings_hash")
+        columns = [self.records[name].to_pylist() for name in names]
+        order = {h: i for i, h in enumerate(self.about.get("settings", ()))}
+        found: dict[str, dict[int, list[tuple[str, int, int, int]]]] = {}
+        for row, (layer, unit, sign, seed, digest) in enumerate(zip(*columns, strict=True)):
+            place = order.setdefault(digest, len(order))
+            found.setdefault(layer, {}).setdefault(unit, []).append((sign, seed, place, row))
+        for units in found.values():
+            for pictures in units.values():
+                pictures.sort()
         return found
 
     @functools.cached_property
-    def _names(self) -> list[tuple[str, int, str, int]]:
-        columns = (self.records[name].to_pylist() for name in ("layer", "unit", "sign", "seed"))
-        return list(zip(*columns, strict=True))
+    def _shard(self) -> Callable[[str], pa.Table]:
+        """Reads a shard, and keeps those of the last few units."""
+        return functools.lru_cache(maxsize=4)(self.store.pictures)
 
     def units_of(self, layer: str) -> pa.Table:
         """Return what is known of each unit of a layer: :data:`featviz.atlases.schema.UNITS`."""

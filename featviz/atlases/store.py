@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,29 +13,38 @@ import pyarrow.parquet as pq
 
 from featviz.atlases import schema
 from featviz.atlases.files import Files, folder_of
-from featviz.errors import FeatvizError, FeatvizWarning
+from featviz.errors import FeatvizError
 
 #: What tells one picture from another: its objective's text, its seed, the hash of its settings.
 Key: TypeAlias = tuple[str, int, str]
 
 _INDEX = "index.parquet"
-_ABOUT = "atlas.json"
+ABOUT = "atlas.json"
 #: The columns that the index keeps of each picture: all but those that are large.
 LIGHT = tuple(
     name for name in schema.PICTURES.names if name not in ("image", "settings", "versions")
 )
 
 
+class DamagedError(FeatvizError):
+    """A file of an atlas does not hold what it should."""
+
+
 class Store:
     """The files of an atlas.
 
-    ``pictures/LAYER/*.parquet`` are the shards, ``units/`` and ``examples/`` have a file a layer,
+    ``pictures/layer-…/*.parquet`` are the shards, ``units/`` and ``examples/`` have a file a layer,
     ``atlas.json`` describes the network. ``index.parquet`` only saves opening every shard: what it
     says is taken where a shard has the name and size that it knows, and read anew elsewhere.
+
+    Every method raises :class:`FeatvizError` for a file that cannot be read or written, and
+    :class:`DamagedError` for one that does not hold what it should.
     """
 
     def __init__(self, url: str | Path) -> None:
         self.files = Files(url)
+        #: Shards that :meth:`records` could not make sense of, and why.
+        self.damaged: dict[str, str] = {}
 
     # Pictures.
 
@@ -45,31 +53,56 @@ class Store:
 
         The name follows from the keys, so that writing the same pictures again replaces them.
         """
-        layer = rows[0]["layer"]
+        rows = sorted(rows, key=lambda row: tuple(str(row[k]) for k in schema.KEY))
         digest = hashlib.blake2b(digest_size=8)
-        for row in sorted(tuple(str(row[k]) for k in schema.KEY) for row in rows):
-            digest.update("\0".join(row).encode())
-        name = f"pictures/{folder_of(layer)}/{digest.hexdigest()}.parquet"
+        for row in rows:
+            digest.update("\0".join(str(row[k]) for k in schema.KEY).encode() + b"\n")
+        name = f"pictures/{place(rows[0]['layer'])}/{digest.hexdigest()}.parquet"
         self._write(name, rows, schema.PICTURES)
         return name
 
-    def records(self, *, verify: bool = False, mend: bool = False) -> pa.Table:
+    def records(self, *, verify: bool = False) -> pa.Table:
         """Return all of each picture but the picture: ``LIGHT``, with ``shard`` and ``row``.
 
-        With ``verify`` every byte of every shard is read and its checksum compared. A shard that
-        cannot be read is left out, with a warning: its pictures are as good as never made. With
-        ``mend`` it is also renamed, so that others do not stumble over it.
+        With ``verify`` every byte of every shard is read and its checksum compared. A damaged shard
+        is left out, and noted in :attr:`damaged`.
         """
+        self.damaged = {}
         shards = self.files.list("pictures", ".parquet")
         known = {} if verify else self._index()
         parts = []
         for name, size in shards.items():
-            part = known.get((name, size))
-            if part is None:
-                part = self._look(name, size, verify, mend)
-            if part is not None:
-                parts.append(part)
-        return pa.concat_tables(parts) if parts else _RECORDS.empty_table()
+            try:
+                part = known.get((name, size))
+                parts.append(self._look(name, size, verify) if part is None else part)
+            except DamagedError as error:
+                self.damaged[name] = str(error)
+            except FileNotFoundError:  # another run has just set it aside
+                continue
+        return pa.concat_tables(parts).combine_chunks() if parts else _RECORDS.empty_table()
+
+    def dedupe(self, records: pa.Table) -> bool:
+        """Make doubled pictures single, which two runs at once may leave; tell whether there were.
+
+        What stays of a shard is written before the shard goes: no picture is ever missing.
+        """
+        kept: dict[str, list[int]] = {}
+        seen: set[Key] = set()
+        names, rows = records["shard"].to_pylist(), records["row"].to_pylist()
+        for key, name, row in zip(_keys(records), names, rows, strict=True):
+            kept.setdefault(name, [])
+            if key not in seen:
+                seen.add(key)
+                kept[name].append(row)
+        counts: dict[str, int] = {}
+        for name in names:
+            counts[name] = counts.get(name, 0) + 1
+        doubled = [name for name, there in kept.items() if len(there) < counts[name]]
+        for name in doubled:
+            if kept[name]:
+                self.add(self.pictures(name).take(kept[name]).to_pylist())
+            self.files.remove(name)
+        return bool(doubled)
 
     def reindex(self, records: pa.Table) -> None:
         """Write the index, for the next time that the atlas is opened."""
@@ -77,49 +110,47 @@ class Store:
 
     def keys(self, records: pa.Table) -> set[Key]:
         """Return the keys of pictures."""
-        columns = [records.column(name).to_pylist() for name in schema.KEY]
-        return set(zip(*columns, strict=True))
+        return set(_keys(records))
 
     def pictures(self, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return a shard's rows.
-
-        Raises
-        ------
-        FeatvizError
-            If it is missing or damaged.
-        """
-        return self._read(shard, schema.PICTURES, columns)
+        """Return a shard's rows."""
+        try:
+            return self._read(shard, schema.PICTURES, columns)
+        except FileNotFoundError:
+            raise FeatvizError(f"{self.files.path(shard)!r} is gone") from None
 
     # What belongs to a whole layer.
 
     def put(self, kind: str, layer: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write the ``units`` or the ``examples`` of a layer."""
-        self._write(f"{kind}/{folder_of(layer)}.parquet", list(rows), _KINDS[kind])
+        self._write(table_name(kind, layer), list(rows), _KINDS[kind])
 
     def get(self, kind: str, layer: str) -> pa.Table:
         """Return the ``units`` or the ``examples`` of a layer; no rows where there are none."""
-        name = f"{kind}/{folder_of(layer)}.parquet"
-        if name not in self.files.list(kind, ".parquet"):
+        try:
+            return self._read(table_name(kind, layer), _KINDS[kind], None)
+        except FileNotFoundError:
             return _KINDS[kind].empty_table()
-        return self._read(name, _KINDS[kind], None)
 
     @property
     def about(self) -> dict[str, Any]:
         """The network, its layers in order, and settings by hash; empty for a new atlas."""
-        text = self.files.read(_ABOUT)
+        text = self.files.read(ABOUT)
         if text is None:
             return {}
         try:
             found = json.loads(text)
-        except ValueError as error:
-            raise FeatvizError(f"{self.files.path(_ABOUT)!r} is damaged: {error}") from error
+        except ValueError:
+            found = None
         if not isinstance(found, dict):
-            raise FeatvizError(f"{self.files.path(_ABOUT)!r} is damaged: not an object")
+            raise DamagedError(
+                f"{self.files.path(ABOUT)!r} is damaged: remove it, and run the atlas again"
+            )
         return found
 
     @about.setter
     def about(self, value: Mapping[str, Any]) -> None:
-        self.files.write(_ABOUT, json.dumps(value, indent=1, ensure_ascii=False).encode())
+        self.files.write(ABOUT, json.dumps(value, indent=1, ensure_ascii=False).encode())
 
     def _index(self) -> dict[tuple[str, int], pa.Table]:
         content = self.files.read(_INDEX)
@@ -127,24 +158,16 @@ class Store:
             return {}
         try:
             table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-            table = table.cast(_RECORDS)
+            table = table.cast(_RECORDS).combine_chunks()
         except (pa.ArrowException, ValueError, OSError):
             return {}  # it is derived: without it every shard is read
-        keys = table.select(["shard", "size"]).to_pylist()
+        keys = list(zip(table["shard"].to_pylist(), table["size"].to_pylist(), strict=True))
         starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
         ends = [*starts[1:], len(keys)]
-        return {
-            (keys[a]["shard"], keys[a]["size"]): table.slice(a, b - a)
-            for a, b in zip(starts, ends, strict=True)
-        }
+        return {keys[a]: table.slice(a, b - a) for a, b in zip(starts, ends, strict=True)}
 
-    def _look(self, name: str, size: int, verify: bool, mend: bool) -> pa.Table | None:
-        try:
-            table = self._read(name, schema.PICTURES, None if verify else LIGHT).select(LIGHT)
-        except FeatvizError as error:
-            done = f"it is now {self.files.set_aside(name)!r}" if mend else "it is left out"
-            warnings.warn(f"{error}; {done}", FeatvizWarning, stacklevel=4)
-            return None
+    def _look(self, name: str, size: int, verify: bool) -> pa.Table:
+        table = self._read(name, schema.PICTURES, None if verify else LIGHT).select(LIGHT)
         count = len(table)
         return (
             table.append_column("shard", pa.array([name] * count))
@@ -159,15 +182,18 @@ class Store:
 
     def _read(self, name: str, kind: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
         chosen = kind if columns is None else pa.schema([kind.field(c) for c in columns])
+        path = self.files.path(name)
         try:
             with self.files.open(name) as file:
                 table = pq.read_table(file, columns=chosen.names, page_checksum_verification=True)
             return table.select(chosen.names).replace_schema_metadata(None).cast(chosen)
-        except FileNotFoundError:
-            raise FeatvizError(f"{self.files.path(name)!r} is gone") from None
+        except (FeatvizError, FileNotFoundError, MemoryError):
+            raise
         except (pa.ArrowException, KeyError, ValueError, OSError) as error:
             reason = " ".join(str(error).split())[:120]
-            raise FeatvizError(f"{self.files.path(name)!r} is damaged: {reason}") from error
+            if isinstance(error, TimeoutError) or getattr(error, "errno", None) is not None:
+                raise FeatvizError(f"cannot read {path!r}: {reason}") from error  # not its fault
+            raise DamagedError(f"{path!r} is damaged: {reason}") from error
 
 
 _KINDS = {"units": schema.UNITS, "examples": schema.EXAMPLES}
@@ -181,13 +207,18 @@ _RECORDS = pa.schema(
 )
 
 
-def first_of_each(records: pa.Table) -> pa.Table:
-    """Return ``records`` with one row a key, whatever shards two writers may have left."""
-    numbered = records.append_column("_row", pa.array(range(len(records)), pa.int64()))
-    rows = numbered.group_by(list(schema.KEY)).aggregate([("_row", "min")])["_row_min"]
-    if len(rows) == len(records):
-        return records
-    return records.take(sorted(rows.to_pylist()))
+def place(layer: str) -> str:
+    """Return the name of a layer's tables: many readers skip names that start with ``_``."""
+    return f"layer-{folder_of(layer)}"
+
+
+def table_name(kind: str, layer: str) -> str:
+    """Return the name of the file with the ``units`` or the ``examples`` of a layer."""
+    return f"{kind}/{place(layer)}.parquet"
+
+
+def _keys(records: pa.Table) -> Iterable[Key]:
+    return zip(*(records[name].to_pylist() for name in schema.KEY), strict=True)
 
 
 def _encode(table: pa.Table, kind: pa.Schema) -> bytes:

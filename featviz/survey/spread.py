@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from featviz.errors import FeatvizError
@@ -133,26 +135,40 @@ class Spread:
         FeatvizError
             For another ``q``.
         """
-        if not 0 <= q <= 1:
-            raise FeatvizError(f"a quantile is between 0 and 1, not {q}")
-        rank = (self.count - 1).clamp_min(0).double() * q
+        return self.quantiles([q])[:, 0]
+
+    def quantiles(self, qs: Sequence[float]) -> Tensor:
+        """Return the quantiles ``qs`` of each unit, (units, len(qs)), at the cost of one.
+
+        Raises
+        ------
+        FeatvizError
+            For one outside [0, 1].
+        """
+        wrong = [q for q in qs if not 0 <= q <= 1]
+        if wrong:
+            raise FeatvizError(f"a quantile is between 0 and 1, not {wrong[0]}")
+        share = torch.tensor(list(qs), dtype=torch.float64)
+        rank = (self.count - 1).clamp_min(0).double()[:, None] * share
         below = rank.floor()
         lower, upper = self._ranked(below.long()), self._ranked(rank.ceil().long())
-        return torch.lerp(lower, upper, rank - below).masked_fill(self.count == 0, torch.nan)
+        found = torch.lerp(lower, upper, rank - below)
+        return found.masked_fill(self.count[:, None] == 0, torch.nan)
 
     def _ranked(self, rank: Tensor) -> Tensor:
-        """Return about where the value number ``rank`` from below, (units,), lies."""
+        """Return about where the values number ``rank`` (units, n) from below lie."""
         if self._counts is None:
             if self._buffer is None:
-                return torch.full_like(self._mean, torch.nan)
+                return torch.full(rank.shape, torch.nan, dtype=torch.float64)
             ordered = self._buffer[: self._filled].double().sort(0).values  # NaN goes last
-            return ordered.gather(0, rank[None])[0]
+            return ordered.T.gather(1, rank)
         passed = self._counts.cumsum(1)
-        bin_ = torch.searchsorted(passed, rank[:, None], right=True).clamp_max(BINS - 1)
+        bin_ = torch.searchsorted(passed, rank, right=True).clamp_max(BINS - 1)
         inside = self._counts.gather(1, bin_)
         before = passed.gather(1, bin_) - inside
-        share = (rank[:, None] - before + 0.5) / inside.clamp_min(1)
-        found = self._start + self._width * (bin_ + share)[:, 0]
-        found = torch.where(rank == 0, self._low, found)
-        found = torch.where(rank == self.count - 1, self._high, found)
-        return found.clamp(self._low, self._high)
+        share = (rank - before + 0.5) / inside.clamp_min(1)
+        found = self._start[:, None] + self._width[:, None] * (bin_ + share)
+        low, high = self._low[:, None], self._high[:, None]
+        found = torch.where(rank == 0, low, found)
+        found = torch.where(rank == self.count[:, None] - 1, high, found)
+        return found.clamp(low, high)

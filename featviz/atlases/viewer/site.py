@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from featviz.atlases.files import folder_of
 from featviz.atlases.reader import Atlas
-from featviz.atlases.store import Store
+from featviz.atlases.store import Store, table_name
 from featviz.atlases.viewer.code import pieces
 from featviz.atlases.viewer.data import script
 from featviz.atlases.viewer.layer import Layer
@@ -129,7 +129,7 @@ def _version(name: str, records: pa.Table, sources: Mapping[str, Mapping[str, in
     shards = sorted(
         set(zip(records["shard"].to_pylist(), records["size"].to_pylist(), strict=True))
     )
-    others = [files.get(f"{kind}/{folder_of(name)}.parquet") for kind, files in sources.items()]
+    others = [files.get(table_name(kind, name)) for kind, files in sources.items()]
     text = json.dumps([FORMAT, name, shards, len(records), others])
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
