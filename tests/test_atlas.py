@@ -14,12 +14,14 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch import nn
 
 import featviz as fv
 from featviz.atlases import similar
@@ -115,6 +117,14 @@ def test_patterns_and_templates(model):
         ({"signs": "*"}, r"signs are \+, - or"),
         ({"signs": ""}, r"signs are \+, - or"),
         ({"seeds": []}, "seeds are one whole number"),
+        ({"seeds": None}, "seeds must be whole numbers, not None"),
+        ({"seeds": 2**63}, "of at most 62 bits"),
+        ({"units": 1.5}, "units must be whole numbers, not 1.5"),
+        ({"layers": None}, "layers must be a text or a list"),
+        ({"signs": None}, "signs must be a text or a list"),
+        ({"workers": None}, "workers must be a whole number"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number"),
+        ({"objective": "channel:first:{unit}"}, "are both channel:first:0: name {layer}"),
         ({"objective": "channel:first:1"}, "has no {unit}"),
         ({"objective": "channel:{layer}:{unit}", "layers": "first", "units": "9,"}, "units '9,'"),
         ({"objective": "diversity:{layer} + channel:{layer}:{unit}"}, "stands alone"),
@@ -315,6 +325,93 @@ def test_half_written_files_are_nothing(model, tmp_path, whole):
     build(model, tmp_path / "a")
     assert pictures(tmp_path / "a") == whole
     assert not half.exists()
+
+
+def test_files_that_are_not_ours_are_left_alone(model, tmp_path):
+    mine = tmp_path / "pictures/mine.parquet"
+    mine.parent.mkdir()
+    pq.write_table(pa.table({"x": [1]}), mine)
+    with pytest.raises(FeatvizError, match="files that are no pictures of an atlas"):
+        build(model, tmp_path)
+    build(model, tmp_path / "a")
+    about = tmp_path / "a/atlas.json"
+    about.write_text(about.read_text().replace('"format": 2', '"format": 3'))
+    before = {p: p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
+    for use in (build, lambda _, folder: fv.Atlas(folder)):
+        with pytest.raises(FeatvizError, match="an atlas of format 3, and this featviz knows 2"):
+            use(model, tmp_path / "a")
+    assert before == {p: p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
+    assert pq.read_table(mine)["x"].to_pylist() == [1]
+
+
+def test_looking_changes_nothing(model, tmp_path):
+    build(model, tmp_path)
+    sorted(tmp_path.glob("pictures/*/*.parquet"))[0].write_bytes(b"broken")
+    (tmp_path / "index.parquet").unlink()
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.warns(FeatvizWarning, match="left out"):
+        atlas = fv.Atlas(tmp_path)
+    atlas["second", 0]
+    assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+
+def test_what_cannot_be_read_now_is_not_damaged(model, tmp_path, monkeypatch):
+    build(model, tmp_path)
+    before = sorted(tmp_path.rglob("*.parquet"))
+
+    def fail(self, name):
+        raise TimeoutError("the bucket does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("featviz.atlases.files.Files.open", fail)
+        with pytest.raises(FeatvizError, match=r"cannot read .*does not answer"):
+            build(model, tmp_path)
+    assert sorted(tmp_path.rglob("*.parquet")) == before
+    assert not list(tmp_path.rglob("*.damaged"))
+
+
+def test_what_two_runs_made_twice_is_made_single(model, tmp_path, whole):
+    build(model, tmp_path / "a")
+    build(model, tmp_path / "b", batch_size=5)
+    for shard in (tmp_path / "b").glob("pictures/*/*.parquet"):
+        shard.replace(tmp_path / "a/pictures" / shard.parent.name / shard.name)
+    made = []
+    build(model, tmp_path / "a", callbacks=[made.extend])
+    assert not made
+    assert pictures(tmp_path / "a") == whole
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh()),
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()),
+    ],
+)
+def test_networks_with_the_same_weights_are_told_apart(tmp_path, change):
+    first = fv.Model(nets.seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())), size=8)
+    second = fv.Model(nets.seeded(change), size=8)
+    given = {"out": tmp_path, "steps": 1, "units": "0:1", "signs": "+"}
+    fv.atlas(first, "0", **given)
+    with pytest.raises(FeatvizError, match="the atlas of another network"):
+        fv.atlas(second, "0", **given)
+    (tmp_path / "atlas.json").unlink()
+    with pytest.raises(FeatvizError, match="the atlas of another network"):
+        fv.atlas(second, "0", beside=True, **given)
+    renamed = fv.Model(first.net, size=8, name="the same by another name")
+    assert len(fv.atlas(renamed, "0", **given)) == 1
+
+
+def test_what_a_picture_shows_and_its_encoding_are_settings(model, tmp_path):
+    build(model, tmp_path, units="0:2", layers="first")
+    given = {"units": "0:4", "layers": "first"}
+    with pytest.raises(FeatvizError, match=r'objective "channel:.*neuron:'):
+        build(model, tmp_path, objective="neuron:{layer}:{unit}", **given)
+    with pytest.raises(FeatvizError, match='encoding "png" there, "webp" here'):
+        build(model, tmp_path, encoding="webp", **given)
+    both = build(model, tmp_path, objective="neuron:{layer}:{unit}", beside=True, **given)
+    assert both["first", 1].record["objective"] == "neuron:first:1"
+    assert fv.Atlas(tmp_path)["first", 1].record["objective"] == "channel:first:1"
 
 
 def test_other_settings_are_refused_or_kept_beside(model, tmp_path):
@@ -576,6 +673,32 @@ def test_examples_are_those_of_brute_force(model, tmp_path, photos8, monkeypatch
     (photos8 / "p00.png").unlink()
     with pytest.raises(AssertionError, match="looked at twice"):
         build(model, tmp_path / "a", examples=photos8, steps=1)
+
+
+def test_examples_stay_when_a_run_does_without(model, tmp_path, photos8):
+    given = {"steps": 1, "layers": "first"}
+    build(model, tmp_path / "a", units="0:2", examples=photos8, **given)
+    atlas = build(model, tmp_path / "a", units="0:3", **given)
+    assert atlas.units_of("first")["images"].to_pylist() == [14, 14, None]
+    atlas = build(model, tmp_path / "a", units="0:3", examples=photos8, **given)
+    assert atlas.units_of("first")["images"].to_pylist() == [14, 14, 14]
+    assert len(atlas.examples_of("first")) == 3 * 18
+    next((tmp_path / "a/units").glob("*.parquet")).write_bytes(b"broken")
+    with pytest.warns(FeatvizWarning, match="is damaged.*made again"):
+        atlas = build(model, tmp_path / "a", units="0:3", examples=photos8, **given)
+    assert atlas.units_of("first")["images"].to_pylist() == [14, 14, 14]
+
+
+def test_ctrl_c_while_the_data_are_looked_at(model, tmp_path, photos8, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("featviz.atlases.observe.find_examples", stop)
+        atlas = build(model, tmp_path / "a", examples=photos8, steps=1)
+    assert atlas.interrupted
+    assert len(atlas) == 18
+    assert not build(model, tmp_path / "a", examples=photos8, steps=1).interrupted
 
 
 # The command line.

@@ -98,9 +98,12 @@ class Store:
         for name in names:
             counts[name] = counts.get(name, 0) + 1
         doubled = [name for name, there in kept.items() if len(there) < counts[name]]
-        for name in doubled:
-            if kept[name]:
-                self.add(self.pictures(name).take(kept[name]).to_pylist())
+        written = {
+            self.add(self.pictures(name).take(kept[name]).to_pylist())
+            for name in doubled
+            if kept[name]
+        }
+        for name in set(doubled) - written:  # what is left of one may be all of another
             self.files.remove(name)
         return bool(doubled)
 
