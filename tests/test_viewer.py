@@ -237,7 +237,7 @@ def test_only_what_changed_is_made_again(tmp_path):
     assert {p for p in stamps(tmp_path / "site") if "95.pos" in p.name} == set()
     assert received(tmp_path / f"site/layers/{PLAIN}/layer.js")["units"] == [[30, 79], [90, 90]]
     (tmp_path / f"site/layers/{PLAIN}/strip.webp").unlink()
-    shutil.rmtree(tmp_path / "pictures" / folder_of(HOSTILE))
+    shutil.rmtree(tmp_path / "pictures" / f"layer-{folder_of(HOSTILE)}")
     view(tmp_path)
     assert (tmp_path / f"site/layers/{PLAIN}/strip.webp").exists()
     assert {p.parts[1] for p in stamps(tmp_path / "site")} == {PLAIN}
