@@ -3,14 +3,12 @@
 import errno
 import io
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -480,68 +478,6 @@ def test_killed_again_and_again_it_ends_with_the_same_pictures(tmp_path, whole, 
         seen = len(list(tmp_path.glob("a/pictures/*/*.parquet")))
     assert seen > 0
     subprocess.run(command, env=environment, check=True)
-    assert pictures(tmp_path / "a") == whole
-
-
-# Others do it.
-
-
-def test_processes_make_the_same_pictures_also_if_one_dies(model, tmp_path, whole):
-    killed = []
-
-    def kill(rows):
-        if not killed:
-            victim = multiprocessing.active_children()[0]
-            os.kill(victim.pid, signal.SIGKILL)
-            killed.append(victim)
-
-    with pytest.warns(FeatvizWarning, match="a worker died; its pictures are made again"):
-        build(model, tmp_path / "a", workers=2, callbacks=[kill])
-    assert killed
-    assert pictures(tmp_path / "a") == whole
-    assert not multiprocessing.active_children()
-
-
-def test_a_network_that_cannot_be_sent_is_said(tmp_path):
-    net = nets.Small(3)
-    net.hook = lambda x: x
-    model = fv.Model(net, size=8)
-    with pytest.raises(FeatvizError, match="cannot be sent to workers"):
-        build(model, tmp_path, workers=2)
-    assert len(build(model, tmp_path, units="0:1")) == 4
-
-
-@pytest.mark.slow
-def test_a_ray_cluster_makes_the_same_pictures_also_if_a_worker_dies(model, tmp_path, whole):
-    ray = pytest.importorskip("ray")
-    tool = Path(sys.executable).with_name("ray")
-    environment = os.environ | {
-        "PYTHONPATH": str(Path(fv.__file__).parents[1]),
-        "RAY_DEDUP_LOGS": "0",
-    }
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
-    start = [tool, "start", "--head", "--num-cpus=2", "--port=6399", "--include-dashboard=false"]
-    subprocess.run([*start, "--disable-usage-stats"], check=True, timeout=120, **quiet)
-    killed = []
-
-    def kill(rows):
-        if not killed:  # Ray names its processes after what they do
-            workers = [
-                int(path.parent.name)
-                for path in Path("/proc").glob("[0-9]*/cmdline")
-                if path.read_bytes().startswith(b"ray::_Worker")
-            ]
-            os.kill(workers[0], signal.SIGKILL)
-            killed.append(workers[0])
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Ray's own
-            build(model, tmp_path / "a", ray="127.0.0.1:6399", callbacks=[kill])
-    finally:
-        ray.shutdown()
-        subprocess.run([tool, "stop", "--force"], timeout=120, **quiet)
-    assert killed
     assert pictures(tmp_path / "a") == whole
 
 
