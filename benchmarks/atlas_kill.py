@@ -55,7 +55,7 @@ def kill_runs(folder: Path, options: argparse.Namespace, whole: float) -> list[i
         process = subprocess.Popen(
             command(folder, options), start_new_session=True, stdout=subprocess.DEVNULL
         )
-        time.sleep(chance.uniform(0.2, 0.6) * whole)
+        time.sleep(chance.uniform(0.1, 0.3) * whole)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         stored.append(len(list(folder.glob("pictures/*/*.parquet"))))

@@ -297,6 +297,24 @@ def test_a_patch_stays_in_its_place(model):
         fv.patch_attack(model, EIGHT, to=2, size=9)
 
 
+def test_a_patch_is_made_on_some_pictures_at_a_time(model):
+    given = {"to": 2, "size": (4, 4), "steps": 60}
+    result = fv.patch_attack(model, EIGHT, batch_size=2, **given)
+    assert result.history.shape == (60, 2)
+    assert len(result.success) == len(result.scores) == len(EIGHT)
+    assert result.success.float().mean() > (result.before == 2).float().mean()
+    goal = fv.objective(result.objectives[0])
+    assert goal(model, result.images[:1]).item() == pytest.approx(result.scores[0].item(), abs=1e-5)
+    ground = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 5, 5) / 4
+    paste = fv.transforms.Paste(ground, choose=True)
+    tape = paste.draw(torch.Generator().manual_seed(0), 50, (2, 2))[:, None]
+    put = paste.prepare(tape)
+    seen = {put(torch.zeros(1, 1, 2, 2), step).amax().item() for step in range(50)}
+    assert seen == {0.0, 0.25, 0.5, 0.75}
+    with pytest.raises(FeatvizError, match="batch_size takes one class for all"):
+        fv.patch_attack(model, EIGHT, away=[0, 1, 2, 0, 1, 2][: len(EIGHT)], size=3, batch_size=2)
+
+
 def test_a_pasted_patch_is_where_the_tape_says():
     ground = torch.zeros(1, 1, 9, 11)
     paste = fv.transforms.Paste(ground, degrees=0, low=1, high=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +18,8 @@ from featviz.errors import FeatvizError
 from featviz.model import Model
 from featviz.param.patch import Patch
 from featviz.recipes import aims
-from featviz.recipes.aims import Wish
+from featviz.recipes.aims import Aim, Wish
+from featviz.recipes.sources import count as whole
 from featviz.seeds import expand, generator
 from featviz.transforms import Paste, Transform
 from featviz.transforms.presets import check as check_transforms
@@ -26,6 +28,8 @@ from featviz.updates import adam
 
 #: Where the patch is judged, it was never pasted before.
 _FRESH = "patch, judged"
+#: Pictures that are judged at a time.
+_TOGETHER = 16
 
 
 def patch_attack(
@@ -41,6 +45,7 @@ def patch_attack(
     degrees: float = 20.0,
     scale: tuple[float, float] = (0.9, 1.1),
     transforms: Sequence[Transform] | str = (),
+    batch_size: int | None = None,
     seed: Seed = 0,
     device: str | torch.device | None = None,
     precision: Precision = "fp32",
@@ -57,7 +62,7 @@ def patch_attack(
     Parameters
     ----------
     model, images, to, away, loss
-        As in :func:`featviz.attack`; all pictures are used in every step.
+        As in :func:`featviz.attack`.
     size
         The side of the patch in pixels, or (h, w).
     steps, lr
@@ -66,6 +71,9 @@ def patch_attack(
         How far the patch is turned and enlarged.
     transforms
         What the pictures with the patch have to survive, too.
+    batch_size
+        On how many of the pictures, drawn anew, a step pastes the patch; all of them by default.
+        Fewer and more steps get further in the same time. It takes one class for all pictures.
     seed, device, precision, callbacks, progress
         As in :func:`featviz.render`.
 
@@ -83,13 +91,16 @@ def patch_attack(
     sides, count = tuple(images.shape[2:]), len(images)
     wishes = [aims.read(wish, count, name) for name, wish in (("away", away), ("to", to))]
     layer = aims.logits_layer(home, sides, [w for side in wishes if side for w in side])
-    before = aims.predict(home, originals, layer, 16)
+    before = aims.predict(home, originals, layer, _TOGETHER)
     aim = aims.aim(home, sides, wishes[0], wishes[1], loss, before, layer)
     if not aim.until:
         raise FeatvizError("a patch leads away from or to a class")
-    param = Patch(images=originals, size=size)
-    place = Paste(originals.to(home.device), degrees, *scale)
     seeds = expand(seed, count)
+    some = count if batch_size is None else min(whole("batch_size", batch_size), count)
+    if some < count and len(set(aim.objectives)) > 1:
+        raise FeatvizError("batch_size takes one class for all pictures: give to, and no away")
+    param = Patch(images=originals[:some], size=size)
+    place = Paste(originals.to(home.device), degrees, *scale)
     settings = {
         "version": __version__,
         "verb": "patch",
@@ -104,11 +115,11 @@ def patch_attack(
     }
     result = optimize(
         home,
-        aim.objective,
+        aim.at(range(some)).objective,
         param=param,
-        transforms=(place, *check_transforms(transforms)),
+        transforms=(dataclasses.replace(place, choose=some < count), *check_transforms(transforms)),
         steps=steps,
-        seeds=seeds,
+        seeds=seeds[:some],
         optimizer=adam(lr),
         redirect=0,
         precision=precision,
@@ -117,12 +128,12 @@ def patch_attack(
     )
     pixels = (result.state["pixels"] * 255).round() / 255
     pasted = _stick(pixels.expand(count, -1, -1, -1), place, seeds, param.shape)
-    after = aims.predict(home, pasted, layer, 16)
+    after = aims.predict(home, pasted, layer, _TOGETHER)
     return AttackResult(
         images=pasted,
-        scores=result.scores,
+        scores=_scores(home, aim, pasted),
         history=result.history,
-        objectives=result.objectives,
+        objectives=[str(o) for o in aim.objectives],
         seeds=seeds,
         settings=settings,
         importance=None,
@@ -138,6 +149,17 @@ def patch_attack(
         eight_bit=True,
         seconds=time.perf_counter() - begun,
     )
+
+
+def _scores(model: Model, aim: Aim, images: Tensor) -> Tensor:
+    """Return what the objective makes of each picture, (B,)."""
+    found = []
+    with torch.no_grad():
+        for start in range(0, len(images), _TOGETHER):
+            rows = range(start, min(start + _TOGETHER, len(images)))
+            goal = aim.at(rows).objective
+            found.append(goal(model, images[list(rows)].to(model.device)).float().cpu())
+    return torch.cat(found)
 
 
 def _stick(patches: Tensor, place: Paste, seeds: list[int], size: tuple[int, ...]) -> Tensor:

@@ -18,13 +18,15 @@ class Paste(Intensity):
     """Paste patches (B, C, h, w) onto ``images`` (B, C, H, W), each where its tape says.
 
     Turned by up to ``degrees`` either way, enlarged by ``low`` to ``high``, and anywhere where the
-    whole of it is on the picture. [Brown2017]_
+    whole of it is on the picture. With ``choose`` the picture, too, is another one of ``images``
+    each time, and there may be more of them than patches. [Brown2017]_
     """
 
     images: Tensor = dataclasses.field(compare=False, repr=False)
     degrees: float = 20.0
     low: float = 0.9
     high: float = 1.1
+    choose: bool = False
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4:
@@ -35,14 +37,18 @@ class Paste(Intensity):
             raise FeatvizError(f"scale needs 0 < low <= high, not {self.low} and {self.high}")
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
-        return torch.cat([torch.rand(steps, 4, generator=generator), _sides(steps, size)], 1)
+        places = torch.cat([torch.rand(steps, 4, generator=generator), _sides(steps, size)], 1)
+        if not self.choose:
+            return places
+        which = torch.randint(len(self.images), (steps, 1), generator=generator)
+        return torch.cat([places, which], 1)
 
     def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(self.images.shape[2:])
 
     def placements(self, tape: Tensor) -> Tensor:
         """Return the maps (…, 2, 3) from a patch's pixels to the picture's, x first."""
-        right, down, turn, growth, height, width = tape.unbind(-1)
+        right, down, turn, growth, height, width = tape[..., :6].unbind(-1)
         angle = (2 * turn - 1) * math.radians(self.degrees)
         scale = self.low + (self.high - self.low) * growth
         cos, sin = scale * angle.cos(), scale * angle.sin()
@@ -59,9 +65,11 @@ class Paste(Intensity):
 
     def prepare(self, tape: Tensor) -> Apply:
         matrices = self.placements(tape)
+        which = tape[..., 6].long() if self.choose else None
 
         def apply(patches: Tensor, step: int) -> Tensor:
-            return paste(patches, self.images, matrices[step])
+            images = self.images if which is None else self.images[which[step]]
+            return paste(patches, images, matrices[step])
 
         return apply
 
