@@ -81,7 +81,17 @@ def patch(options: argparse.Namespace) -> None:
     # The list is sorted: both halves get of every kind.
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     train, test = images[order[: options.train]], images[order[options.train :]]
-    made = fv.patch_attack(model, train, to=options.to, size=50, steps=options.steps, progress=True)
+    made = fv.patch_attack(
+        model,
+        train,
+        to=options.to,
+        size=50,
+        steps=options.steps,
+        lr=options.lr,
+        batch_size=options.batch,
+        progress=True,
+    )
+    print(f"class {options.to}, {options.steps} steps of {options.batch} pictures of {len(train)}")
     if options.save:
         files.save(files.to_pil(made.patch), options.save)
     place = Paste(test)
@@ -111,7 +121,9 @@ def main() -> None:
     two.add_argument("--train", type=int, default=24)
     two.add_argument("--test", type=int, default=40)
     two.add_argument("--to", type=int, default=954)
-    two.add_argument("--steps", type=int, default=150)
+    two.add_argument("--steps", type=int, default=800)
+    two.add_argument("--batch", type=int, default=8)
+    two.add_argument("--lr", type=float, default=0.02)
     two.add_argument("--save", type=Path)
     two.set_defaults(run=patch)
     options = parser.parse_args()
