@@ -85,6 +85,12 @@ def test_units_are_read_as_python_slices(count, start, stop, step):
     assert read_units(f"{start}:{stop}:{step}", count) == list(range(count))[start:stop:step]
 
 
+@pytest.mark.parametrize("text", ["", "a", "1:2:3:4", "0:4:0", "1,,2", "1:b"])
+def test_units_that_say_nothing(text):
+    with pytest.raises(FeatvizError, match="give them as 0:32"):
+        read_units(text, 9)
+
+
 def test_batches_are_of_one_layer_and_leave_nothing_out(model):
     plan = enumerate_pictures(model, ["first", "second"])
     cut = batches(plan, 3)

@@ -64,8 +64,8 @@ def agree(
         )
     if set(records["model_hash"].unique().to_pylist()) - {settings["model_hash"]}:
         raise FeatvizError(f"{where!r} is the atlas of another network: take another folder")
-    hashes = [h for h in records["settings_hash"].unique().to_pylist() if h != digest]
-    if beside or not hashes or digest in records["settings_hash"].unique().to_pylist():
+    hashes = records["settings_hash"].unique().to_pylist()
+    if beside or not hashes or digest in hashes:
         return
     other = about.get("settings", {}).get(hashes[0], {})
     changed = [

@@ -133,18 +133,14 @@ def read_units(text: str, count: int) -> list[int]:
     found: list[int] = []
     for word in text.split(","):
         try:
-            ends = [int(part) if part.strip() else None for part in word.split(":")]
-            if len(ends) > 3 or ends == [None]:
-                raise ValueError
-            found += range(count)[slice(*ends)] if len(ends) > 1 else [_one(ends[0])]
-        except ValueError:
+            if ":" in word:
+                first, *rest = (int(part) if part.strip() else None for part in word.split(":"))
+                found += range(count)[slice(first, *rest)]
+            else:
+                found.append(int(word))
+        except (TypeError, ValueError):  # five numbers, a step of 0, a word
             raise FeatvizError(f"units {text!r}: give them as 0:32, 3,7 or 0:64:4") from None
     return found
-
-
-def _one(number: int | None) -> int:
-    assert number is not None
-    return number
 
 
 def _units(units: str | list[int] | None, layer: str, count: int) -> list[int]:
