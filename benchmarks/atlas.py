@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("kind", choices=["linear", "workers", "project"])
     parser.add_argument("--layer", default="_blocks.10")
     parser.add_argument("--units", type=int, nargs="+", default=[16, 32, 64])
-    parser.add_argument("--steps", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=128, help="32 or more, so that it is traced")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     print(machine())
