@@ -47,15 +47,28 @@ def pictures(folder: Path) -> tuple[dict[tuple, bytes], int]:
     return found, sum(n > 1 for n in count.values())
 
 
-def kill_runs(folder: Path, options: argparse.Namespace, whole: float) -> list[int]:
-    """Start and kill; return how many shards there were after each kill."""
+def run_through(folder: Path, options: argparse.Namespace) -> tuple[float, float]:
+    """Return after how many seconds the first shard was there, and all."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(command(folder, options))
+    first = 0.0
+    while process.poll() is None:
+        if not first and any(folder.glob("pictures/*/*.parquet")):
+            first = time.perf_counter() - begun
+        time.sleep(0.05)
+    assert process.returncode == 0
+    return first, time.perf_counter() - begun
+
+
+def kill_runs(folder: Path, options: argparse.Namespace, first: float, whole: float) -> list[int]:
+    """Start, and kill about when a shard is written; return how many there were after each kill."""
     chance = random.Random(options.seed)
     stored = []
     for _ in range(options.kills):
         process = subprocess.Popen(
             command(folder, options), start_new_session=True, stdout=subprocess.DEVNULL
         )
-        time.sleep(chance.uniform(0.1, 0.3) * whole)
+        time.sleep(chance.uniform(0.8 * first, first + 0.2 * (whole - first)))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         stored.append(len(list(folder.glob("pictures/*/*.parquet"))))
@@ -106,13 +119,11 @@ def main() -> None:
             line += ["--include-dashboard=false", "--disable-usage-stats"]
             subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
         try:
-            begun = time.perf_counter()
-            subprocess.run(command(a, options), check=True)
-            whole = time.perf_counter() - begun
+            first, whole = run_through(a, options)
             if options.ray:
                 stored = kill_worker(b, options)
             else:
-                stored = kill_runs(b, options, whole)
+                stored = kill_runs(b, options, first, whole)
                 subprocess.run(command(b, options), check=True)
         finally:
             if options.ray:
