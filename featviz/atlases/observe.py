@@ -21,7 +21,7 @@ from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
 from featviz.recipes.examples import examples as find_examples
 from featviz.result import slug
-from featviz.survey.dataset import picture_files
+from featviz.survey.dataset import Source, picture_files
 
 #: Examples of a unit at each end.
 K = 9
@@ -72,7 +72,7 @@ def observe(
         [goal for units in left.values() for goal in units.values()],
         k=K,
         correlate=True,
-        keep=sum(map(len, left.values())) <= HELD or not hasattr(dataset, "__len__"),
+        keep=sum(map(len, left.values())) <= HELD or not Source(dataset).repeatable,
         precision=brief.job.precision,
         progress=progress,
     )

@@ -121,7 +121,7 @@ def predict(
     return torch.cat(found)
 
 
-def logits_layer(model: Model, size: tuple[int, ...], wishes: Iterable[Objective]) -> str | None:
+def _logits_layer(model: Model, size: tuple[int, ...], wishes: Iterable[Objective]) -> str | None:
     """Return the layer with the classes: the one that is named, the model's, or None."""
     named = {w.layer or model.logits for w in wishes if isinstance(w, ClassLogit)}
     if len(named) > 1:
@@ -132,7 +132,7 @@ def logits_layer(model: Model, size: tuple[int, ...], wishes: Iterable[Objective
     return model.logits if not info.positions and info.units > 1 else None
 
 
-def read(wish: Wish, count: int, name: str) -> list[Objective] | None:
+def _read(wish: Wish, count: int, name: str) -> list[Objective] | None:
     """Return one objective a picture: of a class by its index, of a text, of one for all."""
     if wish is None:
         return None
@@ -150,6 +150,29 @@ def read(wish: Wish, count: int, name: str) -> list[Objective] | None:
 
 def aim(
     model: Model,
+    images: Tensor,
+    away: Wish,
+    to: Wish,
+    loss: str,
+    batch_size: int,
+    traces: Traces | None = None,
+) -> Aim:
+    """Return what is raised for each of ``images``, from what the network predicts now.
+
+    Raises
+    ------
+    FeatvizError
+        For an unknown loss, a class that is not there, or no class to lead away from.
+    """
+    size = tuple(images.shape[2:])
+    wishes = [_read(wish, len(images), name) for name, wish in (("away", away), ("to", to))]
+    layer = _logits_layer(model, size, [w for side in wishes if side for w in side])
+    predicted = predict(model, images, layer, batch_size, traces)
+    return _aim(model, size, wishes[0], wishes[1], loss, predicted, layer)
+
+
+def _aim(
+    model: Model,
     size: tuple[int, ...],
     away: list[Objective] | None,
     to: list[Objective] | None,
@@ -157,13 +180,6 @@ def aim(
     predicted: Tensor,
     layer: str | None,
 ) -> Aim:
-    """Return what is raised for each picture.
-
-    Raises
-    ------
-    FeatvizError
-        For an unknown loss, a class that is not there, or no class to lead away from.
-    """
     if loss not in LOSSES:
         raise FeatvizError(
             f"no loss {loss!r}: it is {', '.join(LOSSES)}{did_you_mean(loss, LOSSES)}"

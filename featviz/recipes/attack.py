@@ -110,7 +110,7 @@ def attack(
     if not isinstance(model, Model):
         raise FeatvizError("attack takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
     aims.check_images(model, images, "attack")
-    size, count = tuple(images.shape[2:]), len(images)
+    count = len(images)
     least = eps == "min"
     radius = read_eps(_FIRST.get(norm, 1.0) if least else eps, norm, images[0].numel())
     if method not in METHODS:
@@ -132,13 +132,10 @@ def attack(
     home = model.on(devices.resolve(device, model.device))
     images = images.detach().cpu().float()
     originals = (images * 255).round() / 255 if eight_bit else images
-    wishes = [aims.read(wish, count, name) for name, wish in (("away", away), ("to", to))]
-    layer = aims.logits_layer(home, size, [w for side in wishes if side for w in side])
     if traced is None:
         traced = steps * eot * restarts >= PAYS or least
     traces: Traces | None = traced if isinstance(traced, Traces) else Traces() if traced else None
-    before = aims.predict(home, originals, layer, batch_size, traces)
-    aim = aims.aim(home, size, wishes[0], wishes[1], loss, before, layer)
+    aim = aims.aim(home, originals, away, to, loss, batch_size, traces)
     if least and not aim.until:
         raise FeatvizError('eps="min" searches for a class: give away or to a class')
     settings = {
@@ -193,7 +190,7 @@ def attack(
         **whole,
         originals=originals,
         success=found.success,
-        before=before,
+        before=aim.before,
         after=found.after,
         norm=distance(result.images, originals, plan),
         eps=radii,

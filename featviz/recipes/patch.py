@@ -88,11 +88,8 @@ def patch_attack(
     aims.check_images(model, images, "patch_attack")
     home = model.on(devices.resolve(device, model.device))
     originals = (images.detach().cpu().float() * 255).round() / 255
-    sides, count = tuple(images.shape[2:]), len(images)
-    wishes = [aims.read(wish, count, name) for name, wish in (("away", away), ("to", to))]
-    layer = aims.logits_layer(home, sides, [w for side in wishes if side for w in side])
-    before = aims.predict(home, originals, layer, _TOGETHER)
-    aim = aims.aim(home, sides, wishes[0], wishes[1], loss, before, layer)
+    count = len(images)
+    aim = aims.aim(home, originals, away, to, loss, _TOGETHER)
     if not aim.until:
         raise FeatvizError("a patch leads away from or to a class")
     seeds = expand(seed, count)
@@ -128,7 +125,7 @@ def patch_attack(
     )
     pixels = (result.state["pixels"] * 255).round() / 255
     pasted = _stick(pixels.expand(count, -1, -1, -1), place, seeds, param.shape)
-    after = aims.predict(home, pasted, layer, _TOGETHER)
+    after = aims.predict(home, pasted, aim.layer, _TOGETHER)
     return AttackResult(
         images=pasted,
         scores=_scores(home, aim, pasted),
@@ -141,7 +138,7 @@ def patch_attack(
         interrupted=result.interrupted,
         originals=originals,
         success=aim.reached(after),
-        before=before,
+        before=aim.before,
         after=after,
         norm=(pasted - originals).flatten(1).abs().amax(1).double(),
         eps=torch.ones(count, dtype=torch.float64),
