@@ -16,6 +16,7 @@ from featviz.errors import FeatvizError, UnitError
 from featviz.images import read_settings
 from featviz.param import Bounded
 from featviz.param.balls import length, project, quantize, sample
+from featviz.recipes.rounds import APART
 from featviz.steps import Apgd, Steepest, steepest
 from tests import nets
 
@@ -278,6 +279,40 @@ def test_one_difference_for_all(model):
     wanted = (EIGHT + levels).clamp(0, 1)
     torch.testing.assert_close(result.images, wanted, atol=1e-6, rtol=0)
     assert result.success.float().mean() > (result.before == 2).float().mean()
+
+
+def test_the_best_of_several_differences_for_all(model):
+    given = {"universal": True, "to": 0, "eps": 8 / 255, "steps": 1}
+    seeds = [restart * APART for restart in range(4)]
+    runs = [fv.attack(model, EIGHT, seed=s, **given) for s in seeds]
+    worth = [(int(r.success.sum()), float(r.scores.mean())) for r in runs]
+    best = max(range(4), key=worth.__getitem__)
+    assert best != 0  # or restarts that are ignored would pass
+    found = fv.attack(model, EIGHT, restarts=4, seed=0, **given)
+    assert found.seeds == runs[0].seeds
+    assert torch.equal(found.images, runs[best].images)
+
+
+@pytest.mark.parametrize("given", [{"restarts": 3}, {"eps": "min"}, {"away": [0, 1, 2, 0, 1, 2]}])
+def test_ctrl_c_ends_the_whole_attack_and_keeps_what_there_is(model, given):
+    seen = []
+
+    def stop(step):
+        seen.append(step.index)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    given = {"eps": 4 / 255, "steps": 10, **given}
+    made = fv.attack(model, EIGHT, batch_size=2, early_exit=False, callbacks=[stop], **given)
+    assert made.interrupted
+    assert len(seen) == 3
+    assert len(made) == len(EIGHT)
+    moved = (made.images != made.originals).flatten(1).any(1)
+    assert moved.sum() == 2
+    assert (made.steps_used[~moved] == 0).all()
+    assert (made.steps_used[moved] == 3).all()
+    after = model(made.images).argmax(1)
+    assert (made.after == after).all()
 
 
 def test_a_patch_stays_in_its_place(model):

@@ -81,7 +81,8 @@ def attack(
     loss
         What is raised for classes: ``ce``, ``margin`` or ``dlr``.
     restarts
-        Runs, the later ones for those pictures that the earlier ones did not succeed with.
+        Runs, the later ones for those pictures that the earlier ones did not succeed with; of a
+        universal perturbation's, the one that succeeds with most pictures is returned.
     random_start
         Whether ``pgd`` and ``apgd`` start at a random point of the ball.
     transforms, eot
@@ -99,7 +100,8 @@ def attack(
         ``featviz.bound.Traces()`` keeps the trace for the next attack on the same model.
 
     batch_size, seed, device, precision, callbacks, progress
-        As in :func:`featviz.render`.
+        As in :func:`featviz.render`. After Ctrl-C, which ``interrupted`` tells, pictures whose turn
+        did not come are those given.
 
     Raises
     ------
@@ -180,7 +182,8 @@ def attack(
         radii = torch.full((count,), radius, dtype=torch.float64)
         found = restarted(plan, originals, aim, radii.float(), seeds, restarts)
     result = Result.join(found.results)
-    used = torch.full((count,), len(result.history)) if result.reached is None else result.reached
+    ran = (~result.history.isnan()).sum(0).expand(count)
+    used = ran if result.reached is None else torch.where(result.reached < 0, ran, result.reached)
     failures = {i: why for i, why in result.failures.items() if not found.success[i]}
     if failures:
         warnings.warn("; ".join(dict.fromkeys(failures.values())), FeatvizWarning, stacklevel=2)
@@ -194,7 +197,7 @@ def attack(
         after=found.after,
         norm=distance(result.images, originals, plan),
         eps=radii,
-        steps_used=torch.where(used < 0, steps, used),
+        steps_used=used,
         eight_bit=eight_bit,
         seconds=time.perf_counter() - begun,
     )

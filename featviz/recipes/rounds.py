@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from featviz.callbacks import Callback, Run
 from featviz.engine import optimize
 from featviz.errors import OptimizationError
 from featviz.model import Model
@@ -27,6 +28,11 @@ CLOSE = 1.05
 ROUNDS = 32
 
 
+class _Stop(Callback):
+    def on_start(self, run: Run) -> None:
+        raise KeyboardInterrupt
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     """An attack with all its settings; :meth:`run` is the part that is repeated."""
@@ -44,25 +50,41 @@ class Plan:
     loop: dict[str, Any]
 
     def run(self, images: Tensor, aim: Aim, eps: Tensor, seeds: list[int]) -> list[Result]:
-        """Attack ``images`` (B, C, *size) with the radii ``eps`` (B,), in batches."""
-        return [
-            self._batch(images[here], aim.at(range(len(images))[here]), eps[here], seeds[here])
-            for start in range(0, len(images), self.batch_size)
-            for here in [slice(start, start + self.batch_size)]
-        ]
+        """Attack ``images`` (B, C, *size) with the radii ``eps`` (B,), in batches.
+
+        After Ctrl-C the others stay as they are.
+        """
+        plan, parts = self, []
+        for start in range(0, len(images), self.batch_size):
+            here = slice(start, start + self.batch_size)
+            rows = range(len(images))[here]
+            parts.append(plan._batch(images[here], aim.at(rows), eps[here], seeds[here]))
+            if parts[-1].interrupted:
+                plan = plan.over
+        return parts
+
+    @property
+    def over(self) -> Plan:
+        """The plan that ends before its first step."""
+        return dataclasses.replace(
+            self, random_start=False, loop={**self.loop, "callbacks": [_Stop()]}
+        )
 
     def singles(self, images: Tensor, aim: Aim, eps: Tensor, seeds: list[int]) -> list[Result]:
         """Do what :meth:`run` does, as one result a picture; what succeeds already stays."""
         count = len(images)
         there = aim.reached(aim.before) if aim.until and self.until else torch.zeros(count) > 0
         found: dict[int, Result] = {}
+        interrupted = False
         for plan, chosen in (
             (dataclasses.replace(self, random_start=False), there),
             (self, ~there),
         ):
             rows = chosen.nonzero().flatten().tolist()
             if rows:
-                parts = plan.run(images[rows], aim.at(rows), eps[rows], [seeds[i] for i in rows])
+                now = plan.over if interrupted else plan
+                parts = now.run(images[rows], aim.at(rows), eps[rows], [seeds[i] for i in rows])
+                interrupted |= parts[-1].interrupted
                 results = [part[k] for part in parts for k in range(len(part))]
                 found |= dict(zip(rows, results, strict=True))
         return [found[i] for i in range(count)]
@@ -130,8 +152,7 @@ def restarted(
     """Attack, and again those that the attack failed with; what is returned is the best run."""
     count = len(images)
     if plan.universal:
-        (result,) = plan.run(images, aim, eps, seeds)
-        return Found([result], *plan.judge(result.images, aim, images))
+        return _universal(plan, images, aim, eps, seeds, restarts)
     results: list[Result] = []
     after, success = torch.full((count,), -1), torch.zeros(count, dtype=torch.bool)
     rows = list(range(count))
@@ -147,11 +168,33 @@ def restarted(
                 if fooled[k] > success[i] or bool(singles[k].scores > results[i].scores):
                     singles[k].seeds = [seeds[i]]
                     results[i], after[i], success[i] = singles[k], classes[k], fooled[k]
+        if any(single.interrupted for single in singles):
+            results[0].interrupted = True  # also where no picture of this run was kept
+            break
         if aim.until:
             rows = [i for i in range(count) if not success[i]]
         if not rows:
             break
     return Found(results, after, success)
+
+
+def _universal(
+    plan: Plan, images: Tensor, aim: Aim, eps: Tensor, seeds: list[int], restarts: int
+) -> Found:
+    """Return the run whose one difference succeeds with most pictures; of equals, scores higher."""
+    best: tuple[tuple[int, float], Found] | None = None
+    for restart in range(restarts):
+        (result,) = plan.run(images, aim, eps, [seed + restart * APART for seed in seeds])
+        result.seeds = list(seeds)
+        found = Found([result], *plan.judge(result.images, aim, images))
+        worth = int(found.success.sum()), float(result.scores.mean())
+        if best is None or worth > best[0]:
+            best = worth, found
+        if result.interrupted or (aim.until and found.success.all()):
+            break
+    assert best is not None
+    best[1].results[0].interrupted |= result.interrupted
+    return best[1]
 
 
 def smallest(
@@ -186,6 +229,9 @@ def smallest(
         test = torch.where(
             high.isinf(), test * 2, torch.where(low > 0, (low * high).sqrt(), high / 4)
         )
+        if any(result.interrupted for result in found.results):
+            best.results[0].interrupted = True
+            break
         open_ &= high > low * CLOSE
         open_ &= (test <= largest) & (test > 1e-7)
         if plan.eight_bit and plan.norm == "linf":
