@@ -114,6 +114,10 @@ class Model:
             )
         if self.channels < 1:
             raise ModelError(f"channels must be positive, not {channels}")
+        self.mean, self.std = (
+            numbers * self.channels if len(numbers) == 1 else numbers
+            for numbers in (self.mean, self.std)
+        )
         if min(self.std) <= 0:
             raise ModelError(f"std must be positive, not {std}")
         self.range = (float(range[0]), float(range[1]))

@@ -1,14 +1,18 @@
 """Networks by name, with the packages that are here and stand-ins for those that are not."""
 
+import pickle
 import sys
 import types
+import zipfile
 
 import pytest
 import torch
 from torch import nn
 
 import featviz as fv
+from featviz import zoo
 from featviz.errors import ModelError
+from tests import nets
 
 
 @pytest.mark.parametrize(
@@ -136,3 +140,105 @@ def test_a_factory_of_the_users_own(monkeypatch):
     ]:
         with pytest.raises(ModelError, match=message):
             fv.load(name)
+
+
+@pytest.fixture
+def exported(tmp_path):
+    model = nets.tiny(channels=3)
+    model.classes = tuple("abcd"[: model.layers().find("output").units])
+    return model, zoo.export(model, tmp_path / "net.pt2")
+
+
+def test_an_exported_network_is_the_same(exported):
+    model, path = exported
+    back = fv.load(str(path))
+    for name in ("mean", "std", "range", "size", "channels", "classes", "logits"):
+        assert getattr(back, name) == getattr(model, name)
+    images = torch.rand(5, 3, *model.size, generator=torch.Generator().manual_seed(0))
+    shared = {i.name for i in model.layers()} & {i.name for i in back.layers()}
+    assert len(shared) >= 4
+    for name in shared - {"input"}:
+        ours, theirs = (m.activations(images, [name])[name] for m in (model, back))
+        torch.testing.assert_close(ours, theirs)
+    goal = fv.class_logit("b")
+    ours, theirs = (fv.render(m, goal, steps=4, transforms=[]).images for m in (model, back))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_a_network_is_as_it_was_after_its_export(tmp_path):
+    model = nets.tiny(channels=3)
+    model.net.train()
+    before = {n: t.clone() for n, t in model.net.state_dict().items()}
+    flags = [p.requires_grad for p in model.net.parameters()]
+    zoo.export(model, tmp_path / "net.pt2")
+    assert model.net.training
+    assert [p.requires_grad for p in model.net.parameters()] == flags
+    assert all(torch.equal(before[n], t) for n, t in model.net.state_dict().items())
+
+
+def _program(path, example, dynamic, net=None):
+    shapes = ({0: torch.export.Dim("batch")},) if dynamic else None
+    net = net or nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    torch.export.save(torch.export.export(net, (example,), dynamic_shapes=shapes), path)
+    return str(path)
+
+
+def test_a_program_without_a_card_takes_images_as_they_are(tmp_path):
+    model = fv.load(_program(tmp_path / "net.pt2", torch.rand(2, 3, 12, 10), True))
+    assert (model.channels, model.size, model.mean, model.std) == (
+        3,
+        (12, 10),
+        (0.0,) * 3,
+        (1.0,) * 3,
+    )
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("code was run",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", "no file"),
+        ("text", "is no program of torch.export"),
+        ("zip", "is no program of torch.export"),
+        ("static", "takes batches of 2 only: export it with dynamic_shapes"),
+        ("signal", "does not take one batch of images"),
+        ("card", "featviz.json is damaged"),
+        ("evil", "would run code when it is read"),
+    ],
+)
+def test_files_that_are_no_network(tmp_path, exported, kind, message, capsys):
+    path = tmp_path / "bad.pt2"
+    if kind == "text":
+        path.write_text("hello")
+    elif kind == "static":
+        _program(path, torch.rand(2, 3, 12, 10), False)
+    elif kind == "signal":
+        _program(path, torch.rand(2, 3), True, nn.Linear(3, 2))
+    elif kind != "missing":
+        with zipfile.ZipFile(exported[1]) as old, zipfile.ZipFile(path, "w") as new:
+            for name in old.namelist() if kind != "zip" else ["nothing"]:
+                data = b"x" if kind == "zip" else old.read(name)
+                if kind == "card" and name.endswith("featviz.json"):
+                    data = b"{"
+                new.writestr(name, data)
+            if kind == "evil":
+                new.writestr("net/data/constants/opaque_obj_0", pickle.dumps(Evil()))
+    with pytest.raises(ModelError, match=message) as caught:
+        fv.load(str(path))
+    assert len(str(caught.value).splitlines()) == 1
+    assert "code was run" not in capsys.readouterr().out
+
+
+def test_what_cannot_be_exported_says_why(tmp_path):
+    class Branch(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))
+
+    with pytest.raises(ModelError, match=r"torch\.export cannot trace the network"):
+        zoo.export(fv.Model(Branch(), size=8), tmp_path / "net.pt2")
+    with pytest.raises(ModelError, match=r"ends in \.pt2"):
+        zoo.export(nets.tiny(), tmp_path / "net.pth")

@@ -11,7 +11,8 @@ from torch import nn
 
 from featviz.errors import ModelError, did_you_mean
 from featviz.model import Model
-from featviz.zoo import efficientnet, huggingface, timm, torchvision
+from featviz.zoo import efficientnet, exported, huggingface, timm, torchvision
+from featviz.zoo.exported import export as export
 
 #: Sources that take a name after a colon, each with a module of this package.
 SOURCES = {"torchvision": torchvision, "timm": timm, "hf": huggingface}
@@ -43,6 +44,7 @@ def models() -> list[Entry]:
         entries.append(
             Entry(f"{prefix}:NAME", source.DESCRIPTION, source.installed(), source.INSTALL)
         )
+    entries.append(Entry(f"NAME{exported.SUFFIX}", exported.DESCRIPTION, True, ""))
     entries.append(
         Entry(
             "package.module:factory",
@@ -58,9 +60,10 @@ def load(name: str) -> Model:
     """Return the network called ``name``, pretrained, with its preprocessing and class names.
 
     ``name`` is one of the embedded networks (``efficientnet_lite0``, ``…1``, ``…2``),
-    ``torchvision:NAME``, ``timm:NAME``, ``hf:NAME`` (image classifiers on the Hugging Face hub)
-    or ``package.module:factory``: a function without arguments that returns a
-    :class:`featviz.Model`, or an ``nn.Module`` that takes RGB images in [0, 1] as they are.
+    ``torchvision:NAME``, ``timm:NAME``, ``hf:NAME`` (image classifiers on the Hugging Face hub),
+    a file ``NAME.pt2`` (:func:`featviz.zoo.export`) or ``package.module:factory``: a function
+    without arguments that returns a :class:`featviz.Model`, or an ``nn.Module`` that takes RGB
+    images in [0, 1] as they are.
 
     Raises
     ------
@@ -69,6 +72,8 @@ def load(name: str) -> Model:
     """
     if name in efficientnet.NAMES:
         model = efficientnet.load(name)
+    elif name.endswith(exported.SUFFIX):
+        model = exported.load(name)
     elif ":" in name:
         prefix, _, rest = name.partition(":")
         source = SOURCES.get(prefix)
