@@ -95,7 +95,7 @@ class Check:
         FeatvizError
             If the pictures are no gray or RGB images.
         """
-        lines = [self.objective, "", self.overall, "", *map(str, self.criteria)]
+        lines = [self.objective, self.overall, *map(str, self.criteria)]
         return board.draw(self.company, lines)
 
     def _repr_png_(self) -> bytes:

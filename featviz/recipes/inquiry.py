@@ -231,7 +231,9 @@ def _gallery(made: Examples, unit: int, side: str, label: str) -> tuple[Shown, .
             float(ranked.values[unit, rank]),
             made.sources[int(ranked.indices[unit, rank])],
         )
-        shown.append(Shown(image, f"{label if rank == 0 else ''} {value:.4g} {name}", value, name))
+        shown.append(
+            Shown(image, f"{label if rank == 0 else ''} {value:.4g}, {name}".strip(), value, name)
+        )
     return tuple(shown)
 
 

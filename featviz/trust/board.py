@@ -62,11 +62,10 @@ def _fitted(image: Tensor, size: tuple[int, ...]) -> Tensor:
 
 def _beside(page: Image.Image, lines: Sequence[str]) -> Image.Image:
     font: Any = ImageFont.load_default(15)
-    ascent, descent = font.getmetrics()
-    text = "\n".join(images.wrap(line, font, _TEXT) + ("\n" if line else "") for line in lines)
-    high = max(page.height, (ascent + descent + 4) * (text.count("\n") + 1) + 16)
-    whole = Image.new("RGB", (page.width + _TEXT + 16, high), "white")
-    whole.paste(page, (0, 0))
+    text = "\n\n".join(images.wrap(line, font, _TEXT) for line in lines)
     place = page.width + 4, 8
+    low = ImageDraw.Draw(page).multiline_textbbox(place, text, font=font, spacing=4)[3]
+    whole = Image.new("RGB", (page.width + _TEXT + 16, max(page.height, int(low) + 8)), "white")
+    whole.paste(page, (0, 0))
     ImageDraw.Draw(whole).multiline_text(place, text, fill="black", font=font, spacing=4)
     return whole

@@ -101,7 +101,7 @@ def wanted_class(model: Model, goal: Objective) -> int | None:
     """Return the class that an objective raises; None where it raises none, or several."""
     kinds = (ClassLogit, LogProbability, Probability, Margin)
     named = [part for c, part in terms_of(goal) if c > 0 and isinstance(part, kinds)]
-    if len(named) != 1:
+    if len(named) != 1 or named[0].layer not in ("", model.logits):
         return None
     target = named[0].target
     return model.class_index(target) if isinstance(target, str) else target
