@@ -79,19 +79,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", help="a folder of natural pictures")
     parser.add_argument("--units", nargs="+", default=list(UNITS))
-    parser.add_argument("--steps", type=int, default=256)
+    parser.add_argument("--quality", default="fast")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="write the sheets")
     parser.add_argument("--json", type=Path, help="write the figures")
     options = parser.parse_args()
     model = fv.load("efficientnet_lite0")
-    common = {"images": options.images, "steps": options.steps, "seed": options.seed}
+    common = {"images": options.images, "quality": options.quality, "seed": options.seed}
     begun = time.perf_counter()
-    good = fv.check(model, options.units, progress=True, **common)
+    good = fv.check(model, options.units, **common)
     seconds = time.perf_counter() - begun
-    bad = fv.check(
-        model, options.units, param="pixel", transforms="none", seeds=2, progress=True, **common
-    )
+    bad = fv.check(model, options.units, param="pixel", transforms="none", seeds=1, **common)
     swapped = exchanged(model, good, options.images, options.seed)
     same = [
         randomized.compare(
@@ -106,7 +104,7 @@ def main() -> None:
     ]
     for title, checks in (("default", good), ("pixels without transforms", bad)):
         rows = [[c.objective, *(f"{column([c], n)[0]:.2f}" for n in NAMES)] for c in checks]
-        print(f"\n{title}, {options.steps} steps\n")
+        print(f"\n{title}, {checks.settings['steps']} steps\n")
         print(markdown(["unit", *NAMES], rows))
     rows = [
         [n, span(column(good, n)), span(column(bad, n)), span(swapped.get(n, []))] for n in NAMES

@@ -26,6 +26,8 @@ MOST, LEAST = 64, 8
 FEWEST, DRAWN = 3, 32
 #: How many standard errors the exciting images have to be more alike than others are.
 CLEAR = 2.0
+#: In which share of the layers that has to be so.
+ENOUGH = 0.25
 
 
 def layers(model: Model, goal: Objective) -> list[LayerInfo]:
@@ -48,7 +50,7 @@ def profiles(model: Model, pictures: Tensor, infos: Sequence[LayerInfo]) -> dict
         for part in pictures.split(TOGETHER):
             made = model.activations(part.to(model.device), list(found))
             for info in infos:
-                units = made[info.name].movedim(info.axis, 1).flatten(2)
+                units = made[info.name].movedim(info.axis, 1).reshape(len(part), info.units, -1)
                 found[info.name].append(units.float().mean(2).cpu())
     return {name: torch.cat(rows) for name, rows in found.items()}
 
@@ -75,54 +77,70 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """A layer: how alike the exciting images are among themselves and to others, and a picture.
+    """How alike, in one layer, the exciting images are among themselves, to others, to a picture.
 
-    ``score`` is 1 where the picture is as near to the exciting images as they are to one another,
-    0 where it is as near as other images are. ``clear`` says whether the two can be told apart.
+    ``clear`` says whether the exciting images are more alike than others are, and ``uncentred``
+    has the same three numbers of the activations as they are.
     """
 
     layer: str
-    score: float
     picture: float
     same: float
     other: float
     clear: bool
+    uncentred: tuple[float, float, float]
 
 
 def way(layer: str, picture: Tensor, top: Tensor, others: Tensor) -> Way:
-    """Compare a picture (units,) with exciting images (k, units) and others (m, units)."""
-    among = spearman(top, top)
+    """Compare a picture (units,) with exciting images (k, units) and others (m, units).
+
+    Each unit is counted from its mean over the others, in units of its deviation over them.
+    """
+    middle, spread = others.mean(0), others.std(0)
+    spread = torch.where(spread > 0, spread, torch.ones(()))
+    near, same, other, clear = _alike(*((v - middle) / spread for v in (picture, top, others)))
+    return Way(layer, near, same, other, clear, _alike(picture, top, others)[:3])
+
+
+def _alike(picture: Tensor, top: Tensor, others: Tensor) -> tuple[float, float, float, bool]:
     count = len(top)
-    same = (among.sum(1) - among.diagonal()) / (count - 1)  # of each with the rest
+    among = spearman(top, top)
+    rows = among.sum(1) - among.diagonal()  # each with the rest
     cross = spearman(top, others).mean(1)
-    gaps = same - cross
+    same, other = rows.sum() / (count * (count - 1)), cross.mean()
+    # The jackknife, since every pair is in two of the rows: the gap without each image in turn.
+    alone = (rows.sum() - 2 * rows) / ((count - 1) * (count - 2))
+    alone = alone - (cross.sum() - cross) / (count - 1)
+    error = ((count - 1) / count * (alone - alone.mean()).square().sum()).sqrt()
     near = float(spearman(picture[None], top).mean())
-    gap = float(gaps.mean())
-    clear = gap > CLEAR * float(gaps.std()) / count**0.5
-    between = float(cross.mean())
-    score = (near - between) / gap if gap else float("nan")
-    return Way(layer, score, near, float(same.mean()), between, clear)
+    return near, float(same), float(other), bool(same - other > CLEAR * error)
 
 
 def mean_score(ways: Sequence[Way]) -> float:
-    """Return the mean score over the layers that tell exciting images from others; NaN if none."""
-    clear = [w.score for w in ways if w.clear]
-    return sum(clear) / len(clear) if clear else float("nan")
+    """Return how near a picture is to the exciting images: 1 as these are, 0 as others are.
+
+    It is the mean over the layers that tell the two apart, each weighted by how far; NaN if none.
+    """
+    return _ratio([(w.picture, w.same, w.other) for w in ways if w.clear])
+
+
+def _ratio(rows: Sequence[tuple[float, float, float]]) -> float:
+    gap = sum(same - other for _, same, other in rows)
+    return sum(near - other for near, _, other in rows) / gap if gap > 0 else float("nan")
 
 
 def travelled(ways: Sequence[Way], top: int, others: int) -> Criterion:
     """Judge the way of a picture by its mean score over the layers that say something."""
+    clear = [w for w in ways if w.clear]
     rows: list[dict[str, Any]] = [dataclasses.asdict(w) for w in ways]
-    figures = {"layers": rows, "top": top, "others": others}
+    uncentred = _ratio([w.uncentred for w in clear])
+    figures = {"layers": rows, "top": top, "others": others, "uncentred": uncentred}
     if top < FEWEST or others < FEWEST:
         why = f"it takes {FEWEST} images that excite the unit and {FEWEST} others"
         return unmeasured("path", f"too few images: {why}", **figures)
-    clear = sum(w.clear for w in ways)
-    if not clear:
-        why = "in no layer are the images that excite the unit more alike than others"
+    where = f"in {len(clear)} of {len(ways)} layers"
+    if not clear or len(clear) < ENOUGH * len(ways):
+        why = f"only {where} are the {top} images that excite the unit more alike than others"
         return unmeasured("path", why, **figures)
-    why = (
-        f"in {clear} of {len(ways)} layers, where 1 is how alike the {top} images that excite the "
-        "unit most are, 0 others"
-    )
+    why = f"{where}, where 1 is how alike the {top} images that excite the unit most are, 0 others"
     return judged("path", mean_score(ways), why, **figures)
