@@ -105,7 +105,6 @@ def check(
     if not goals:
         raise FeatvizError("give at least one objective, such as class:285")
     _check_settings(settings)
-    batch_size = settings.get("batch_size")
     plain = {name: value for name, value in settings.items() if name != "batch_size"}
     job = prepare(model, device=device, precision=precision, **plain)
     if job.param.transparent or job.param.relational:
@@ -130,8 +129,8 @@ def check(
         given=None if result is None else result.images,
     )
     interrupted = inquiry.run()
-    asked = {"seeds": seeds, "seed": seed if firsts is None else firsts, "k": k}
-    asked |= {"judges": list(inquiry.panel.judges), "batch_size": batch_size}
+    asked: dict[str, Any] = {"seeds": seeds, "k": k, "batch_size": settings.get("batch_size")}
+    asked |= {"seed": firsts or seed, "judges": list(inquiry.panel.judges)}
     record = {**job.settings, **asked, "verb": "check", "images": inquiry.count}
     return Checks(tuple(inquiry.checks()), record, interrupted)
 
