@@ -557,6 +557,19 @@ def test_a_network_without_known_weights():
     assert found["randomized"].why.startswith("the network has no weights")
 
 
+def test_what_cannot_be_optimized_is_not_measured():
+    model = fv.Model(nets.seeded(nets.Dead), size=8)
+    goals = ["channel:act:0", "channel:act:1"]
+    with pytest.warns(fv.FeatvizWarning, match="no gradient"):
+        alive, dead = fv.check(model, goals, steps=40, seeds=2)
+    assert dead.verdict == "not measured"
+    assert {c.verdict for c in dead.criteria} == {"not measured"}
+    assert all("no gradient" in c.why for c in dead.criteria)
+    assert alive["held_out"].verdict == "ok"
+    with pytest.raises(fv.OptimizationError, match="no gradient"):
+        fv.check(model, "channel:act:1", steps=40, seeds=1)
+
+
 def test_signals_are_measured_and_not_drawn(tmp_path):
     model = nets.tiny(spatial=1, channels=2)
     found = fv.check(model, "channel:second:1", images=torch.rand(12, 2, 8), steps=4)

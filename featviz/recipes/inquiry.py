@@ -227,13 +227,10 @@ def _gallery(made: Examples, unit: int, side: str, label: str) -> tuple[Shown, .
     ranked = made.ranked(side)
     shown = []
     for rank, image in enumerate(made.images(unit, side)):
-        value, name = (
-            float(ranked.values[unit, rank]),
-            made.sources[int(ranked.indices[unit, rank])],
-        )
-        shown.append(
-            Shown(image, f"{label if rank == 0 else ''} {value:.4g}, {name}".strip(), value, name)
-        )
+        value = float(ranked.values[unit, rank])
+        name = made.sources[int(ranked.indices[unit, rank])]
+        short = f"{value:.4g}, {name.rpartition('/')[2]}"
+        shown.append(Shown(image, short if rank else f"{label} {short}", value, name))
     return tuple(shown)
 
 
