@@ -57,7 +57,7 @@ class Criterion:
 #: The thresholds, and whether they are the most that is allowed; docs/check.md has the reasons.
 THRESHOLDS: dict[str, tuple[float, bool]] = {
     "strength": (1.0, False),
-    "held_out": (0.5, False),
+    "held_out": (0.75, False),
     "judges": (0.5, False),
     "randomized": (0.5, True),
     "path": (0.3, False),
