@@ -1,6 +1,6 @@
 """What do good and bad pictures score by each criterion of ``fv.check``? Sets its thresholds.
 
-    python benchmarks/check.py stamps/ --json out.json      # a folder; a quarter of an hour on a core
+    python benchmarks/check.py stamps/ --json out.json      # a quarter of an hour on a core
 
 Twelve units of EfficientNet-Lite0 of different depth, rendered by default and, as planted bad
 pictures, with single pixels and no transforms. Two more are planted by exchange: the picture of
