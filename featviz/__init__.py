@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from featviz import callbacks, gradients, objectives, param, transforms, updates, video
 from featviz._version import __version__
 from featviz.attack_result import AttackResult
+from featviz.check_result import Check, Checks
 from featviz.checkpoint import Checkpoint
 from featviz.engine import optimize
 from featviz.errors import FeatvizError, FeatvizWarning, OptimizationError
@@ -60,6 +61,7 @@ from featviz.param.stats import Stats
 from featviz.recipes import (
     attack,
     calibrate,
+    check,
     dream,
     dream_video,
     examples,
@@ -73,7 +75,9 @@ from featviz.zoo import load, models
 
 __all__ = [
     "AttackResult",
+    "Check",
     "Checkpoint",
+    "Checks",
     "Cosine",
     "Examples",
     "FeatvizError",
@@ -95,6 +99,7 @@ __all__ = [
     "callbacks",
     "caricature",
     "channel",
+    "check",
     "class_logit",
     "direction",
     "diversity",

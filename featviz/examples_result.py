@@ -69,6 +69,8 @@ class Examples:
         Whether Ctrl-C ended the run early.
     settings
         What was asked for.
+    drawn
+        The indices of the images that were drawn at random with ``sample``; ``album[index]``.
     """
 
     objectives: list[str]
@@ -81,6 +83,7 @@ class Examples:
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
     interrupted: bool = False
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    drawn: list[int] = dataclasses.field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.objectives)

@@ -58,7 +58,7 @@ def sheet(
     columns = min(columns, len(pictures))
     width, height = pictures[0].size
     font: Any = ImageFont.load_default(max(10, min(16, width // 14)))
-    texts = [_wrap(label, font, width) for label in labels]
+    texts = [wrap(label, font, width) for label in labels]
     ascent, descent = font.getmetrics()
     line = ascent + descent + 2
     caption = line * max(text.count("\n") + 1 for text in texts) + 4
@@ -77,7 +77,7 @@ def sheet(
     return page
 
 
-def _wrap(text: str, font: Any, width: int) -> str:
+def wrap(text: str, font: Any, width: int) -> str:
     """Break a label into lines, between words where it can and within them where it must."""
     lines = [""]
     for word in re.split(r"(?<=[ ,])", text):

@@ -23,12 +23,12 @@ from torch import nn
 
 import featviz as fv
 from featviz.atlases import similar
-from featviz.atlases.paint import HELD_OUT, VIEWS
-from featviz.atlases.plan import APART, batches, enumerate_pictures, read_units
+from featviz.atlases.plan import batches, enumerate_pictures, read_units
 from featviz.atlases.store import Store
 from featviz.cli import main
 from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.transforms import parse, prepare
+from featviz.trust.strength import APART, HELD_OUT, VIEWS
 from tests import nets
 
 

@@ -19,25 +19,18 @@ from PIL import features
 
 from featviz import images
 from featviz._version import __version__
-from featviz.atlases.plan import APART, Picture, Template, describe
+from featviz.atlases.plan import Picture, Template, describe
 from featviz.bound import Traces
 from featviz.errors import FeatvizError, OptimizationError
 from featviz.model import Model
 from featviz.objectives import objective as as_objective
 from featviz.recipes.job import Job, prepare
 from featviz.result import slug
-from featviz.transforms import parse as parse_transforms
-from featviz.transforms import prepare as prepare_transforms
+from featviz.trust.strength import APART, held_out
 from featviz.types import Tensor
 
 Row: TypeAlias = dict[str, Any]
 
-#: Under what a picture has to keep its score, in how many draws that no step has seen.
-HELD_OUT = "jitter:0.05,rotate:10,scale:0.9:1.1"
-HELD_OUT_FLAT = "jitter,noise"  # for what is no picture (H, W)
-VIEWS = 8
-#: Pictures that are scored again together, which fit where they were made.
-TOGETHER = 8
 #: Quality of a lossy WebP: no difference is seen at it.
 WEBP = 92
 
@@ -93,7 +86,7 @@ class Painter:
             result = error.result
         if result.interrupted:
             raise KeyboardInterrupt
-        held_out = self._held_out(goal, result.images, seeds)
+        kept = self._held_out(goal, result.images, seeds)
         seconds = (time.perf_counter() - begun) / len(batch)
         digest, settings = self.brief.identity
         return [
@@ -105,7 +98,7 @@ class Painter:
                     "path": f"{slug(picture.objective)}.seed{picture.seed}.{self.brief.encoding}",
                 },
                 "score": _finite(result.scores[i]),
-                "score_held_out": _finite(held_out[i]),
+                "score_held_out": _finite(kept[i]),
                 "seconds": seconds,
                 "redirected": bool(result.redirected is not None and result.redirected[i]),
                 "failure": result.failures.get(i),
@@ -120,19 +113,7 @@ class Painter:
         """Return the mean score (B,) under draws of transforms that no step has seen."""
         if self.job.param.transparent:
             return torch.full((len(pictures),), math.nan)
-        model = self.job.model
-        size = tuple(pictures.shape[2:])
-        changes = parse_transforms(HELD_OUT if len(size) == 2 else HELD_OUT_FLAT)
-        draw = prepare_transforms(changes, [s + APART for s in seeds], VIEWS, size, model.device)
-        there = pictures.to(model.device)
-        total = torch.zeros(len(pictures))
-        with torch.no_grad():
-            for view in range(VIEWS):
-                seen = draw(there, view)
-                for start in range(0, len(seen), TOGETHER):
-                    here = slice(start, start + TOGETHER)
-                    total[here] += goal.sliced(here)(model, seen[here]).float().cpu()
-        return total / VIEWS
+        return held_out(self.job.model, goal, pictures, [s + APART for s in seeds])
 
 
 def encode(picture: Tensor, encoding: str) -> bytes:

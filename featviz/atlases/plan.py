@@ -20,9 +20,7 @@ from featviz.objectives import Objective, channel
 from featviz.objectives import objective as as_objective
 from featviz.objectives.parsing import format_field
 from featviz.recipes.job import Job
-
-#: Held-out draws are those of seeds beyond the pictures' own.
-APART = 2**40
+from featviz.trust.strength import APART
 
 #: What of a layer's units: all, a text such as ``0:32`` or ``3,7,0:64:4``, or their numbers.
 Units: TypeAlias = str | Iterable[int] | None

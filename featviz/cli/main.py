@@ -23,6 +23,7 @@ COMMANDS = {
     "attack": ("attack", "Change images until a network is fooled."),
     "atlas": ("atlas", "Render every unit of some layers into a folder."),
     "examples": ("examples", "Find the images of a data set that move units most."),
+    "check": ("check", "Say whether a picture can be trusted."),
     "view": ("view", "Write pages that show an atlas."),
     "calibrate": ("calibrate", "Measure the colours and spectrum of images."),
 }

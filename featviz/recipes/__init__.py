@@ -2,6 +2,7 @@
 
 from featviz.recipes.attack import attack
 from featviz.recipes.calibrate import calibrate
+from featviz.recipes.check import check
 from featviz.recipes.dream import dream
 from featviz.recipes.dream_video import dream_video
 from featviz.recipes.examples import examples
@@ -12,6 +13,7 @@ from featviz.recipes.render import render
 __all__ = [
     "attack",
     "calibrate",
+    "check",
     "dream",
     "dream_video",
     "examples",

@@ -17,6 +17,7 @@ from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
 from featviz.objectives.scene import IMAGE
 from featviz.recipes.sources import count as whole
+from featviz.seeds import generator
 from featviz.survey.album import Album
 from featviz.survey.correlation import Correlation
 from featviz.survey.dataset import Dataset, Item, Source, UnreadableError
@@ -41,6 +42,8 @@ def examples(
     fraction: float = 0.95,
     correlate: bool = False,
     keep: bool = True,
+    sample: int = 0,
+    seed: int = 0,
     batch_size: int | None = None,
     device: str | torch.device | None = None,
     precision: Precision = "fp32",
@@ -73,6 +76,8 @@ def examples(
     keep
         Hold the images that rank, as PNG, each once: at most 2 k for each objective. With False
         they are read from the data set again when they are looked at.
+    sample, seed
+        So many images more, drawn at random with ``seed``, whatever their values: ``drawn``.
     batch_size
         Images that go through the network together: 4 on a CPU, 32 elsewhere.
     device, precision, progress
@@ -106,7 +111,10 @@ def examples(
         "fraction": fraction,
         "precision": precision,
     }
-    tally = _Tally(home, goals, source, k, correlate=correlate, keep=keep)
+    if sample < 0:
+        raise FeatvizError(f"sample must not be negative, not {sample}")
+    lots = generator(seed, "sampled images")
+    tally = _Tally(home, goals, source, k, correlate=correlate, keep=keep, sample=sample, lots=lots)
     interrupted = False
     try:
         with home.session(), torch.no_grad():
@@ -163,11 +171,15 @@ class _Tally:
         *,
         correlate: bool,
         keep: bool,
+        sample: int,
+        lots: torch.Generator,
     ) -> None:
         self.model, self.k = model, k
         self.readout = Readout(model, goals)
         self.top = Extremes(len(goals), k)
         self.bottom = Extremes(len(goals), k, largest=False)
+        self.drawn = Extremes(1, sample)  # the images with the largest lots
+        self._lots = lots
         self.spread = Spread(len(goals))
         self.album = Album(source, model.channels, model.size, keep=keep)
         self.skipped: dict[str, str] = {}
@@ -193,6 +205,9 @@ class _Tally:
             units, ranks, samples = side.update(values, indices)
             side.places[units, ranks] = self.readout.places(scene, units, samples, side.largest)
             entered += len(units)
+        if self.drawn.k:
+            lots = torch.rand(len(batch), 1, generator=self._lots)
+            entered += len(self.drawn.update(lots, indices)[0])
         self.spread.update(values)
         for members, correlation in self.correlations.values():
             correlation.update(values[:, members])
@@ -200,7 +215,8 @@ class _Tally:
             self._settle()
 
     def _settle(self) -> None:
-        wanted = torch.cat([self.top.indices.flatten(), self.bottom.indices.flatten()]).unique()
+        sides = (self.top, self.bottom, self.drawn)
+        wanted = torch.cat([side.indices.flatten() for side in sides]).unique()
         self.album.settle({i for i in wanted.tolist() if i >= 0}, self._last)
 
     def result(self, fraction: float, settings: dict[str, Any], interrupted: bool) -> Examples:
@@ -213,6 +229,7 @@ class _Tally:
             bottom=self._ranked(self.bottom, fields),
             spread=self.spread,
             count=self.count,
+            drawn=[i for i in self.drawn.indices.flatten().tolist() if i >= 0],
             album=self.album,
             correlations=self.correlations,
             skipped=self.skipped,

@@ -1,0 +1,130 @@
+"""What do good and bad pictures score by each criterion of ``fv.check``? Sets its thresholds.
+
+    python benchmarks/check.py stamps/ --json out.json      # a quarter of an hour on a core
+
+Twelve units of EfficientNet-Lite0 of different depth, rendered by default and, as planted bad
+pictures, with single pixels and no transforms. Two more are planted by exchange: the picture of
+another unit of the list (for ``path`` and ``strength``: it is what a fooling circuit shows) and
+the same picture in place of the one of permuted weights (for ``randomized``).
+"""
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import torch
+from report import markdown, write
+
+import featviz as fv
+from featviz.trust import path, randomized, strength
+from featviz.trust.criterion import NAMES
+
+UNITS = (
+    "channel:_blocks.1:3",
+    "channel:_blocks.2:7",
+    "channel:_blocks.4:5",
+    "channel:_blocks.4:21",
+    "channel:_blocks.7:11",
+    "channel:_blocks.10:5",
+    "channel:_blocks.10:42",
+    "channel:_blocks.13:100",
+    "class:130",
+    "class:285",
+    "class:751",
+    "class:963",
+)
+
+
+def exchanged(model: fv.Model, checks: fv.Checks, images: str, seed: int) -> dict[str, list[float]]:
+    """Judge every picture as if it were the next unit's: scores by ``strength`` and ``path``."""
+    goals = [fv.objective(c.objective) for c in checks]
+    made = fv.examples(model, images, goals, k=9, sample=path.DRAWN, seed=seed)
+    quantiles = made.spread.quantiles([q / 1000 for q in range(1001)])
+    found: dict[str, list[float]] = {"strength": [], "path": [], "path of random images": []}
+    for i, goal in enumerate(goals):
+        other = checks[(i + 1) % len(checks)].picture[None]
+        value = float(strength.scores(model, goal, other))
+        best = float(made.top.values[i, 0])
+        criterion = strength.against(value, best, quantiles[i], made.count)
+        found["strength"].append(criterion.value if criterion.value is not None else math.nan)
+        infos = path.layers(model, goal)
+        top = made.images(i)
+        chosen = [j for j in made.drawn if j not in made.top.indices[i].tolist()]
+        drawn = torch.stack([made.album[j] for j in chosen])
+        own, near, far = (path.profiles(model, p, infos) for p in (other, top, drawn))
+        ways = [path.way(n, own[n][0], near[n], far[n]) for n in own]
+        found["path"].append(path.mean_score(ways))
+        each = [
+            path.mean_score([path.way(n, far[n][j], near[n], far[n]) for n in own])
+            for j in range(len(drawn))
+        ]
+        found["path of random images"] += each
+    return found
+
+
+def column(checks: fv.Checks, name: str) -> list[float]:
+    values = [c[name].value for c in checks]
+    return [math.nan if v is None else v for v in values]
+
+
+def span(values: list[float]) -> str:
+    fine = sorted(v for v in values if math.isfinite(v))
+    if not fine:
+        return "–"
+    return f"{fine[0]:.2f} / {fine[len(fine) // 2]:.2f} / {fine[-1]:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", help="a folder of natural pictures")
+    parser.add_argument("--units", nargs="+", default=list(UNITS))
+    parser.add_argument("--quality", default="fast")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", type=Path, help="write the sheets")
+    parser.add_argument("--json", type=Path, help="write the figures")
+    options = parser.parse_args()
+    model = fv.load("efficientnet_lite0")
+    common = {"images": options.images, "quality": options.quality, "seed": options.seed}
+    begun = time.perf_counter()
+    good = fv.check(model, options.units, **common)
+    seconds = time.perf_counter() - begun
+    bad = fv.check(model, options.units, param="pixel", transforms="none", seeds=1, **common)
+    swapped = exchanged(model, good, options.images, options.seed)
+    same = [
+        randomized.compare(
+            c.picture,
+            c.picture,
+            score=c.score,
+            base=c["held_out"].figures["scrambled"],
+            reached=c.score,
+            seeds=c.picture[None],
+        ).value
+        for c in good
+    ]
+    for title, checks in (("default", good), ("pixels without transforms", bad)):
+        rows = [[c.objective, *(f"{column([c], n)[0]:.2f}" for n in NAMES)] for c in checks]
+        print(f"\n{title}, {checks.settings['steps']} steps\n")
+        print(markdown(["unit", *NAMES], rows))
+    rows = [
+        [n, span(column(good, n)), span(column(bad, n)), span(swapped.get(n, []))] for n in NAMES
+    ]
+    rows[NAMES.index("randomized")][3] = span([v for v in same if v is not None])
+    print(f"\nleast / median / most of {len(good)} units\n")
+    print(markdown(["criterion", "default", "pixels, no transforms", "exchanged"], rows))
+    print(f"path of random images: {span(swapped['path of random images'])}")
+    print(f"{seconds / len(good):.1f} s a unit, {good.settings['images']} images")
+    if options.save:
+        good.save(options.save)
+    write(
+        options.json,
+        "cpu",
+        default=good.record,
+        pixels=bad.record,
+        exchanged=swapped,
+        seconds=seconds,
+    )
+
+
+if __name__ == "__main__":
+    main()

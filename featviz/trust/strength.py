@@ -1,0 +1,136 @@
+"""How much a picture excites its unit, and how much of that it keeps when it is disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from featviz.model import Model
+from featviz.objectives import Objective
+from featviz.seeds import generator
+from featviz.transforms import parse, prepare
+from featviz.trust.criterion import Criterion, doubted, judged, unmeasured
+from featviz.types import Tensor
+
+#: Under what a picture has to keep its score, in how many draws that no step has seen.
+HELD_OUT = "jitter:0.05,rotate:10,scale:0.9:1.1"
+HELD_OUT_FLAT = "jitter,noise"  # for what is no picture (H, W)
+VIEWS = 8
+#: Held-out draws are those of seeds so far beyond the pictures' own.
+APART = 2**40
+#: Pictures that are scored together, which fit where they were made.
+TOGETHER = 8
+#: Draws of pixels in random order.
+SCRAMBLED = 4
+
+
+def scores(model: Model, goal: Objective, pictures: Tensor) -> Tensor:
+    """Return the value (B,) of each picture (B, C, *size), on the CPU, without gradients."""
+    found = torch.empty(len(pictures))
+    with torch.no_grad():
+        for start in range(0, len(pictures), TOGETHER):
+            here = slice(start, start + TOGETHER)
+            seen = pictures[here].to(model.device)
+            found[here] = goal.sliced(here)(model, seen).float().cpu()
+    return found
+
+
+def held_out(model: Model, goal: Objective, pictures: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Return the mean score (B,) under small shifts, turns and scales that no step has seen.
+
+    ``seeds``, one for each picture, have to be others than those that it was made with.
+    """
+    size = tuple(pictures.shape[2:])
+    changes = parse(HELD_OUT if len(size) == 2 else HELD_OUT_FLAT)
+    draw = prepare(changes, seeds, VIEWS, size, model.device)
+    there = pictures.to(model.device)
+    total = torch.zeros(len(pictures))
+    for view in range(VIEWS):
+        total += scores(model, goal, draw(there, view))
+    return total / VIEWS
+
+
+def ground(model: Model, goal: Objective, pictures: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Return the mean score (B,) of each picture's own pixels in random order.
+
+    It is what its colours alone are worth: a score counts from there, since the zero of a logit
+    or of a channel means nothing.
+    """
+    total = torch.zeros(len(pictures))
+    draws = [generator(seed, "scrambled") for seed in seeds]
+    count = pictures[0, 0].numel()
+    for _ in range(SCRAMBLED):
+        mixed = [
+            picture.flatten(1)[:, torch.randperm(count, generator=draw)].view_as(picture)
+            for picture, draw in zip(pictures, draws, strict=True)
+        ]
+        total += scores(model, goal, torch.stack(mixed))
+    return total / SCRAMBLED
+
+
+def share(value: float, score: float, base: float) -> float:
+    """Return how much of the way from ``base`` to ``score`` a value is; NaN where there is none.
+
+    >>> share(3.0, 5.0, 1.0)
+    0.5
+    """
+    # Rounding makes a way of its own where the order of the pixels does not matter.
+    if not score - base > 1e-4 * max(abs(score), abs(base)):
+        return float("nan")
+    return (value - base) / (score - base)
+
+
+def below(value: float, quantiles: Tensor) -> float:
+    """Return the share of values that lie below, from their quantiles at 0, 1/n, …, 1 (n + 1,).
+
+    >>> below(0.25, torch.tensor([0.0, 0.5, 1.0]))
+    0.25
+    """
+    count = len(quantiles) - 1
+    above = int(torch.searchsorted(quantiles, torch.tensor(value, dtype=quantiles.dtype)))
+    if above == 0 or above > count:
+        return 0.0 if above == 0 else 1.0
+    low, high = float(quantiles[above - 1]), float(quantiles[above])
+    return (above - 1 + (value - low) / (high - low)) / count
+
+
+def against(score: float, best: float, quantiles: Tensor, count: int) -> Criterion:
+    """Judge a score by those of ``count`` images: 1 is the best image's, 0 their median.
+
+    ``quantiles`` (n + 1,) are those of the images' values at 0, 1/n, …, 1.
+    """
+    middle = float(quantiles[len(quantiles) // 2])
+    quantile = below(score, quantiles)
+    figures = {"best": best, "median": middle, "quantile": quantile, "images": count}
+    value = share(score, best, middle)
+    why = f"where 1 is the best of {count} images and 0 their median"
+    if value != value:
+        why = f"the {count} images all have the same value"
+    return judged("strength", value, why, score=score, **figures)
+
+
+def kept(score: float, base: float, held: float) -> Criterion:
+    """Judge what a picture keeps of its score under transforms that no step has seen."""
+    figures = {"score": score, "held_out": held, "scrambled": base, "views": VIEWS}
+    value = share(held, score, base)
+    if value == value:
+        return judged(
+            "held_out", value, f"of the score remains in {VIEWS} held-out views", **figures
+        )
+    if score < base:
+        why = "the picture scores no more than its own pixels in random order"
+        return doubted("held_out", why, **figures)
+    return unmeasured("held_out", "the order of the pixels makes no difference", **figures)
+
+
+def steady(values: Sequence[float], base: float, **more: float) -> Criterion:
+    """Judge the scores of pictures of several seeds: the lowest as a share of the highest."""
+    figures = {"scores": list(values), "scrambled": base, **more}
+    if len(values) < 2:
+        return unmeasured("seeds", "one seed only", **figures)
+    value = share(min(values), max(values), base)
+    why = f"the lowest score of {len(values)} seeds as a share of the highest"
+    if value != value:
+        why = "no picture scores more than its own pixels in random order"
+    return judged("seeds", value, why, **figures)
