@@ -28,6 +28,8 @@ FEWEST, DRAWN = 3, 32
 CLEAR = 2.0
 #: In which share of the layers that has to be so.
 ENOUGH = 0.25
+#: How often one exciting image has to be nearer to the rest of them than one other image is.
+TELLING = 0.9
 
 
 def layers(model: Model, goal: Objective) -> list[LayerInfo]:
@@ -79,8 +81,9 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 class Way:
     """How alike, in one layer, the exciting images are among themselves, to others, to a picture.
 
-    ``clear`` says whether the exciting images are more alike than others are, and ``uncentred``
-    has the same three numbers of the activations as they are.
+    ``clear`` says whether the exciting images are more alike than others are, ``uncentred`` has
+    the same three numbers of the activations as they are, and ``singly`` how alike each exciting
+    image is to the rest of them, and each other image to all of them.
     """
 
     layer: str
@@ -89,6 +92,7 @@ class Way:
     other: float
     clear: bool
     uncentred: tuple[float, float, float]
+    singly: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
 
 def way(layer: str, picture: Tensor, top: Tensor, others: Tensor) -> Way:
@@ -98,22 +102,31 @@ def way(layer: str, picture: Tensor, top: Tensor, others: Tensor) -> Way:
     """
     middle, spread = others.mean(0), others.std(0)
     spread = torch.where(spread > 0, spread, torch.ones(()))
-    near, same, other, clear = _alike(*((v - middle) / spread for v in (picture, top, others)))
-    return Way(layer, near, same, other, clear, _alike(picture, top, others)[:3])
+    near, same, other, clear, *singly = _alike(
+        *((v - middle) / spread for v in (picture, top, others))
+    )
+    return Way(
+        layer, near, same, other, clear, _alike(picture, top, others)[:3], (singly[0], singly[1])
+    )
 
 
-def _alike(picture: Tensor, top: Tensor, others: Tensor) -> tuple[float, float, float, bool]:
+def _alike(
+    picture: Tensor, top: Tensor, others: Tensor
+) -> tuple[float, float, float, bool, tuple[float, ...], tuple[float, ...]]:
     count = len(top)
     among = spearman(top, top)
     rows = among.sum(1) - among.diagonal()  # each with the rest
-    cross = spearman(top, others).mean(1)
+    pairs = spearman(top, others)
+    cross = pairs.mean(1)
     same, other = rows.sum() / (count * (count - 1)), cross.mean()
     # The jackknife, since every pair is in two of the rows: the gap without each image in turn.
     alone = (rows.sum() - 2 * rows) / ((count - 1) * (count - 2))
     alone = alone - (cross.sum() - cross) / (count - 1)
     error = ((count - 1) / count * (alone - alone.mean()).square().sum()).sqrt()
     near = float(spearman(picture[None], top).mean())
-    return near, float(same), float(other), bool(same - other > CLEAR * error)
+    singly = (rows / (count - 1)).tolist(), pairs.mean(0).tolist()
+    clear = bool(same - other > CLEAR * error)
+    return near, float(same), float(other), clear, tuple(singly[0]), tuple(singly[1])
 
 
 def mean_score(ways: Sequence[Way]) -> float:
@@ -129,12 +142,29 @@ def _ratio(rows: Sequence[tuple[float, float, float]]) -> float:
     return sum(near - other for near, _, other in rows) / gap if gap > 0 else float("nan")
 
 
+def power(ways: Sequence[Way]) -> float:
+    """Return how often a single exciting image scores above a single other one, by the same mean.
+
+    1 where the score tells every one of them, 0.5 where it tells nothing; NaN without clear layers.
+    The scale is left out, which is the same for all.
+    """
+    clear = [w for w in ways if w.clear]
+    if not clear:
+        return float("nan")
+    near, far = (torch.tensor([w.singly[i] for w in clear]).double().sum(0) for i in (0, 1))
+    gaps = near[:, None] - far
+    return float(((gaps > 0).double() + (gaps == 0).double() / 2).mean())
+
+
 def travelled(ways: Sequence[Way], top: int, others: int) -> Criterion:
     """Judge the way of a picture by its mean score over the layers that say something."""
     clear = [w for w in ways if w.clear]
     rows: list[dict[str, Any]] = [dataclasses.asdict(w) for w in ways]
     uncentred = _ratio([w.uncentred for w in clear])
-    figures = {"layers": rows, "top": top, "others": others, "uncentred": uncentred}
+    able = power(ways)
+    figures = {
+        "layers": rows, "top": top, "others": others, "uncentred": uncentred, "power": able,
+    }  # fmt: skip
     if top < FEWEST or others < FEWEST:
         why = f"it takes {FEWEST} images that excite the unit and {FEWEST} others"
         return unmeasured("path", f"too few images: {why}", **figures)
@@ -142,5 +172,10 @@ def travelled(ways: Sequence[Way], top: int, others: int) -> Criterion:
     if not clear or len(clear) < ENOUGH * len(ways):
         why = f"only {where} are the {top} images that excite the unit more alike than others"
         return unmeasured("path", why, **figures)
+    if able < TELLING:
+        why = (
+            f"the way tells one image that excites the unit from others in {able:.0%} of cases only"
+        )
+        return unmeasured("path", why, score=mean_score(ways), **figures)
     why = f"{where}, where 1 is how alike the {top} images that excite the unit most are, 0 others"
     return judged("path", mean_score(ways), why, **figures)
