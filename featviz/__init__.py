@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from featviz import callbacks, gradients, objectives, param, transforms, updates, video
 from featviz._version import __version__
 from featviz.attack_result import AttackResult
+from featviz.attribution_result import Attribution
 from featviz.checkpoint import Checkpoint
 from featviz.engine import optimize
 from featviz.errors import FeatvizError, FeatvizWarning, OptimizationError
@@ -24,6 +25,7 @@ from featviz.objectives import (
     activation_difference,
     alignment,
     angled_direction,
+    area,
     batchnorm_match,
     blur,
     boundary_complexity,
@@ -59,6 +61,7 @@ from featviz.objectives import (
 from featviz.param.stats import Stats
 from featviz.recipes import (
     attack,
+    attribute,
     calibrate,
     dream,
     dream_video,
@@ -73,6 +76,7 @@ from featviz.zoo import load, models
 
 __all__ = [
     "AttackResult",
+    "Attribution",
     "Checkpoint",
     "Cosine",
     "Examples",
@@ -87,7 +91,9 @@ __all__ = [
     "activation_difference",
     "alignment",
     "angled_direction",
+    "area",
     "attack",
+    "attribute",
     "batchnorm_match",
     "blur",
     "boundary_complexity",

@@ -1,6 +1,7 @@
 """The verbs. Each chooses parts for the one loop in :mod:`featviz.engine`."""
 
 from featviz.recipes.attack import attack
+from featviz.recipes.attribute import attribute
 from featviz.recipes.calibrate import calibrate
 from featviz.recipes.dream import dream
 from featviz.recipes.dream_video import dream_video
@@ -11,6 +12,7 @@ from featviz.recipes.render import render
 
 __all__ = [
     "attack",
+    "attribute",
     "calibrate",
     "dream",
     "dream_video",
