@@ -69,7 +69,8 @@ class Mask(Param):
     def image(self, state: State) -> Tensor:
         """Return the pictures with their opacity, (B, C + 1, *size)."""
         cover = state["cover"]
-        opacity = resize(self._spread(cover), self.shape)
+        # One by one: an exponential's last bit depends on where in the batch a number lies.
+        opacity = resize(torch.cat([self._spread(one) for one in cover.split(1)]), self.shape)
         colours = self.images.to(opacity).expand(len(opacity), -1, *self.shape)
         return torch.cat([colours, opacity], 1)
 
