@@ -1,8 +1,10 @@
 """Attribution by masks: the loop of :mod:`featviz.engine`, on how much of a photograph is there.
 
 A mask is the opacity of a picture whose colours are the photograph's and which lies on the
-baseline (:class:`featviz.param.Mask`). What shall be large is the objective, divided by what it
-loses on the way from the photograph to the baseline, and what the mask may cost is subtracted.
+baseline (:class:`featviz.param.Mask`). What is kept small is the squared distance of the objective
+from its value on the whole photograph (or, to delete it, on the baseline), in units of their
+difference, and what the mask costs. The papers raise (or lower) the objective itself, which can go
+far beyond its value on the photograph and then shows how to exaggerate and not what is there.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from featviz.updates import adam
 
 KINDS = ("preserve", "delete")
 #: Weight of the area's template at the first and the last step, where the objective's range is 1.
-_AREA = (3.0, 300.0)
+_AREA = (1.0, 100.0)
 #: Weights of the mean of what is shown (or deleted), and of its total variation over the number
 #: of values on the longer side of the picture.
 _SIZE, _ROUGH = 0.5, 0.05
@@ -33,19 +35,25 @@ _SIZE, _ROUGH = 0.5, 0.05
 class Masks:
     """Photographs (B, C, *size), their objectives, and how the masks are found.
 
-    ``drops`` (B,) is by how much each objective is higher on the photograph than on the baseline.
+    ``scores`` and ``lowest`` (B,) are the objectives' values on photographs and baselines.
     """
 
     model: Model
     images: Tensor
     baselines: Tensor
     goals: Sequence[Objective]
-    drops: Tensor
+    scores: Tensor
+    lowest: Tensor
     seeds: Sequence[int]
     options: dict[str, Any]
     precision: Precision
     micro: int | None
     callbacks: Sequence[Callback | Callable[[Step], Any]]
+
+    @property
+    def drops(self) -> Tensor:
+        """By how much each objective is higher on the photograph than on the baseline, (B,)."""
+        return (self.scores - self.lowest).double()
 
     def climb(
         self, costs: Callable[[int], Objective], *, spread: float, rate: float
@@ -64,8 +72,11 @@ class Masks:
             )
         delete = self.options["kind"] == "delete"
         opacity = self.images.shape[1]
-        signs = [(-1 if delete else 1) / float(drop) for drop in self.drops]
-        parts = [s * g - costs(opacity) for s, g in zip(signs, self.goals, strict=True)]
+        ends = self.lowest if delete else self.scores
+        parts = []
+        for goal, end, drop in zip(self.goals, ends.tolist(), self.drops.tolist(), strict=True):
+            away = (goal - end) / drop
+            parts.append(-(away * away) - costs(opacity))
         made = optimize(
             self.model,
             parts[0] if len(parts) == 1 else per_sample(parts),
@@ -74,6 +85,8 @@ class Masks:
                 background=self.baselines,
                 cells=self.options["cells"],
                 spread=spread,
+                start=0.0 if delete else 1.0,
+                hides=delete,
             ),
             steps=self.options["steps"],
             seeds=list(self.seeds),
@@ -102,7 +115,7 @@ def extremal_perturbation(masks: Masks) -> tuple[Tensor, Result]:
     def costs(opacity: int) -> Objective:
         return ramp(*_AREA) * area(shown, channel=opacity)
 
-    return masks.climb(costs, spread=1.5, rate=0.1)
+    return masks.climb(costs, spread=2.6, rate=0.1)
 
 
 def meaningful_perturbation(masks: Masks) -> tuple[Tensor, Result]:
@@ -118,4 +131,4 @@ def meaningful_perturbation(masks: Masks) -> tuple[Tensor, Result]:
         size = _SIZE * (1 - shown) if delete else _SIZE * shown
         return size + _ROUGH / longer * total_variation()
 
-    return masks.climb(costs, spread=0, rate=0.1)
+    return masks.climb(costs, spread=1.0, rate=0.1)

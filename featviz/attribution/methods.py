@@ -57,13 +57,13 @@ METHODS = {
         mask=masks.meaningful_perturbation,
         signed=False,
         baseline="blur",
-        options={"kind": "delete", "steps": 200, "cells": 28},
+        options={"kind": "delete", "steps": 150, "cells": 28},
     ),
     "extremal_perturbation": Method(
         mask=masks.extremal_perturbation,
         signed=False,
         baseline="blur",
-        options={"kind": "preserve", "steps": 200, "cells": 28, "area": 0.1},
+        options={"kind": "preserve", "steps": 150, "cells": 28, "area": 0.1},
     ),
 }
 #: Options that are positive whole numbers.

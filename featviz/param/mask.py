@@ -26,7 +26,8 @@ class Mask(Param):
 
     They lie on ``background``, for the network and when they are done; both are (1 or B, C, *size)
     in [0, 1]. Objectives read the opacity as channel C of ``image``. It has ``cells`` values along
-    the longer side, which start at ``start``, are kept in [0, 1] and resampled linearly.
+    the longer side, which start at ``start``, are kept in [0, 1] and resampled linearly; with
+    ``hides`` they say how much is hidden.
 
     With ``spread`` every position takes the smooth maximum over its neighbours, each times
     exp(-(d / spread)^2 / 2) at d cells, so that a mask is made of soft discs of that size: the
@@ -39,6 +40,7 @@ class Mask(Param):
     cells: int = 28
     spread: float = 0.0
     start: float = 1.0
+    hides: bool = False
 
     def __post_init__(self) -> None:
         fit(self, self.images)
@@ -71,6 +73,7 @@ class Mask(Param):
         cover = state["cover"]
         # One by one: an exponential's last bit depends on where in the batch a number lies.
         opacity = resize(torch.cat([self._spread(one) for one in cover.split(1)]), self.shape)
+        opacity = 1 - opacity if self.hides else opacity
         colours = self.images.to(opacity).expand(len(opacity), -1, *self.shape)
         return torch.cat([colours, opacity], 1)
 
@@ -85,7 +88,8 @@ class Mask(Param):
             return cover
         reach = max(1, round(2 * self.spread))
         sides = cover.shape[2:]
-        padded = F.pad(cover, (reach, reach) * len(sides))
+        # With the edge repeated a mask of ones is flat: corners are no easier to show or to hide.
+        padded = F.pad(cover, (reach, reach) * len(sides), mode="replicate")
         found = []
         for shift in itertools.product(range(-reach, reach + 1), repeat=len(sides)):
             part = padded

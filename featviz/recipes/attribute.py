@@ -163,7 +163,7 @@ def attribute(
                 assert grounds is not None
                 assert lowest is not None
                 masks = Masks(
-                    home, images, grounds, goals, (scores - lowest).double(), seeds, options,
+                    home, images, grounds, goals, scores, lowest, seeds, options,
                     precision, batch_size, watchers,
                 )  # fmt: skip
                 found, made = chosen.mask(masks)
