@@ -24,11 +24,14 @@ from featviz.types import Precision, Tensor
 from featviz.updates import adam
 
 KINDS = ("preserve", "delete")
-#: Weight of the area's template at the first and the last step, where the objective's range is 1.
-_AREA = (1.0, 100.0)
+#: Weight of the area's template at the last step, where the objective's range is 1, and the share
+#: of the run after which it sets in.
+_AREA, _SETS_IN = 100.0, 0.1
 #: Weights of the mean of what is shown (or deleted), and of its total variation over the number
 #: of values on the longer side of the picture.
 _SIZE, _ROUGH = 0.5, 0.05
+#: The first weight of the mean of what is shown (or deleted) where the area is given.
+_FIRST = {"preserve": 1.0, "delete": 0.3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +53,10 @@ class Masks:
     micro: int | None
     callbacks: Sequence[Callback | Callable[[Step], Any]]
 
+    def __post_init__(self) -> None:
+        if self.options["kind"] not in KINDS:
+            raise FeatvizError(f"no kind {self.options['kind']!r}: it is {' or '.join(KINDS)}")
+
     @property
     def drops(self) -> Tensor:
         """By how much each objective is higher on the photograph than on the baseline, (B,)."""
@@ -62,8 +69,6 @@ class Masks:
 
         ``costs`` makes what is subtracted, of the number of the opacity's channel.
         """
-        if self.options["kind"] not in KINDS:
-            raise FeatvizError(f"no kind {self.options['kind']!r}: it is {' or '.join(KINDS)}")
         if not (self.drops > 0).all():
             which = int((~(self.drops > 0)).nonzero()[0])
             raise FeatvizError(
@@ -105,15 +110,20 @@ class Masks:
 def extremal_perturbation(masks: Masks) -> tuple[Tensor, Result]:
     """Return the mask of a given area that keeps, or loses, most of the objective. [Fong2019]_.
 
-    The template of the area weighs more and more, which makes the mask one of 0 and 1.
+    The template of the area weighs more and more, which makes the mask one of 0 and 1. In the first
+    half what is shown (or deleted) costs a little everywhere, so that what matters, and not the
+    order of equal values, says which part is to be the area.
     """
     share = masks.options["area"]
     if not 0 < share < 1:
         raise FeatvizError(f"area must be between 0 and 1, not {share}")
-    shown = 1 - share if masks.options["kind"] == "delete" else share
+    delete = masks.options["kind"] == "delete"
 
     def costs(opacity: int) -> Objective:
-        return ramp(*_AREA) * area(shown, channel=opacity)
+        shown = channel("image", opacity)
+        size = ramp(_FIRST[masks.options["kind"]], 0, 0, 0.5) * (1 - shown if delete else shown)
+        template = area(1 - share if delete else share, channel=opacity)
+        return size + ramp(0, _AREA, _SETS_IN, 1) * template
 
     return masks.climb(costs, spread=2.6, rate=0.1)
 
