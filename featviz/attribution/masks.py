@@ -26,7 +26,7 @@ from featviz.updates import adam
 KINDS = ("preserve", "delete")
 #: Weight of the area's template at the last step, where the objective's range is 1, and the share
 #: of the run after which it sets in.
-_AREA, _SETS_IN = 100.0, 0.1
+_AREA, _SETS_IN = 300.0, 0.0
 #: Weights of the mean of what is shown (or deleted), and of its total variation over the number
 #: of values on the longer side of the picture.
 _SIZE, _ROUGH = 0.5, 0.05
@@ -110,8 +110,8 @@ class Masks:
 def extremal_perturbation(masks: Masks) -> tuple[Tensor, Result]:
     """Return the mask of a given area that keeps, or loses, most of the objective. [Fong2019]_.
 
-    The template of the area weighs more and more, which makes the mask one of 0 and 1. In the first
-    half what is shown (or deleted) costs a little everywhere, so that what matters, and not the
+    The template of the area weighs more and more, which makes the mask one of 0 and 1. At the
+    beginning what is shown (or deleted) costs a little everywhere, so that what matters, and not the
     order of equal values, says which part is to be the area.
     """
     share = masks.options["area"]
@@ -121,11 +121,11 @@ def extremal_perturbation(masks: Masks) -> tuple[Tensor, Result]:
 
     def costs(opacity: int) -> Objective:
         shown = channel("image", opacity)
-        size = ramp(_FIRST[masks.options["kind"]], 0, 0, 0.5) * (1 - shown if delete else shown)
+        size = ramp(_FIRST[masks.options["kind"]], 0, 0, 0.15) * (1 - shown if delete else shown)
         template = area(1 - share if delete else share, channel=opacity)
         return size + ramp(0, _AREA, _SETS_IN, 1) * template
 
-    return masks.climb(costs, spread=2.6, rate=0.1)
+    return masks.climb(costs, spread=2.6, rate=0.05)
 
 
 def meaningful_perturbation(masks: Masks) -> tuple[Tensor, Result]:
@@ -141,4 +141,4 @@ def meaningful_perturbation(masks: Masks) -> tuple[Tensor, Result]:
         size = _SIZE * (1 - shown) if delete else _SIZE * shown
         return size + _ROUGH / longer * total_variation()
 
-    return masks.climb(costs, spread=1.0, rate=0.1)
+    return masks.climb(costs, spread=1.0, rate=0.05)
