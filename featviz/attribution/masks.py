@@ -24,9 +24,8 @@ from featviz.types import Precision, Tensor
 from featviz.updates import adam
 
 KINDS = ("preserve", "delete")
-#: Weight of the area's template at the last step, where the objective's range is 1, and the share
-#: of the run after which it sets in.
-_AREA, _SETS_IN = 300.0, 0.0
+#: Weight of the area's template at the last step, where the objective's range is 1.
+_AREA = 300.0
 #: Weights of the mean of what is shown (or deleted), and of its total variation over the number
 #: of values on the longer side of the picture.
 _SIZE, _ROUGH = 0.5, 0.05
@@ -111,8 +110,8 @@ def extremal_perturbation(masks: Masks) -> tuple[Tensor, Result]:
     """Return the mask of a given area that keeps, or loses, most of the objective. [Fong2019]_.
 
     The template of the area weighs more and more, which makes the mask one of 0 and 1. At the
-    beginning what is shown (or deleted) costs a little everywhere, so that what matters, and not the
-    order of equal values, says which part is to be the area.
+    beginning what is shown (or deleted) costs a little everywhere, so that what matters, and not
+    the order of equal values, says which part is to be the area.
     """
     share = masks.options["area"]
     if not 0 < share < 1:
@@ -123,7 +122,7 @@ def extremal_perturbation(masks: Masks) -> tuple[Tensor, Result]:
         shown = channel("image", opacity)
         size = ramp(_FIRST[masks.options["kind"]], 0, 0, 0.15) * (1 - shown if delete else shown)
         template = area(1 - share if delete else share, channel=opacity)
-        return size + ramp(0, _AREA, _SETS_IN, 1) * template
+        return size + ramp(0, _AREA) * template
 
     return masks.climb(costs, spread=2.6, rate=0.05)
 
