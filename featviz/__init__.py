@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from featviz import callbacks, gradients, objectives, param, transforms, updates, video
 from featviz._version import __version__
 from featviz.attack_result import AttackResult
+from featviz.attribution_result import Attribution
 from featviz.check_result import Check, Checks
 from featviz.checkpoint import Checkpoint
 from featviz.engine import optimize
@@ -25,6 +26,7 @@ from featviz.objectives import (
     activation_difference,
     alignment,
     angled_direction,
+    area,
     batchnorm_match,
     blur,
     boundary_complexity,
@@ -60,6 +62,7 @@ from featviz.objectives import (
 from featviz.param.stats import Stats
 from featviz.recipes import (
     attack,
+    attribute,
     calibrate,
     check,
     dream,
@@ -75,6 +78,7 @@ from featviz.zoo import load, models
 
 __all__ = [
     "AttackResult",
+    "Attribution",
     "Check",
     "Checkpoint",
     "Checks",
@@ -91,7 +95,9 @@ __all__ = [
     "activation_difference",
     "alignment",
     "angled_direction",
+    "area",
     "attack",
+    "attribute",
     "batchnorm_match",
     "blur",
     "boundary_complexity",

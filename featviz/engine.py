@@ -30,7 +30,7 @@ from featviz.param.base import Param
 from featviz.result import Result
 from featviz.tiles import Tiled, number
 from featviz.trace import PAYS
-from featviz.transforms import Background, Transform, output_size, prepare
+from featviz.transforms import Backdrop, Background, Transform, output_size, prepare
 from featviz.types import OptimizerFactory, Precision, Schedule, Tensor
 from featviz.updates import Ascent
 from featviz.watch import Watch
@@ -118,8 +118,9 @@ def optimize(
     device = model.device
     size = param.shape
     batch = len(seeds)
-    if param.transparent and not any(isinstance(t, Background) for t in transforms):
-        transforms = (Background(), *transforms)
+    if param.transparent and not any(isinstance(t, (Background, Backdrop)) for t in transforms):
+        behind = Background() if param.backdrop is None else Backdrop(param.backdrop)
+        transforms = (behind, *transforms)
     channels = (param.channels or model.channels) + param.transparent
     kind = Bound if tile is None else functools.partial(Tiled, tile=tile)
     bind = functools.partial(

@@ -53,6 +53,7 @@ OBJECTIVES: dict[str, list[fv.Objective]] = {
     "total_variation": [fv.total_variation(), fv.total_variation(layer="second")],
     "l1": [fv.l1(0.5), fv.l1(layer="first")],
     "l2": [fv.l2(0.5), fv.l2(layer="first")],
+    "area": [fv.area(0.25), fv.area(0.5, channel=2, layer="first")],
     "blur": [fv.blur()],
     "boundary_complexity": [fv.boundary_complexity(width=2)],
     "spectrum": [fv.spectrum(), fv.spectrum(2, layer="first")],

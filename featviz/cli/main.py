@@ -21,6 +21,7 @@ COMMANDS = {
     "render": ("render", "Render what units respond to."),
     "dream": ("dream", "Dream into a picture, or from it into a video."),
     "attack": ("attack", "Change images until a network is fooled."),
+    "explain": ("explain", "Show which pixels of images carry an objective."),
     "atlas": ("atlas", "Render every unit of some layers into a folder."),
     "examples": ("examples", "Find the images of a data set that move units most."),
     "check": ("check", "Say whether a picture can be trusted."),

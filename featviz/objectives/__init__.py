@@ -25,6 +25,7 @@ from featviz.objectives.matching import (
     sort_match,
     style_match,
 )
+from featviz.objectives.opacity import area
 from featviz.objectives.penalties import (
     blur,
     boundary_complexity,
@@ -43,6 +44,7 @@ __all__ = [
     "activation_difference",
     "alignment",
     "angled_direction",
+    "area",
     "batchnorm_match",
     "blur",
     "boundary_complexity",

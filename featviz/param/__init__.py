@@ -16,6 +16,7 @@ from featviz.param.fourier import Fourier
 from featviz.param.laplacian import Laplacian
 from featviz.param.latent import Latent
 from featviz.param.maco import Maco
+from featviz.param.mask import Mask
 from featviz.param.patch import Patch
 from featviz.param.pixel import Pixel
 
@@ -96,6 +97,7 @@ __all__ = [
     "Laplacian",
     "Latent",
     "Maco",
+    "Mask",
     "Masked",
     "Param",
     "Patch",

@@ -66,6 +66,11 @@ class Param(abc.ABC):
     #: Whether the images have one more channel than the network's, which says how opaque they are.
     transparent = False
 
+    @property
+    def backdrop(self) -> Tensor | None:
+        """What transparent images lie on, (1 or B, C, *size); None for what is drawn anew."""
+        return None
+
     @abc.abstractmethod
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
         """Return the free parameters of ``len(seeds)`` pictures; sample i depends on seed i."""

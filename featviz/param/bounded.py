@@ -29,7 +29,7 @@ class _StraightThrough(torch.autograd.Function):
         return gradient, None
 
 
-def _fit(param: Param, images: object) -> None:
+def fit(param: Param, images: object) -> None:
     """Take size and channels from the images; raise :class:`FeatvizError` where they differ."""
     if not isinstance(images, torch.Tensor) or images.ndim < 3 or not images.is_floating_point():
         raise FeatvizError(f"{type(param).__name__} takes float images (B, C, *size)")
@@ -65,7 +65,7 @@ class Bounded(Param):
     shared: bool = False
 
     def __post_init__(self) -> None:
-        _fit(self, self.images)
+        fit(self, self.images)
         if self.norm not in NORMS:
             raise FeatvizError(f"no norm {self.norm!r}: it is {', '.join(NORMS)}")
         several = self.eps if isinstance(self.eps, tuple) else (self.eps,)
@@ -142,7 +142,7 @@ class Canvas(Param):
     images: Tensor = dataclasses.field(compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        _fit(self, self.images)
+        fit(self, self.images)
 
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
         if len(self.images) not in (1, len(seeds)):

@@ -1,6 +1,7 @@
 """The verbs. Each chooses parts for the one loop in :mod:`featviz.engine`."""
 
 from featviz.recipes.attack import attack
+from featviz.recipes.attribute import attribute
 from featviz.recipes.calibrate import calibrate
 from featviz.recipes.check import check
 from featviz.recipes.dream import dream
@@ -12,6 +13,7 @@ from featviz.recipes.render import render
 
 __all__ = [
     "attack",
+    "attribute",
     "calibrate",
     "check",
     "dream",

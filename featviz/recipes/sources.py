@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ Source = str | Path | Image.Image | Tensor
 _ROUNDING = 1e-3
 
 
-def read(image: Source, channels: int, what: str) -> Tensor:
-    """Return a picture as floats (B, C, H, W) in [0, 1] on the CPU.
+def read(image: Source, channels: int, what: str, axes: int = 2) -> Tensor:
+    """Return a picture as floats (B, C, H, W) in [0, 1] on the CPU; tensors of other ``axes`` too.
 
     Raises
     ------
@@ -42,15 +43,48 @@ def read(image: Source, channels: int, what: str) -> Tensor:
     if not image.is_floating_point():
         raise FeatvizError(f"{what} must be floats in [0, 1], not {image.dtype}: divide by 255")
     found = image.detach().float().cpu()
-    found = found if found.ndim == 4 else found[None]
-    if found.ndim != 4 or found.shape[1] != channels or 0 in found.shape:
+    found = found if found.ndim == axes + 2 else found[None]
+    if found.ndim != axes + 2 or found.shape[1] != channels or 0 in found.shape:
+        sides = {1: "L", 2: "H, W", 3: "D, H, W"}.get(axes, "*size")
         raise FeatvizError(
-            f"{what} must have shape (B, {channels}, H, W), not {tuple(image.shape)}"
+            f"{what} must have shape (B, {channels}, {sides}), not {tuple(image.shape)}"
         )
     low, high = found.aminmax()
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # also for NaN
         raise FeatvizError(f"{what} must be in [0, 1], not from {low:.3g} to {high:.3g}: scale it")
     return found if low >= 0 and high <= 1 else found.clamp(0, 1)
+
+
+def read_fitted(
+    image: Source | Sequence[Source], model: Model, size: tuple[int, ...] | None, what: str
+) -> Tensor:
+    """Return one picture or several as floats (B, C, *size) in [0, 1], as a network takes them.
+
+    A file or Pillow picture is cropped about its centre to the aspect of ``size`` and resized to it
+    (bilinear, antialiased), as in :func:`featviz.examples`; ``size`` is the model's own by default.
+    A tensor is resized only where a ``size`` is given, and not cropped.
+
+    Raises
+    ------
+    FeatvizError
+        If it cannot be read, is a tensor of another kind, or several have different sizes.
+    """
+    if isinstance(image, (list, tuple)):
+        if not image:
+            raise FeatvizError(f"{what}: give at least one")
+        found = [read_fitted(item, model, size, what) for item in image]
+        if len({tuple(f.shape[1:]) for f in found}) > 1:
+            raise FeatvizError(f"{what}: several of different sizes; say to which with size=")
+        return torch.cat(found)
+    fitted = model.size if size is None else size
+    if isinstance(image, (str, Path, Image.Image)) and len(fitted) != 2:
+        raise FeatvizError(f"{what} of a network of size {model.size} must be a float tensor")
+    if isinstance(image, (str, Path)):
+        return images.read(image, model.channels, fitted)
+    if isinstance(image, Image.Image):
+        return decode.from_pil(image, model.channels, fitted)
+    given = read(image, model.channels, what, len(model.size))  # type: ignore[arg-type]
+    return given if size is None else resize(given, size, antialias=True).clamp(0, 1)
 
 
 def read_mask(mask: Source, size: tuple[int, int], batch: int) -> Tensor:

@@ -2,12 +2,13 @@
 
 from featviz.transforms.base import Geometric, Intensity, Transform
 from featviz.transforms.geometric import Crop, Jitter, Pad, Rotate, Scale
-from featviz.transforms.intensity import Background, Noise, Roll
+from featviz.transforms.intensity import Backdrop, Background, Noise, Roll
 from featviz.transforms.paste import Paste
 from featviz.transforms.pipeline import output_size, prepare
 from featviz.transforms.presets import lucid, parse, standard, text
 
 __all__ = [
+    "Backdrop",
     "Background",
     "Crop",
     "Geometric",

@@ -113,6 +113,26 @@ class Background(Intensity):
         return apply
 
 
+@dataclasses.dataclass(frozen=True)
+class Backdrop(Intensity):
+    """Lay transparent pictures on given ones, (1 or B, C, *size), the same at every step.
+
+    Takes (B, C + 1, *size), the last channel the opacity, and gives (B, C, *size).
+    """
+
+    images: Tensor = dataclasses.field(compare=False, repr=False)
+
+    def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
+        return torch.zeros(steps, 0)  # nothing is drawn
+
+    def prepare(self, tape: Tensor) -> Apply:
+        def apply(images: Tensor, step: int) -> Tensor:
+            colours, opacity = images[:, :-1], images[:, -1:]
+            return self.images.to(colours).lerp(colours, opacity)
+
+        return apply
+
+
 def _normal(starts: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Return normal numbers (B, *shape): for each sample those that its start tells."""
     bank, count = _bank(like.device), math.prod(shape)

@@ -1,0 +1,143 @@
+"""Attribution by masks: the loop of :mod:`featviz.engine`, on how much of a photograph is there.
+
+A mask is the opacity of a picture whose colours are the photograph's and which lies on the
+baseline (:class:`featviz.param.Mask`). What is kept small is the squared distance of the objective
+from its value on the whole photograph (or, to delete it, on the baseline), in units of their
+difference, and what the mask costs. The papers raise (or lower) the objective itself, which can go
+far beyond its value on the photograph and then shows how to exaggerate and not what is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from featviz.callbacks import Callback, Step
+from featviz.engine import optimize
+from featviz.errors import FeatvizError
+from featviz.model import Model
+from featviz.objectives import Objective, area, channel, per_sample, ramp, total_variation
+from featviz.param import Mask
+from featviz.result import Result
+from featviz.types import Precision, Tensor
+from featviz.updates import adam
+
+KINDS = ("preserve", "delete")
+#: Weight of the area's template at the last step, where the objective's range is 1.
+_AREA = 300.0
+#: Weights of the mean of what is shown (or deleted), and of its total variation over the number
+#: of values on the longer side of the picture.
+_SIZE, _ROUGH = 0.5, 0.05
+#: The first weight of the mean of what is shown (or deleted) where the area is given.
+_FIRST = {"preserve": 1.0, "delete": 0.3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Masks:
+    """Photographs (B, C, *size), their objectives, and how the masks are found.
+
+    ``scores`` and ``lowest`` (B,) are the objectives' values on photographs and baselines.
+    """
+
+    model: Model
+    images: Tensor
+    baselines: Tensor
+    goals: Sequence[Objective]
+    scores: Tensor
+    lowest: Tensor
+    seeds: Sequence[int]
+    options: dict[str, Any]
+    precision: Precision
+    micro: int | None
+    callbacks: Sequence[Callback | Callable[[Step], Any]]
+
+    def __post_init__(self) -> None:
+        if self.options["kind"] not in KINDS:
+            raise FeatvizError(f"no kind {self.options['kind']!r}: it is {' or '.join(KINDS)}")
+
+    @property
+    def drops(self) -> Tensor:
+        """By how much each objective is higher on the photograph than on the baseline, (B,)."""
+        return (self.scores - self.lowest).double()
+
+    def climb(
+        self, costs: Callable[[int], Objective], *, spread: float, rate: float
+    ) -> tuple[Tensor, Result]:
+        """Return the masks (B, 1, *size), what is preserved or deleted, and the run.
+
+        ``costs`` makes what is subtracted, of the number of the opacity's channel.
+        """
+        if not (self.drops > 0).all():
+            which = int((~(self.drops > 0)).nonzero()[0])
+            raise FeatvizError(
+                f"objective {self.goals[which]} is not higher on image {which} than on the "
+                "baseline: there is nothing to find; take another baseline, or its negative"
+            )
+        delete = self.options["kind"] == "delete"
+        opacity = self.images.shape[1]
+        ends = self.lowest if delete else self.scores
+        parts = []
+        for goal, end, drop in zip(self.goals, ends.tolist(), self.drops.tolist(), strict=True):
+            away = (goal - end) / drop
+            parts.append(-(away * away) - costs(opacity))
+        made = optimize(
+            self.model,
+            parts[0] if len(parts) == 1 else per_sample(parts),
+            param=Mask(
+                images=self.images,
+                background=self.baselines,
+                cells=self.options["cells"],
+                spread=spread,
+                start=0.0 if delete else 1.0,
+                hides=delete,
+            ),
+            steps=self.options["steps"],
+            seeds=list(self.seeds),
+            optimizer=adam(rate),
+            schedule=lambda share: 1 - 0.9 * share,
+            redirect=0,
+            importance=False,
+            micro=self.micro,
+            precision=self.precision,
+            callbacks=self.callbacks,
+        )
+        mask = made.images[:, opacity:].clamp(0, 1)
+        return (1 - mask if delete else mask), made
+
+
+def extremal_perturbation(masks: Masks) -> tuple[Tensor, Result]:
+    """Return the mask of a given area that keeps, or loses, most of the objective. [Fong2019]_.
+
+    The template of the area weighs more and more, which makes the mask one of 0 and 1. At the
+    beginning what is shown (or deleted) costs a little everywhere, so that what matters, and not
+    the order of equal values, says which part is to be the area.
+    """
+    share = masks.options["area"]
+    if not 0 < share < 1:
+        raise FeatvizError(f"area must be between 0 and 1, not {share}")
+    delete = masks.options["kind"] == "delete"
+
+    def costs(opacity: int) -> Objective:
+        shown = channel("image", opacity)
+        size = ramp(_FIRST[masks.options["kind"]], 0, 0, 0.15) * (1 - shown if delete else shown)
+        template = area(1 - share if delete else share, channel=opacity)
+        return size + ramp(0, _AREA) * template
+
+    return masks.climb(costs, spread=2.6, rate=0.05)
+
+
+def meaningful_perturbation(masks: Masks) -> tuple[Tensor, Result]:
+    """Return the smooth mask for which little deleted loses, or little kept keeps. [Fong2017]_.
+
+    The costs are the mean of what is deleted (or kept) and the mask's total variation.
+    """
+    longer = max(masks.images.shape[2:])
+    delete = masks.options["kind"] == "delete"
+
+    def costs(opacity: int) -> Objective:
+        shown = channel("image", opacity)
+        size = _SIZE * (1 - shown) if delete else _SIZE * shown
+        return size + _ROUGH / longer * total_variation()
+
+    return masks.climb(costs, spread=1.0, rate=0.05)

@@ -1,0 +1,145 @@
+"""``featviz explain``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+import featviz as fv
+from featviz import images
+from featviz.attribution import METHODS
+from featviz.attribution.masks import KINDS
+from featviz.cli import options
+from featviz.curves import Curves
+from featviz.recipes.aims import predict
+from featviz.removal import BASELINES
+
+_PASSED = ("baseline", "steps", "cells", "layer", "sd", "area", "kind", "batch_size", "seed")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model")
+@click.argument("pictures", metavar="IMAGE…", nargs=-1)
+@click.option("-o", "--output", required=True, help="The sheet to write (.png).")
+@click.option("--objective", help="What is explained; the predicted class if not given.")
+@click.option(
+    "--method", default="integrated_gradients", show_default=True, help=", ".join(METHODS)
+)
+@click.option("--baseline", help=f"What stands for nothing: {', '.join(BASELINES)}; the method's.")
+@click.option("--steps", type=int, help="Points, noisy copies, coalitions or updates.")
+@click.option("--cells", type=int, help="Cells along the longer side.")
+@click.option("--layer", help="The layer of grad_cam.")
+@click.option("--sd", type=float, help="Noise of smooth_grad, as a share of the values' range.")
+@click.option("--area", type=float, help="The share that extremal_perturbation keeps.")
+@click.option("--kind", help=f"What a mask is to do: {' or '.join(KINDS)}.")
+@click.option("--check", is_flag=True, help="Measure deletion and insertion against chance.")
+@click.option("--size", type=options.SIZE, help="What the images are resized to; the model's own.")
+@click.option("--batch-size", type=int, default=None, help="4 on a CPU, 32 elsewhere.")
+@click.option("--seed", type=options.SEED, default="0", show_default=True)
+@options.device
+@options.precision
+@options.as_json
+def explain(**given: Any) -> int:
+    r"""Show which pixels of each IMAGE carry an objective of MODEL.
+
+    \b
+    featviz explain efficientnet_lite0 cat.png -o why.png
+    featviz explain efficientnet_lite0 cat.png -o why.png --objective 'class:"Egyptian cat"' \
+        --method extremal_perturbation --check
+
+    Images are cropped about the centre to the aspect of the size and resized to it.
+    """
+    output = images.check_output(given["output"])
+    if not given["pictures"]:
+        raise fv.FeatvizError("give at least one image to explain")
+    model = fv.load(given["model"])
+    size = given["size"] or model.size
+    names = list(given["pictures"])
+    pictures = torch.cat([images.read(p, model.channels, size) for p in names])
+    goal, chosen = given["objective"], given["objective"] is None
+    if chosen:
+        goal = _predicted(model, pictures)
+    begun = time.perf_counter()
+    result = fv.attribute(
+        model,
+        pictures,
+        goal,
+        method=given["method"],
+        device=given["device"],
+        precision=given["precision"],
+        progress=sys.stderr.isatty(),
+        **{name: given[name] for name in _PASSED},
+    )
+    curves = None
+    if given["check"] and not result.interrupted:
+        curves = result.curves(
+            model, device=given["device"], precision=given["precision"],
+            batch_size=given["batch_size"],
+        )  # fmt: skip
+    written = result.save(output)
+    seconds = time.perf_counter() - begun
+    if given["as_json"]:
+        document = {
+            **result.record,
+            "images": names[: len(result)],
+            "objective_chosen": "predicted" if chosen else "given",
+            "curves": None if curves is None else curves.record,
+            "files": [str(written)],
+            "seconds": round(seconds, 3),
+            "interrupted": result.interrupted,
+        }
+        click.echo(json.dumps(document, indent=1))
+    else:
+        _report(model, result, names, curves, chosen, written, seconds)
+    return 130 if result.interrupted else 0
+
+
+def _predicted(model: fv.Model, pictures: torch.Tensor) -> list[fv.Objective]:
+    """Return the predicted class of each picture as what is explained."""
+    info = model.layers(tuple(pictures.shape[2:])).find(model.logits)
+    if info.positions or info.units < 2:
+        raise fv.FeatvizError("the network has no class logits: say what to explain, --objective")
+    return [fv.class_logit(int(p)) for p in predict(model, pictures, model.logits, len(pictures))]
+
+
+def _report(
+    model: fv.Model,
+    result: fv.Attribution,
+    names: list[str],
+    curves: Curves | None,
+    chosen: bool,
+    written: Path,
+    seconds: float,
+) -> None:
+    for i in range(len(result)):
+        text = result.objectives[i]
+        if chosen:
+            known = model.classes[int(text.split(":")[1])] if model.classes else "predicted"
+            text = f"{text} ({known}, as predicted)"
+        line = f"{names[i]}: {text} {result.scores[i]:.4g}"
+        if result.baseline_scores is not None:
+            line += f", baseline {result.baseline_scores[i]:.4g}"
+        if result.delta is not None:
+            line += f", left out {result.delta[i]:.2g}"
+        click.echo(line)
+        if curves is not None:
+            click.echo(f"  {_verdict(curves.record, i)}")
+    seen = "x".join(map(str, result.settings["size"]))
+    click.echo(f"{written}: {result.settings['method']} at {seen}  ({seconds:.1f} s)")
+
+
+def _verdict(found: dict[str, Any], i: int) -> str:
+    if found["deletion_auc"][i] is None:
+        return "no curves: the objective is not higher on the image than on the blurred one"
+    parts = [
+        f"{name} {found[f'{name}_auc'][i]:.3f} (random {found[f'random_{name}_auc'][i]:.3f})"
+        for name in ("deletion", "insertion")
+    ]
+    verdict = "better" if found["beats_random"][i] else "no better"
+    return f"{', '.join(parts)}: {verdict} than random orders"
