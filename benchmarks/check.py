@@ -54,7 +54,10 @@ def exchanged(model: fv.Model, checks: fv.Checks, images: str, seed: int) -> dic
         drawn = torch.stack([made.album[j] for j in chosen])
         own, near, far = (path.profiles(model, p, infos) for p in (other, top, drawn))
         ways = [path.way(n, own[n][0], near[n], far[n]) for n in own]
-        found["path"].append(path.mean_score(ways))
+        telling = path.power(ways) >= path.TELLING
+        found["path"].append(path.mean_score(ways) if telling else math.nan)
+        if not telling:
+            continue
         each = [
             path.mean_score([path.way(n, far[n][j], near[n], far[n]) for n in own])
             for j in range(len(drawn))

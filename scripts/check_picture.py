@@ -15,7 +15,7 @@ UNIT = "class:130"
 
 def main() -> None:
     model = fv.load("efficientnet_lite0")
-    found = fv.check(model, UNIT, images=sys.argv[1], quality="fast", progress=True)
+    found = fv.check(model, UNIT, images=sys.argv[1], steps=256, progress=True)
     print(found)
     found.save(Path(__file__).parent.parent / "docs" / "images" / "check.png")
 

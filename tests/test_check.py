@@ -238,11 +238,33 @@ def test_the_path_is_normalized(seed, count, many):
     assert ways[0].uncentred[1] == pytest.approx(wanted, abs=1e-6)
 
 
+@given(st.integers(0, 999), st.floats(0, 3))
+def test_the_path_is_judged_where_it_tells_single_images_apart(seed, apart):
+    draw = torch.Generator().manual_seed(seed)
+    centre = apart * torch.randn(20, generator=draw)
+    ways, near, far = [], np.zeros(9), np.zeros(12)
+    for name in "ab":
+        top = centre + torch.randn(9, 20, generator=draw)
+        others = torch.randn(12, 20, generator=draw)
+        made = path.way(name, top[0], top, others)
+        ways.append(dataclasses.replace(made, clear=True))
+        both = ((torch.cat([top, others]) - others.mean(0)) / others.std(0)).numpy()
+        alike = scipy.stats.spearmanr(both, axis=1).statistic
+        near += [np.delete(alike[i, :9], i).mean() for i in range(9)]
+        far += alike[9:, :9].mean(1)
+    wanted = np.mean([(n > f) + (n == f) / 2 for n in near for f in far])
+    assert path.power(ways) == pytest.approx(wanted, abs=0.02)  # of ties, rounding decides
+    found = path.travelled(ways, 9, 12)
+    assert (found.verdict == "not measured") == (path.power(ways) < path.TELLING)
+    assert found.figures["power"] == path.power(ways)
+    assert "singly" not in found.figures["layers"][0]
+
+
 def test_layers_that_say_nothing_are_left_out():
-    plain = (0.5, 0.9, 0.8)
-    blind = path.Way("x", 0.5, 0.1, 0.0, clear=False, uncentred=plain)
-    telling = path.Way("y", 0.5, 0.6, 0.2, clear=True, uncentred=plain)
-    louder = path.Way("z", 0.1, 0.8, 0.0, clear=True, uncentred=plain)
+    plain, singly = (0.5, 0.9, 0.8), ((0.5, 0.7), (0.1, 0.3))
+    blind = path.Way("x", 0.5, 0.1, 0.0, clear=False, uncentred=plain, singly=singly)
+    telling = path.Way("y", 0.5, 0.6, 0.2, clear=True, uncentred=plain, singly=singly)
+    louder = path.Way("z", 0.1, 0.8, 0.0, clear=True, uncentred=plain, singly=singly)
     assert path.mean_score([blind, telling]) == pytest.approx(0.75)
     assert path.mean_score([blind, telling, louder]) == pytest.approx((0.3 + 0.1) / (0.4 + 0.8))
     assert path.travelled([blind], 9, 20).verdict == "not measured"

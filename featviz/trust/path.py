@@ -160,6 +160,8 @@ def travelled(ways: Sequence[Way], top: int, others: int) -> Criterion:
     """Judge the way of a picture by its mean score over the layers that say something."""
     clear = [w for w in ways if w.clear]
     rows: list[dict[str, Any]] = [dataclasses.asdict(w) for w in ways]
+    for row in rows:
+        del row["singly"]
     uncentred = _ratio([w.uncentred for w in clear])
     able = power(ways)
     figures = {
@@ -172,7 +174,7 @@ def travelled(ways: Sequence[Way], top: int, others: int) -> Criterion:
     if not clear or len(clear) < ENOUGH * len(ways):
         why = f"only {where} are the {top} images that excite the unit more alike than others"
         return unmeasured("path", why, **figures)
-    if able < TELLING:
+    if not able >= TELLING:
         why = (
             f"the way tells one image that excites the unit from others in {able:.0%} of cases only"
         )
