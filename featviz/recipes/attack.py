@@ -22,7 +22,8 @@ from featviz.param.balls import NORMS
 from featviz.recipes import aims
 from featviz.recipes.aims import Wish
 from featviz.recipes.methods import METHODS
-from featviz.recipes.rounds import Plan, distance, restarted, smallest
+from featviz.recipes.rounds import Plan, distance, restarted
+from featviz.recipes.smallest import smallest
 from featviz.result import Result
 from featviz.seeds import expand
 from featviz.trace import PAYS

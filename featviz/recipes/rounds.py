@@ -1,9 +1,8 @@
-"""How often an attack is run: in batches, again where it failed, and with smaller radii."""
+"""How often an attack is run: in batches, and again where it failed."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import torch
@@ -22,10 +21,6 @@ from featviz.types import Tensor
 
 #: Restart r of a picture draws as the seed ``seed + r * APART`` would.
 APART = 2**32
-#: How near the smallest radius comes: what succeeded over what did not.
-CLOSE = 1.05
-#: Radii that the search ends with at the latest.
-ROUNDS = 32
 
 
 class _Stop(Callback):
@@ -195,54 +190,6 @@ def _universal(
     assert best is not None
     best[1].results[0].interrupted |= result.interrupted
     return best[1]
-
-
-def smallest(
-    plan: Plan, images: Tensor, aim: Aim, first: float, seeds: list[int], restarts: int
-) -> tuple[Found, Tensor]:
-    """Search for each picture the smallest radius that succeeds, by doubling and bisection.
-
-    Whole attacks, for all pictures that are undecided at once. Returns the pictures and their
-    radii (B,), infinite where nothing succeeded.
-    """
-    count, numel = len(images), images[0].numel()
-    largest = {"linf": 1.0, "l2": math.sqrt(numel), "l1": float(numel)}[plan.norm]
-    low = torch.zeros(count, dtype=torch.float64)
-    high = torch.full_like(low, torch.inf)
-    test = torch.full_like(low, first)
-    best: Found | None = None
-    open_ = torch.ones(count, dtype=torch.bool)
-    for _ in range(ROUNDS):
-        rows = open_.nonzero().flatten().tolist()
-        given = [seeds[i] for i in rows]
-        found = restarted(plan, images[rows], aim.at(rows), test[rows].float(), given, restarts)
-        if best is None:
-            best = found
-        for k, i in enumerate(rows):
-            if found.success[k]:
-                far = distance(found.results[k].images, images[i : i + 1], plan)
-                high[i] = min(float(high[i]), float(far))
-                best.results[i], best.after[i] = found.results[k], found.after[k]
-                best.success[i] = True
-            else:
-                low[i] = test[i]
-        test = torch.where(
-            high.isinf(), test * 2, torch.where(low > 0, (low * high).sqrt(), high / 4)
-        )
-        if any(result.interrupted for result in found.results):
-            best.results[0].interrupted = True
-            break
-        open_ &= high > low * CLOSE
-        open_ &= (test <= largest) & (test > 1e-7)
-        if plan.eight_bit and plan.norm == "linf":
-            test = ((test * LEVELS).round().clamp_min(1)).maximum(
-                (low * LEVELS).round() + 1
-            ) / LEVELS
-            open_ &= test < high - 0.5 / LEVELS
-        if not open_.any():
-            break
-    assert best is not None
-    return best, high
 
 
 def distance(images: Tensor, originals: Tensor, plan: Plan) -> Tensor:
