@@ -60,7 +60,7 @@ THRESHOLDS: dict[str, tuple[float, bool]] = {
     "held_out": (0.75, False),
     "judges": (0.5, False),
     "randomized": (0.5, True),
-    "path": (0.3, False),
+    "path": (0.2, False),
     "seeds": (0.5, False),
 }
 
