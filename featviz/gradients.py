@@ -46,7 +46,7 @@ class _Clip(torch.autograd.Function):
 
 def _bounds(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return (low, high, in place) if ``function`` is a ReLU or ReLU6 in some spelling."""
-    name = getattr(function, "__name__", "")
+    name = getattr(function, "__name__", "").partition(".")[0]  # exported: "relu.default"
     in_place = bool(kwargs.get("inplace", False))
     if name in ("relu", "relu_"):
         return 0.0, float("inf"), in_place or name == "relu_" or args[1:2] == (True,)

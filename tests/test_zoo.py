@@ -1,5 +1,6 @@
 """Networks by name, with the packages that are here and stand-ins for those that are not."""
 
+import json
 import pickle
 import sys
 import types
@@ -160,9 +161,18 @@ def test_an_exported_network_is_the_same(exported):
     for name in shared - {"input"}:
         ours, theirs = (m.activations(images, [name])[name] for m in (model, back))
         torch.testing.assert_close(ours, theirs)
+    with fv.gradients.guided_relu():  # ReLUs have another name in an exported program
+        slopes = [_slope(m, images[:1]) for m in (model, back)]
+    torch.testing.assert_close(*slopes, atol=1e-6, rtol=1e-4)
+    assert not torch.allclose(slopes[0], _slope(model, images[:1]))
     goal = fv.class_logit("b")
     ours, theirs = (fv.render(m, goal, steps=4, transforms=[]).images for m in (model, back))
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def _slope(model, images):
+    leaf = images.clone().requires_grad_()
+    return torch.autograd.grad(fv.class_logit(1)(model, leaf).sum(), leaf)[0]
 
 
 def test_a_network_is_as_it_was_after_its_export(tmp_path):
@@ -198,6 +208,41 @@ class Evil:
         return (print, ("code was run",))
 
 
+def spoil(kind, good, path):
+    """Copy an archive with one thing changed."""
+    evil = pickle.dumps(Evil(), protocol=0)
+    with zipfile.ZipFile(good) as old, zipfile.ZipFile(path, "w") as new:
+        contents = {name: old.read(name) for name in old.namelist()}
+        root = next(iter(contents)).partition("/")[0]
+        weight = f"{root}/data/weights/weight_0"
+        if kind == "zip":
+            contents = {"nothing": b"x"}
+        for name in contents:
+            if kind in ("card", "list") and name.endswith("featviz.json"):
+                contents[name] = b"{" if kind == "card" else b"[1]"
+            elif kind == "config" and name.endswith("weights_config.json"):
+                contents[name] = b"[]"
+            elif kind == "cut" and name.endswith("model.json"):
+                contents[name] = contents[name][:-30]
+            elif kind in ("evil weight", "decoy") and name.endswith("weights_config.json"):
+                config = json.loads(contents[name])
+                plain = json.dumps(config)
+                for entry in config["config"].values():
+                    entry["use_pickle"] = True
+                contents[name] = json.dumps(config).encode()
+        if kind in ("evil weight", "decoy"):
+            contents[weight] = evil
+        if kind == "decoy":
+            contents[f"{root}/data/weights/other_config.json"] = plain.encode()
+        if kind == "evil":
+            contents[f"{root}/data/constants/opaque_obj_0"] = evil
+        for name, data in contents.items():
+            new.writestr(name, data)
+        if kind == "twice":
+            with pytest.warns(UserWarning, match="Duplicate"):
+                new.writestr(weight, evil)
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
@@ -207,7 +252,13 @@ class Evil:
         ("static", "takes batches of 2 only: export it with dynamic_shapes"),
         ("signal", "does not take one batch of images"),
         ("card", "featviz.json is damaged"),
-        ("evil", "would run code when it is read"),
+        ("evil", "may run code when it is read"),
+        ("evil weight", "may run code when it is read"),
+        ("decoy", "may run code when it is read"),
+        ("twice", "members of the same name"),
+        ("config", "is no program of torch.export"),
+        ("list", "featviz.json is damaged"),
+        ("cut", "is no program of torch.export"),
     ],
 )
 def test_files_that_are_no_network(tmp_path, exported, kind, message, capsys):
@@ -219,14 +270,7 @@ def test_files_that_are_no_network(tmp_path, exported, kind, message, capsys):
     elif kind == "signal":
         _program(path, torch.rand(2, 3), True, nn.Linear(3, 2))
     elif kind != "missing":
-        with zipfile.ZipFile(exported[1]) as old, zipfile.ZipFile(path, "w") as new:
-            for name in old.namelist() if kind != "zip" else ["nothing"]:
-                data = b"x" if kind == "zip" else old.read(name)
-                if kind == "card" and name.endswith("featviz.json"):
-                    data = b"{"
-                new.writestr(name, data)
-            if kind == "evil":
-                new.writestr("net/data/constants/opaque_obj_0", pickle.dumps(Evil()))
+        spoil(kind, exported[1], path)
     with pytest.raises(ModelError, match=message) as caught:
         fv.load(str(path))
     assert len(str(caught.value).splitlines()) == 1

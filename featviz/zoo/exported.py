@@ -1,19 +1,21 @@
 """Networks in a file: programs of ``torch.export``, with what they expect of their images.
 
-The file is read without running any code of its own: whatever in it is pickled has to be plain
-tensors and containers.
+What is pickled in a file has to be plain tensors and containers. A program is code nevertheless, as
+is a module that is imported: load files that you trust.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import logging
 import os
 import pickle
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.export import Dim, ExportedProgram
@@ -27,6 +29,11 @@ SUFFIX = ".pt2"
 #: The file in the archive that says what the network expects of its images.
 CARD = "featviz.json"
 _FIELDS = ("mean", "std", "range", "size", "channels", "classes", "logits")
+#: The program in archives of older versions of torch.
+_OLD = "serialized_exported_program.json"
+#: How the names of pickled objects begin, and the names of members that are text.
+_OBJECTS = ("custom_obj", "opaque_obj")
+_TEXTS = ("archive_format", "archive_version", "byteorder", "version", _OLD)
 _STATIC = "export it with dynamic_shapes=({0: torch.export.Dim('batch')},)"
 
 
@@ -66,11 +73,13 @@ def load(name: str) -> Model:
     What :func:`export` says of its images is used; of other files the size and channels are those
     of the program's input, and its images are in [0, 1] as they are.
 
+    A program is code: load files that you trust.
+
     Raises
     ------
     ModelError
-        If the file is not there, is no exported program of one batch of images, would run code
-        when it is read, or takes batches of one length only.
+        If the file is not there, is no exported program of one batch of images, holds pickles of
+        more than tensors, or takes batches of one length only.
     """
     path = Path(name)
     if not path.is_file():
@@ -78,7 +87,7 @@ def load(name: str) -> Model:
     extra = {CARD: ""}
     _check(path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
             program = torch.export.load(os.fspath(path), extra_files=extra)
             net = torch.export.unflatten(program)
@@ -90,9 +99,20 @@ def load(name: str) -> Model:
         try:
             card = json.loads(extra[CARD])
             return Model(net, **{key: card[key] for key in _FIELDS if card.get(key) is not None})
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise ModelError(f"{name!r}: its {CARD} is damaged: {error}") from error
     return Model(net, channels=shape[1], size=tuple(shape[2:]))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from printing what the error says anyway."""
+    logger = logging.getLogger("torch.export")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _input(program: ExportedProgram, name: str, *, sized: bool) -> tuple[int, ...]:
@@ -115,34 +135,52 @@ def _input(program: ExportedProgram, name: str, *, sized: bool) -> tuple[int, ..
 
 
 def _check(path: Path) -> None:
-    """Raise :class:`ModelError` unless reading the archive runs no code.
+    """Raise :class:`ModelError` unless all that is pickled in the archive is plain tensors.
 
     ``torch.export.load`` reads pickles without restrictions where it has to.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            contents = {name: archive.read(name) for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError) as error:
+            names = archive.namelist()
+            contents = {name: archive.read(name) for name in names}
+        raw = _raw(contents)
+    except (zipfile.BadZipFile, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise ModelError(f"{str(path)!r} is no program of torch.export: {error}") from error
-    plain = {p for name, data in contents.items() for p in _raw(name, data)}
+    if len(contents) < len(names):  # of which torch may read the other one
+        raise ModelError(f"{str(path)!r} is no program of torch.export: members of the same name")
+    if not any(name.endswith(("archive_format", _OLD)) for name in names):
+        raise ModelError(f"{str(path)!r} is no program of torch.export")
     for name, data in contents.items():
-        if name in plain or not data.startswith((b"PK\x03\x04", b"\x80")):
+        if name in raw or _text(name):
             continue
         try:
+            if name.rpartition("/")[2].startswith(_OBJECTS):
+                raise pickle.UnpicklingError("an object of a class of its own")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the pickle's protocol
                 torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        except Exception as error:  # a pickle can fail in any way
             raise ModelError(
-                f"{str(path)!r} holds {name!r}, which would run code when it is read: export "
-                "a network of plain tensors"
+                f"{str(path)!r} holds {name!r}, which is more than tensors and may run code "
+                "when it is read: export a network of plain tensors"
             ) from error
 
 
-def _raw(name: str, data: bytes) -> set[str]:
-    """Return the members that a list of weights says are plain numbers."""
-    if not name.endswith("_config.json"):
-        return set()
-    folder = name.rpartition("/")[0]
-    entries: dict[str, Any] = json.loads(data).get("config", {})
-    return {f"{folder}/{e['path_name']}" for e in entries.values() if not e.get("use_pickle", True)}
+def _text(name: str) -> bool:
+    """Tell whether a member is read as text, by the places that an archive has for it."""
+    parts = name.split("/")
+    return parts[-1] in _TEXTS or (len(parts) > 2 and parts[1] in ("extra", ".data"))
+
+
+def _raw(contents: dict[str, bytes]) -> set[str]:
+    """Return the members that hold plain numbers, and the lists of them that say so."""
+    plain: set[str] = set()
+    pickled: set[str] = set()
+    for name, data in contents.items():
+        folder, _, file = name.rpartition("/")
+        if file.endswith("_config.json") or (file == "model.json" and folder.endswith("models")):
+            plain.add(name)
+            for entry in json.loads(data).get("config", {}).values():
+                kind = plain if entry.get("use_pickle") is False else pickled
+                kind.add(f"{folder}/{entry['path_name']}")
+    return plain - pickled
