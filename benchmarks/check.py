@@ -10,6 +10,7 @@ the same picture in place of the one of permuted weights (for ``randomized``).
 
 import argparse
 import math
+import statistics
 import time
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def span(values: list[float]) -> str:
     fine = sorted(v for v in values if math.isfinite(v))
     if not fine:
         return "–"
-    return f"{fine[0]:.2f} / {fine[len(fine) // 2]:.2f} / {fine[-1]:.2f}"
+    return f"{fine[0]:.2f} / {statistics.median(fine):.2f} / {fine[-1]:.2f}"
 
 
 def main() -> None:

@@ -183,14 +183,19 @@ class Model:
         """Map images in [0, 1] to what the network was trained on, in the type of its weights."""
         key = (images.device, images.ndim)
         if key not in self._affine:
-            low, high = self.range
-            mean, std = torch.tensor(self.mean), torch.tensor(self.std)
-            shape = (-1, *(1 for _ in self.size))
-            scale = ((high - low) / std).reshape(shape).to(images.device)
-            self._affine[key] = scale, ((low - mean) / std).reshape(shape).to(images.device)
+            # What inference mode makes could not take part in a gradient later.
+            with torch.inference_mode(False):
+                self._affine[key] = self._scale_and_shift(images.device)
         scale, shift = self._affine[key]
         scaled = torch.addcmul(shift.to(images.dtype), images, scale.to(images.dtype))
         return scaled.to(self.dtype)
+
+    def _scale_and_shift(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        low, high = self.range
+        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+        shape = (-1, *(1 for _ in self.size))
+        scale, shift = (high - low) / std, (low - mean) / std
+        return scale.reshape(shape).to(device), shift.reshape(shape).to(device)
 
     def __call__(self, images: Tensor) -> Any:
         """Return what the network returns for images (B, C, *spatial) in [0, 1]."""

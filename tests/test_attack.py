@@ -16,7 +16,7 @@ from featviz.errors import FeatvizError, UnitError
 from featviz.images import read_settings
 from featviz.param import Bounded
 from featviz.param.balls import length, project, quantize, sample
-from featviz.recipes.rounds import APART
+from featviz.recipes.rounds import APART, Plan
 from featviz.steps import Apgd, Steepest, steepest
 from tests import nets
 
@@ -313,6 +313,25 @@ def test_ctrl_c_ends_the_whole_attack_and_keeps_what_there_is(model, given):
     assert (made.steps_used[moved] == 3).all()
     after = model(made.images).argmax(1)
     assert (made.after == after).all()
+
+
+@pytest.mark.parametrize("universal", [False, True])
+def test_ctrl_c_between_the_runs_loses_nothing(model, universal, monkeypatch):
+    given = {"to": 1, "eps": 4 / 255, "steps": 3, "universal": universal}
+    wanted = fv.attack(model, EIGHT, **given)
+    judge, calls = Plan.judge, []
+
+    def stop(self, *args):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return judge(self, *args)
+
+    monkeypatch.setattr(Plan, "judge", stop)
+    made = fv.attack(model, EIGHT, restarts=5, **given)
+    assert made.interrupted
+    assert len(calls) == 2
+    assert torch.equal(made.images, wanted.images)
 
 
 def test_a_patch_stays_in_its_place(model):

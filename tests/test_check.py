@@ -18,6 +18,7 @@ from featviz import images as pictures
 from featviz.cli.main import main
 from featviz.errors import FeatvizError
 from featviz.recipes.check import recall, subject
+from featviz.recipes.inquiry import ONCE
 from featviz.transforms import parse, prepare
 from featviz.trust import judges, path, randomized, strength
 from featviz.trust.criterion import NAMES, doubted, judged, overall, unmeasured
@@ -304,6 +305,29 @@ def test_profiles_are_means_over_positions(tokens):
     torch.testing.assert_close(found["patch"], wanted["patch"].mean((2, 3)))
 
 
+class SequenceFirst(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 4, 4)
+        self.tokens = nn.Identity()
+        self.head = nn.Linear(8, 8)
+
+    def forward(self, x):
+        tokens = self.tokens(self.patch(x).flatten(2).permute(2, 0, 1))  # (L, B, C)
+        return self.head(tokens.mean(0))
+
+
+def test_layers_whose_first_axis_is_not_the_batch_have_no_profile():
+    model = fv.Model(SequenceFirst(), size=16)
+    infos = path.layers(model, fv.channel("head", 1))
+    assert "tokens" in {info.name for info in infos}
+    images = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    whole = path.profiles(model, images, infos)
+    assert set(whole) == {"patch", "head"}
+    alone = path.profiles(model, images[2:3], infos)
+    torch.testing.assert_close(alone["head"], whole["head"][2:3])
+
+
 def test_permuted_weights_are_the_same_numbers(lite0):
     before = {name: t.clone() for name, t in lite0.net.state_dict().items()}
     twin = randomized.permuted(lite0, 3)
@@ -400,6 +424,8 @@ def test_scores_that_cannot_be_shared():
     assert strength.kept(1.0, 2.0, 1.5).value is None
     assert strength.steady([1.0], 0.0).why == "one seed only"
     assert strength.steady([4.0, 1.0, 3.0], -1.0).value == pytest.approx(0.4)
+    for values in ([5.0, math.nan, 4.0], [math.nan, 5.0, 4.0]):
+        assert strength.steady(values, 0.0).verdict == "doubtful"
 
 
 # Judges.
@@ -419,6 +445,11 @@ def test_judges_are_networks_with_the_same_classes(lite0):
     assert judges.panel(mine, None).why.startswith("no judges: name networks")
     assert "its class names are others" in judges.panel(mine, [named(("x", "y", "z"))]).why
     assert "has no class names" in judges.panel(nets.rgb(), [named()]).why
+    assert "it is the network itself" in judges.panel(mine, [mine]).why
+    assert "it is the network itself" in judges.panel(lite0, "efficientnet_lite0").why
+    few = named(("a", "b"))
+    assert "3 logits and 2 class names" in judges.panel(few, [named(("a", "b"), seed=1)]).why
+    assert list(judges.panel(mine, [named(seed=1), named(seed=2)]).judges) == ["Small", "Small#2"]
     assert "it takes other images" in judges.panel(named(), [nets_of_one_channel()]).why
     with pytest.raises(FeatvizError, match="did you mean"):
         judges.panel(mine, ["efficientnet_lite9"])
@@ -481,6 +512,11 @@ def rgb() -> fv.Model:
     return named()
 
 
+def twin() -> fv.Model:
+    """Another network of the same weights."""
+    return named()
+
+
 @pytest.fixture(scope="module")
 def colours() -> torch.Tensor:
     levels = torch.randint(0, 256, (20, 3, 8, 8), generator=torch.Generator().manual_seed(8))
@@ -519,7 +555,7 @@ def test_checks_are_of_the_pictures_that_render_makes(colours):
         torch.testing.assert_close(check.company["bottom"][0].image, best.images(0, "bottom")[0])
     negative = fv.render(model, "-class:2 - 0.5*l1", seed=4, steps=6)
     torch.testing.assert_close(found[1].company["negative"][0].image, negative.images[0])
-    twin = fv.render(randomized.permuted(model, 4), goals, seed=[4, 4], steps=6)
+    twin = fv.render(randomized.permuted(model, ONCE), goals, seed=[4, 4], steps=6)
     torch.testing.assert_close(found[1].company["randomized"][0].image, twin.images[1])
     assert found.settings["images"] == 20
     json.dumps(found.record, allow_nan=False)
@@ -531,7 +567,7 @@ def test_the_model_comes_back_untouched(colours):
     model.net.first.weight.requires_grad_(False)
     weights = {name: t.clone() for name, t in model.net.state_dict().items()}
     draws = torch.get_rng_state()
-    fv.check(model, "class:1", images=colours, judges=[model], steps=3)
+    fv.check(model, "class:1", images=colours, judges=[named()], steps=3)
     assert all(torch.equal(t, weights[name]) for name, t in model.net.state_dict().items())
     assert all(module.training for module in model.net.modules())
     assert [p.requires_grad for p in model.net.parameters()] == [False, *[True] * 5]
@@ -701,7 +737,7 @@ def command(*more, model="rgb"):
 def test_the_command(folder, tmp_path, capsys):
     out = tmp_path / "out.png"
     words = ["class:1", "-channel:second:0", "--steps", 4, "--images", folder, "-o", out]
-    assert main(command(*words, "--judges", "tests.test_check:rgb", "--json")) == 0
+    assert main(command(*words, "--judges", "tests.test_check:twin", "--json")) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["objective"] == ["class:1", "-channel:second:0"]
     for check in document["checks"]:
@@ -710,7 +746,7 @@ def test_the_command(folder, tmp_path, capsys):
             assert criterion["verdict"] in ("ok", "doubtful", "not measured")
             assert criterion["why"]
     seen = document["checks"][0]["criteria"]["judges"]["figures"]
-    assert seen["judges"]["tests.test_check:rgb"]["probability"] == seen["own_probability"]
+    assert seen["judges"]["tests.test_check:twin"]["probability"] == seen["own_probability"]
     assert document["steps"] == 4
     files = [tmp_path / "out.class-1.png", tmp_path / "out.negative-channel-second-0.png"]
     assert document["files"] == [str(f) for f in files]
@@ -732,14 +768,14 @@ def test_the_command(folder, tmp_path, capsys):
 
 def test_several_judges(capsys):
     for words in (
-        ["class:1", "--judges", "tests.test_check:rgb", "efficientnet_lite1"],
-        ["class:1", "--judges", "tests.test_check:rgb,efficientnet_lite1"],
-        ["--judges", "tests.test_check:rgb", "--judges", "efficientnet_lite1", "class:1"],
+        ["class:1", "--judges", "tests.test_check:twin", "efficientnet_lite1"],
+        ["class:1", "--judges", "tests.test_check:twin,efficientnet_lite1"],
+        ["--judges", "tests.test_check:twin", "--judges", "efficientnet_lite1", "class:1"],
     ):
         assert main(command(*words, "--steps", 2, "--no-randomize", "--json")) == 0
         (check,) = json.loads(capsys.readouterr().out)["checks"]
         figures = check["criteria"]["judges"]["figures"]
-        assert list(figures["judges"]) == ["tests.test_check:rgb"]
+        assert list(figures["judges"]) == ["tests.test_check:twin"]
         assert figures["excluded"] == {"efficientnet_lite1": "its class names are others"}
 
 
@@ -753,6 +789,14 @@ def test_a_picture_of_featviz_is_checked(tmp_path, capsys):
     assert (document["steps"], document["transforms"]) == (5, "jitter:1")
     made = fv.render(rgb(), "class:1", steps=5, seed=7, transforms="jitter:1")
     assert document["checks"][0]["score"] == pytest.approx(made.scores.item(), abs=1e-5)
+    again = ["check", "--from", str(picture), "--no-randomize"]
+    judge = ["tests.test_check:twin", "efficientnet_lite1"]
+    assert main([*again, "--judges", *judge, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["checks"][0]["criteria"]["judges"]["figures"]
+    assert [*figures["judges"], *figures["excluded"]] == judge
+    for more in (["--seed", "5"], ["--precision", "bf16"], ["--steps", "3"], ["class:1"]):
+        assert main([*again, *more]) == 2
+        assert "--from takes" in capsys.readouterr().err
 
 
 class Stopped(nets.Small):

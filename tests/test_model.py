@@ -159,3 +159,14 @@ def test_repeated_use_leaves_no_memory_behind(tiny):
     for _ in range(5):
         use()
     assert live() - before < 5  # one tensor a call would be five
+
+
+def test_a_first_pass_in_inference_mode_spoils_nothing():
+    model = nets.tiny(channels=3)
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        before = model(images).clone()
+    leaf = images.requires_grad_()
+    model(leaf).sum().backward()
+    assert leaf.grad.abs().sum() > 0
+    torch.testing.assert_close(before.clone(), model(images).detach())

@@ -14,7 +14,7 @@ import featviz as fv
 from featviz import images
 from featviz.cli import options
 from featviz.recipes.check import recall
-from featviz.zoo import SOURCES, efficientnet
+from featviz.zoo import SOURCES, efficientnet, exported
 
 #: What is handed on as it was given, where it was.
 _PASSED = ("steps", "param", "transforms", "size", "lr", "quality")
@@ -24,7 +24,9 @@ _PASSED = ("steps", "param", "transforms", "size", "lr", "quality")
 @click.argument("model", required=False)
 @click.argument("objectives", nargs=-1)
 @click.option("-o", "--output", help="The sheet to write (.png); one for each objective.")
-@click.option("--from", "source", metavar="PNG", help="Check the picture in this file.")
+@click.option(
+    "--from", "source", metavar="PNG", help="Make the picture of this file again, and check it."
+)
 @click.option("--images", metavar="IMAGES", help="A folder of natural pictures to compare with.")
 @click.option(
     "--judges",
@@ -59,7 +61,13 @@ def check(**given: Any) -> int:
     chosen = {name: given[name] for name in _PASSED if given[name] is not None}
     chosen |= {"seed": given["seed"], "precision": given["precision"]}
     if given["source"]:
-        if given["model"] or len(chosen) > 2:
+        if given["model"] and not objectives and given["judges"]:  # --judges A B: B stands first
+            judges, given["model"] = [*judges, given["model"]], None
+        said = click.get_current_context().get_parameter_source
+        for name in ("seed", "precision"):
+            if said(name) is not click.core.ParameterSource.DEFAULT:
+                raise fv.FeatvizError(f"--from takes the {name} from the picture, too")
+        if given["model"] or objectives or len(chosen) > 2:
             raise fv.FeatvizError("--from takes model, objective and settings from the picture")
         given["model"], objectives, chosen = _recall(given["source"])
     if not given["model"] or not objectives:
@@ -91,10 +99,17 @@ def check(**given: Any) -> int:
 def _sorted(words: tuple[str, ...], named: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Return objectives and judges: after ``--judges A`` further networks stand among the words."""
     judges = [name for word in named for name in word.split(",")]
-    more = [w for w in words if w in efficientnet.NAMES or w.partition(":")[0] in SOURCES]
+    more = [w for w in words if _network(w)]
     if more and not judges:
         raise fv.FeatvizError(f"{more[0]!r} is a network, not an objective: say --judges before it")
     return [w for w in words if w not in more], judges + more
+
+
+def _network(word: str) -> bool:
+    """Tell a network from an objective: by its name, its ending or the dots of its module."""
+    first = word.partition(":")[0]
+    known = word in efficientnet.NAMES or first in SOURCES or word.endswith(exported.SUFFIX)
+    return known or (first.count(".") > 0 and all(p.isidentifier() for p in first.split(".")))
 
 
 def _recall(path: str) -> tuple[str, list[str], dict[str, Any]]:

@@ -20,6 +20,7 @@ from featviz.recipes.inquiry import Inquiry
 from featviz.recipes.job import prepare
 from featviz.recipes.sources import count
 from featviz.result import Result
+from featviz.seeds import expand
 from featviz.survey.dataset import Dataset, Source
 from featviz.trust.judges import panel
 from featviz.types import Precision
@@ -96,8 +97,13 @@ def check(
         raise FeatvizError("check takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
     if (objective is None) == (result is None):
         raise FeatvizError("check takes either objectives or a result")
+    if result is not None and not isinstance(result, Result):
+        raise FeatvizError(f"result is what fv.render returns, not {type(result).__name__}")
     firsts = None
+    (seed,) = expand(seed, 1)
     if result is not None:
+        if settings or seed or precision != "fp32":
+            raise FeatvizError("a result brings its settings, seeds and precision with it")
         objective, firsts, settings = list(result.objectives), result.seeds, recall(result.record)
         precision = settings.pop("precision")
     given = [objective] if isinstance(objective, (str, Objective)) else list(objective or ())

@@ -25,6 +25,8 @@ from featviz.trust.criterion import NAMES, Criterion, unmeasured
 from featviz.types import Tensor
 
 _NO_IMAGES = "no images were given"
+#: The seed of what all pictures are compared with, whatever their own and those beside them.
+ONCE = 0
 
 
 @dataclasses.dataclass
@@ -154,7 +156,7 @@ class Inquiry:
             self.subjects,
             k=self.k,
             sample=path.DRAWN,
-            seed=self.firsts[0],
+            seed=ONCE,
             precision=self.rendering["precision"],
             progress=self.rendering["progress"],
         )
@@ -186,13 +188,14 @@ class Inquiry:
             ways = [
                 path.way(n, own[n][i], natural[n][top], natural[n][others])
                 for n in ([info.name for info in wanted[i]] if enough else [])
+                if n in own and n in natural
             ]
             found["path"] = path.travelled(ways, len(top), len(others))
 
     def _randomize(self) -> None:
         """Render once more on a copy with permuted weights."""
         try:
-            twin = randomized.permuted(self.model, self.firsts[0])
+            twin = randomized.permuted(self.model, ONCE)
             made = _quietly(twin, self.goals, self.firsts, self.rendering)
         except FeatvizError as error:
             for found in self.found:

@@ -154,8 +154,7 @@ def restarted(
     for restart in range(restarts):
         shifted = [seeds[i] + restart * APART for i in rows]
         singles = plan.singles(images[rows], aim.at(rows), eps[rows], shifted)
-        found = torch.cat([single.images for single in singles])
-        classes, fooled = plan.judge(found, aim.at(rows), images[rows])
+        classes, fooled = _judged(plan, singles, aim.at(rows), images[rows])
         if not restart:
             results, after, success = singles, classes, fooled
         else:
@@ -181,7 +180,7 @@ def _universal(
     for restart in range(restarts):
         (result,) = plan.run(images, aim, eps, [seed + restart * APART for seed in seeds])
         result.seeds = list(seeds)
-        found = Found([result], *plan.judge(result.images, aim, images))
+        found = Found([result], *_judged(plan, [result], aim, images))
         worth = int(found.success.sum()), float(result.scores.mean())
         if best is None or worth > best[0]:
             best = worth, found
@@ -190,6 +189,18 @@ def _universal(
     assert best is not None
     best[1].results[0].interrupted |= result.interrupted
     return best[1]
+
+
+def _judged(
+    plan: Plan, results: list[Result], aim: Aim, originals: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Judge finished pictures; Ctrl-C ends the attack, but loses none of them."""
+    finished = torch.cat([result.images for result in results])
+    try:
+        return plan.judge(finished, aim, originals)
+    except KeyboardInterrupt:
+        results[0].interrupted = True
+        return plan.judge(finished, aim, originals)
 
 
 def distance(images: Tensor, originals: Tensor, plan: Plan) -> Tensor:

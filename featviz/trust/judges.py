@@ -34,7 +34,7 @@ class Panel:
         return reasons or "no judges: name networks with the same classes, judges=[…] or --judges"
 
 
-def panel(model: Model, names: Sequence[str | Model] | None) -> Panel:
+def panel(model: Model, names: Sequence[str | Model] | str | Model | None) -> Panel:
     """Return the judges of a model; of an embedded network by default its two siblings.
 
     Only networks with the same class names can be compared; the others are ``excluded``, as are
@@ -46,6 +46,8 @@ def panel(model: Model, names: Sequence[str | Model] | None) -> Panel:
         If a network that was named cannot be loaded.
     """
     siblings = names is None
+    if isinstance(names, (str, Model)):
+        names = [names]
     if names is None:
         family = efficientnet.NAMES if model.name in efficientnet.NAMES else ()
         names = [name for name in family if name != model.name]
@@ -58,6 +60,8 @@ def panel(model: Model, names: Sequence[str | Model] | None) -> Panel:
             continue
         judge = given if isinstance(given, Model) else zoo.load(given)
         reason = _incomparable(model, judge)
+        twins = sum(known.partition("#")[0] == name for known in (*judges, *excluded))
+        name = f"{name}#{twins + 1}" if twins else name
         if reason:
             excluded[name] = reason
         else:
@@ -70,6 +74,12 @@ def _incomparable(model: Model, judge: Model) -> str | None:
         return "the network has no class names to compare with"
     if judge.classes is None:
         return "it has no class names"
+    if judge.net is model.net or (judge.name is not None and judge.name == model.name):
+        return "it is the network itself"
+    for one in (model, judge):
+        info = one.layer(one.logits)
+        if info.positions or info.units != len(one.classes or ()):
+            return f"{info.units} logits and {len(one.classes or ())} class names do not fit"
     if [c.casefold() for c in judge.classes] != [c.casefold() for c in model.classes]:
         return "its class names are others"
     if judge.channels != model.channels or len(judge.size) != len(model.size):

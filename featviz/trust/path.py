@@ -46,12 +46,20 @@ def layers(model: Model, goal: Objective) -> list[LayerInfo]:
 
 
 def profiles(model: Model, pictures: Tensor, infos: Sequence[LayerInfo]) -> dict[str, Tensor]:
-    """Return the mean of every unit over its positions, (B, units), for each layer."""
+    """Return the mean of every unit over its positions, (B, units), for each layer.
+
+    Layers whose first axis is not the batch (windows of a picture, sequences first) are left out.
+    """
     found: dict[str, list[Tensor]] = {info.name: [] for info in infos}
     with torch.no_grad():
         for part in pictures.split(TOGETHER):
             made = model.activations(part.to(model.device), list(found))
             for info in infos:
+                if info.name not in found:
+                    continue
+                if len(made[info.name]) != len(part):
+                    del found[info.name]
+                    continue
                 units = made[info.name].movedim(info.axis, 1).reshape(len(part), info.units, -1)
                 found[info.name].append(units.float().mean(2).cpu())
     return {name: torch.cat(rows) for name, rows in found.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -129,6 +130,8 @@ def steady(values: Sequence[float], base: float, **more: float) -> Criterion:
     figures = {"scores": list(values), "scrambled": base, **more}
     if len(values) < 2:
         return unmeasured("seeds", "one seed only", **figures)
+    if not all(map(math.isfinite, values)):
+        return doubted("seeds", "a picture of one of the seeds has no score", **figures)
     value = share(min(values), max(values), base)
     why = f"the lowest score of {len(values)} seeds as a share of the highest"
     if value != value:
