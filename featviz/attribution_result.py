@@ -52,7 +52,7 @@ class Attribution:
     settings
         What was asked for.
     failures
-        Why a mask could not be found, by its index.
+        Why a mask could not be found, by its index; its attributions are 0.
     interrupted
         Whether Ctrl-C ended the run early; then there are fewer pictures or unfinished masks.
     """
@@ -106,13 +106,13 @@ class Attribution:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The settings with objectives, seeds and scores, for JSON and PNG."""
+        """The settings with objectives, seeds, scores and failures, for JSON and PNG."""
         found = {**self.settings, "objective": self.objectives, "seed": self.seeds}
         for name in ("scores", "baseline_scores", "delta"):
             values = getattr(self, name)
             key = {"scores": "score", "baseline_scores": "baseline_score"}.get(name, name)
             found[key] = None if values is None else [_plain(v) for v in values.tolist()]
-        return found
+        return {**found, "failure": [self.failures.get(i) for i in range(len(self))]}
 
     def sheet(self) -> Image.Image:
         """Draw a row for each picture: the photograph, the heat, the heat on the photograph.

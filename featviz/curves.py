@@ -94,8 +94,11 @@ def measure(
     FeatvizError
         For counts below 1, or what does not fit the network.
     """
-    for name, count in (("steps", steps), ("orders", orders), ("cells", cells or 1)):
-        if not isinstance(count, int) or count < 1:
+    counts = {"steps": steps, "orders": orders, "cells": cells, "batch_size": batch_size}
+    for name, count in counts.items():
+        if count is None and name in ("cells", "batch_size"):
+            continue
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise FeatvizError(f"{name} must be a positive whole number, not {count!r}")
     home = model.on(devices.resolve(device, model.device))
     together = batch_size or (4 if home.device.type == "cpu" else 32)
@@ -121,13 +124,13 @@ def measure(
                 reached = area[ranked].cumsum(0) / area.sum()
                 when = torch.empty(count, dtype=torch.float64)
                 when[ranked] = reached  # the share of the picture that is gone once this cell is
-                moments = when[labels].view(1, 1, *size).to(home.device, picture.dtype)
+                moments = when[labels].view(1, 1, *size).to(picture.dtype).to(home.device)
                 for ends in ((picture, ground), (ground, picture)):
                     values = [
                         forward.values(_mixed(ends, moments, part), together)
                         for part in fractions.split(together)
                     ]
-                    found.append(torch.cat(values).double().cpu())
+                    found.append(torch.cat(values).cpu().double())
             rows.append(found)
     scaled = [_normalized(found) for found in rows]
     table = torch.stack([torch.stack(found) for found in scaled])  # (B, 2 (1 + orders), n + 1)
@@ -145,7 +148,7 @@ def measure(
 
 def _mixed(ends: tuple[Tensor, Tensor], moments: Tensor, fractions: Tensor) -> Tensor:
     """Return the first of ``ends`` with what goes until each of the fractions from the second."""
-    until = fractions.to(moments).view(-1, *(1,) * (moments.ndim - 1))
+    until = fractions.to(moments.dtype).to(moments.device).view(-1, *(1,) * (moments.ndim - 1))
     return torch.where(moments <= until + 1e-6, ends[1], ends[0])
 
 

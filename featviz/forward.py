@@ -16,7 +16,8 @@ class Forward:
     """Computes the value (B,) of images (B, C, *size) by the truncated pass, differentiable.
 
     To be called within ``model.session()``. Raises :class:`FeatvizError` at once where the
-    objective does not fit the network.
+    objective does not fit the network, and when it is called where a gradient is asked for and
+    there is none.
     """
 
     def __init__(
@@ -33,6 +34,9 @@ class Forward:
             )
         self.model, self.objective, self.size = model, objective, size
         self.low = devices.half(precision)
+        #: By how much gradients are larger inside of the network than by the images: half-precision
+        #: ones that are small would vanish. As in the engine.
+        self.scale = 1024.0 if precision == "fp16" else 1.0
         self.table = model.layers(size)
         self.needs = objective.needs(Target(model, size, 1))
         self._bound: dict[int, Score] = {}
@@ -45,10 +49,22 @@ class Forward:
 
     def __call__(self, images: Tensor) -> Tensor:
         kind = images.device.type
+        climbs = images.requires_grad and torch.is_grad_enabled()
+        if climbs and self.scale != 1:
+            images = images.view_as(images)  # the hook goes with this pass
+            images.register_hook(lambda gradient: gradient / self.scale)
         with torch.autocast(kind, self.low, enabled=self.low is not None):
             found = self.model.capture(images, self.needs, self.table)
         scene = Scene(images, {name: a.float() for name, a in found.items()})
-        return self._score(len(images))(scene)
+        scores = self._score(len(images))(scene)
+        if climbs and not scores.requires_grad:
+            raise FeatvizError(
+                f"objective {self.objective} has no gradient by the image: the network detaches "
+                "it, or does not read it; occlusion, feature_ablation and kernel_shap need none"
+            )
+        if climbs and self.scale != 1:
+            scores.register_hook(lambda gradient: gradient * self.scale)
+        return scores
 
     def values(self, images: Tensor, together: int) -> Tensor:
         """Return the values (B,) without a gradient, so many images at a time."""

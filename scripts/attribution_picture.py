@@ -1,4 +1,4 @@
-"""A photograph and six answers to which of its pixels carry a class.
+"""A photograph and seven answers to which of its pixels carry a class.
 
 Writes docs/images/attribution.png (half a minute on one core):
 

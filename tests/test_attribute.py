@@ -1,6 +1,7 @@
 """Attribution: against captum, numpy, closed forms, and networks whose answer is planted."""
 
 import itertools
+import json
 import math
 
 import captum.attr
@@ -17,6 +18,7 @@ import featviz as fv
 from featviz.attribution import METHODS
 from featviz.attribution.regions import coalitions
 from featviz.attribution_result import colours, normalized, overlay
+from featviz.errors import UnitError
 from featviz.images import read
 from featviz.removal import baseline, blurred, grid
 from featviz.seeds import generator
@@ -25,6 +27,7 @@ from tests import nets
 CLASS = fv.class_logit(1)
 #: Few steps for the methods that have them.
 FAST = {name: {"steps": 12} if "steps" in m.options else {} for name, m in METHODS.items()}
+FAST["kernel_shap"] = {"steps": 60, "cells": 3}
 EACH = [name for name, m in METHODS.items() if m.each]
 MASKS = [name for name, m in METHODS.items() if m.mask]
 
@@ -195,6 +198,38 @@ def test_kernel_shap_with_all_coalitions_is_the_mean_over_orders(tiny):
     np.testing.assert_allclose(made.attributions[0, 0].numpy(), want, rtol=1e-3, atol=1e-5)
 
 
+def test_kernel_shap_refuses_what_does_not_determine_it():
+    w = pictures(1, 1, (20, 20), 1)[0] - 0.5
+    model, x = fv.Model(Linear(w), size=(20, 20), channels=1), pictures(1, 1, (20, 20))
+    goal = fv.channel("output", 0)
+    with pytest.raises(fv.FeatvizError, match="400 regions take at least 798 coalitions: more st"):
+        fv.attribute(model, x, goal, method="kernel_shap", cells=20, steps=512)
+    fifty = torch.arange(400).view(20, 20) // 8
+    # Enough of them, but drawn with replacement, and the same ones come again.
+    with pytest.raises(fv.FeatvizError, match="98 coalitions drawn do not tell 50 regions apart"):
+        fv.attribute(model, x, goal, method="kernel_shap", segments=fifty, steps=98)
+    # All coalitions of three regions are there, however few steps would do.
+    labels = torch.arange(400).view(20, 20) % 3
+    made = fv.attribute(
+        model, x, goal, method="kernel_shap", segments=labels, steps=6, baseline="black"
+    )
+    want = torch.stack([(w * x)[0, 0][labels == k].sum() for k in range(3)])[labels]
+    torch.testing.assert_close(made.attributions[0, 0], want, rtol=1e-4, atol=1e-5)
+
+
+def test_kernel_shap_says_when_values_are_not_finite():
+    class Log(nn.Module):
+        def forward(self, x):
+            return x.flatten(1).mean(1).sub(0.3).log()[:, None]
+
+    model, x = fv.Model(Log(), size=(8, 8), channels=1), torch.full((1, 1, 8, 8), 0.6)
+    with pytest.raises(fv.FeatvizError, match="not finite where regions are taken away") as caught:
+        fv.attribute(
+            model, x, fv.channel("output", 0), method="kernel_shap", cells=2, baseline="black"
+        )
+    assert "\n" not in str(caught.value)
+
+
 def test_coalitions_come_in_pairs_of_the_kernels_sizes():
     rows, weights = coalitions(12, 4001, seed=3)
     assert (rows[0:4000:2] == ~rows[1:4000:2]).all()
@@ -277,6 +312,14 @@ def test_smooth_grad_is_the_mean_over_its_own_noise(tiny):
     noisy = (x + noise * 0.3 * (x.max() - x.min())).requires_grad_()
     (want,) = torch.autograd.grad(plain(tiny, 1)(noisy).sum(), noisy)
     torch.testing.assert_close(made.attributions, want.mean(0, keepdim=True), rtol=1e-4, atol=1e-6)
+
+
+def test_numbers_of_numpy_are_numbers(tiny):
+    x = pictures(1)
+    made = fv.attribute(tiny, x, CLASS, method="smooth_grad", steps=2, sd=np.float32(0.25))
+    same = fv.attribute(tiny, x, CLASS, method="smooth_grad", steps=2, sd=0.25)
+    assert torch.equal(made.attributions, same.attributions)
+    assert json.loads(json.dumps(made.record))["sd"] == 0.25
 
 
 def test_one_objective_for_each_picture_or_several_for_one(tiny):
@@ -446,7 +489,23 @@ def test_half_precision_is_near(lite0, photos):
         ({"method": "kernel_shap", "segments": torch.zeros(3, 3).long()}, "segments must be whole"),
         ({"method": "kernel_shap", "segments": torch.zeros(8, 8).long()}, "at least two regions"),
         ({"method": "extremal_perturbation", "area": 1.5}, "area must be between 0 and 1, not 1.5"),
-        ({"method": "extremal_perturbation", "kind": "keep"}, "no kind 'keep': it is preserve or"),
+        (
+            {"method": "extremal_perturbation", "kind": "keep"},
+            "kind must be preserve or delete, not 'keep'",
+        ),
+        (
+            {"method": "extremal_perturbation", "area": "big"},
+            "area must be between 0 and 1, not 'b",
+        ),
+        ({"method": "extremal_perturbation", "area": math.nan}, "between 0 and 1, not nan"),
+        ({"method": "smooth_grad", "sd": math.nan}, "sd must be a number of at least 0, not nan"),
+        ({"method": "smooth_grad", "sd": -1.0}, "sd must be a number of at least 0, not -1.0"),
+        ({"method": "smooth_grad", "sd": "wide"}, "sd must be a number of at least 0, not 'wide'"),
+        ({"method": "smooth_grad", "sd": math.inf}, "sd must be a number of at least 0, not inf"),
+        ({"method": "grad_cam", "layer": 3}, "layer must be the name of a layer, not 3"),
+        ({"method": "kernel_shap", "segments": "all"}, "segments must be whole numbers"),
+        ({"method": "kernel_shap", "segments": torch.rand(8, 8)}, "segments must be whole numbers"),
+        ({"method": "kernel_shap", "steps": 95}, "49 regions take at least 96 coalitions: more"),
         ({"batch_size": 0}, "batch_size must be positive"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"device": "tpu"}, "no device 'tpu'"),
@@ -490,6 +549,94 @@ def test_grad_cam_says_which_layers_it_cannot_take(tiny, tokens):
         fv.attribute(tokens, x, "class:0", method="grad_cam", layer="blocks.1")
     with pytest.raises(fv.FeatvizError, match="no layer that l1 depends on"):
         fv.attribute(tiny, pictures(1), fv.l1(), method="grad_cam")
+
+
+class Branches(nn.Module):
+    """The classes come from one branch; the other, with a map of its own, runs last."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 3, 1)
+        self.main = nn.Conv2d(3, 2, 1)
+        self.side = nn.Conv2d(3, 2, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.main(x).mean((2, 3)), self.side(x).mean((2, 3))
+
+
+def test_grad_cam_takes_the_last_layer_that_leads_to_the_objective():
+    net = nets.seeded(Branches)
+    model, x = fv.Model(net, size=(8, 8), channels=1), pictures(1, 1, (8, 8))
+    goal = fv.channel("output[0]", 1)
+    made = fv.attribute(model, x, goal, method="grad_cam")
+    maps = model.activations(x, ["main"])["main"].detach()
+    torch.testing.assert_close(made.attributions, (maps[:, 1:] / 64).clamp_min(0))
+    guided = fv.attribute(model, x, goal, method="guided_grad_cam")
+    assert guided.attributions.isfinite().all()
+    with pytest.raises(fv.FeatvizError, match="no gradient by the maps of layer 'side'") as caught:
+        fv.attribute(model, x, goal, method="grad_cam", layer="side")
+    assert "\n" not in str(caught.value)
+    assert not any(m._forward_hooks for m in net.modules())
+
+
+class Cut(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1)
+
+    def forward(self, x):
+        return self.conv(x.detach()).square().mean((2, 3))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_without_a_gradient_it_says_so_where_it_needs_one(method):
+    model, x = fv.Model(nets.seeded(Cut), size=(8, 8), channels=1), checks((8, 8))
+    call = {"method": method, **FAST[method]}
+    if METHODS[method].gradients:
+        with pytest.raises(fv.FeatvizError, match="has no gradient by the image") as caught:
+            fv.attribute(model, x, fv.channel("output", 0), **call)
+        assert "\n" not in str(caught.value)
+    else:
+        assert fv.attribute(model, x, fv.channel("output", 0), **call).attributions.any()
+    whole = nets.tiny(channels=1)
+    with torch.inference_mode():
+        if METHODS[method].gradients:
+            with pytest.raises(fv.FeatvizError, match="gradients are off in"):
+                fv.attribute(whole, x, CLASS, **call)
+        else:
+            assert fv.attribute(whole, x, CLASS, **call).attributions.any()
+    with torch.no_grad():
+        model, goal = (spot(), fv.channel("output", 0)) if METHODS[method].mask else (whole, CLASS)
+        assert fv.attribute(model, checks((32, 40)), goal, **call).attributions.any()
+
+
+@pytest.mark.parametrize("method", ["saliency", "integrated_gradients", "smooth_grad", "grad_cam"])
+def test_small_gradients_do_not_vanish_in_half_precision(method):
+    class Faint(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = (nn.Conv2d(1, 1, 1, bias=False) for _ in range(2))
+
+        def forward(self, x):
+            return self.second(self.first(x)).mean((2, 3))
+
+    net = Faint()
+    for p in net.parameters():
+        nn.init.constant_(p, 3e-3)
+    # The slope by a pixel is 9e-6 / 1024, by a map 1 / 1024 or less: half precision ends at 6e-8.
+    model, x = fv.Model(net, size=(32, 32), channels=1), pictures(1, 1, (32, 32))
+    goal = fv.channel("output", 0)
+    full = fv.attribute(model, x, goal, method=method, **FAST[method])
+    half = fv.attribute(model, x, goal, method=method, precision="fp16", **FAST[method])
+    assert full.attributions.any()
+    torch.testing.assert_close(half.attributions, full.attributions, rtol=0.05, atol=1e-10)
+    torch.testing.assert_close(half.scores, full.scores, rtol=0.01, atol=0)
+
+
+def test_area_of_a_layer_without_positions_is_one_line(tiny):
+    with pytest.raises(UnitError, match="area: layer 'head' has no positions"):
+        fv.objective("area:0.5:layer=head")(tiny, pictures(1))
 
 
 def test_without_captum_it_says_what_to_install(tiny, monkeypatch):

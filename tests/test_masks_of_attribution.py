@@ -12,7 +12,7 @@ import featviz as fv
 from featviz import images as files
 from featviz.removal import baseline, grid
 from featviz.transforms import Backdrop
-from tests.test_attribute import checks, nets, pictures, spot
+from tests.test_attribute import Linear, checks, nets, pictures, spot
 from tests.test_cli import refused, run
 
 GOAL = fv.channel("output", 0)
@@ -65,6 +65,24 @@ def test_of_two_pictures_each_is_explained_by_its_own_objective():
 def test_nothing_to_find_is_one_line():
     with pytest.raises(fv.FeatvizError, match="not higher on image 0 than on the baseline"):
         fv.attribute(spot(), checks((32, 40)), -1 * GOAL, method="extremal_perturbation")
+
+
+@pytest.mark.parametrize("method", ["extremal_perturbation", "meaningful_perturbation"])
+def test_a_picture_without_anything_to_find_does_not_stop_the_others(method):
+    model, flat = spot(), torch.full((1, 1, 32, 40), 0.5)
+    x = torch.cat([flat, checks((32, 40)), flat, checks((32, 40)) * 0.9])
+    with pytest.warns(fv.FeatvizWarning, match="not higher on image 0 .* not higher on image 2"):
+        made = fv.attribute(model, x, GOAL, method=method, steps=20, seed=[4, 5, 6, 7])
+    assert sorted(made.failures) == [0, 2]
+    assert "not higher on image 2 than on the baseline" in made.failures[2]
+    assert len(made) == 4
+    assert not made.attributions[[0, 2]].any()
+    assert not made.heat[[0, 2]].any()
+    for i in (1, 3):
+        alone = fv.attribute(model, x[i], GOAL, method=method, steps=20, seed=4 + i)
+        assert torch.equal(made.attributions[i : i + 1], alone.attributions)
+    with pytest.raises(fv.FeatvizError, match="not higher on image 0"):
+        fv.attribute(model, x[[0, 2]], GOAL, method=method, steps=2)
 
 
 def test_mask_is_a_transparent_picture_on_its_background():
@@ -178,6 +196,9 @@ def test_curves_without_a_fall_are_none():
     assert curves.record["beats_random"] == [False]
     with pytest.raises(fv.FeatvizError, match="steps must be a positive whole number, not 0"):
         made.curves(model, steps=0)
+    for name, value in (("cells", 0), ("cells", -3), ("batch_size", -1), ("batch_size", 0)):
+        with pytest.raises(fv.FeatvizError, match=f"{name} must be a positive whole number, not"):
+            made.curves(model, **{name: value})
 
 
 @pytest.fixture
@@ -263,6 +284,67 @@ def test_explain_needs_an_objective_where_there_are_no_classes(capsys, tmp_path,
     monkeypatch.setattr(fv, "load", lambda name: fv.Model(model, size=16))
     error = refused(capsys, "explain", "own", cat, "-o", tmp_path / "o.png")
     assert "say what to explain, --objective" in error
+
+
+def test_explain_of_a_network_of_signals_is_one_line(capsys, tmp_path, cat, monkeypatch):
+    monkeypatch.setattr(fv, "load", lambda name: nets.tiny(spatial=1, channels=1))
+    for more in ([], ["--size", "16"]):
+        error = refused(capsys, "explain", "own", cat, "-o", tmp_path / "o.png", *more)
+        assert "must be a float tensor" in error
+
+
+def test_explain_predicts_a_few_pictures_at_a_time(capsys, tmp_path, cat, monkeypatch):
+    widths, net = [], nets.tiny(channels=3)
+    net.net.register_forward_hook(lambda module, x, y: widths.append(len(x[0])))
+    monkeypatch.setattr(fv, "load", lambda name: net)
+    status, _, _ = run(
+        capsys, "explain", "own", cat, cat, cat, "-o", tmp_path / "o.png", "--batch-size", "2",
+        "--method", "saliency",
+    )  # fmt: skip
+    assert status == 0
+    assert max(widths) == 2
+    bad = refused(capsys, "explain", "own", cat, "-o", tmp_path / "no.png", "--batch-size", "0")
+    assert "batch_size must be positive" in bad
+
+
+def test_explain_draws_the_others_where_one_picture_has_nothing_to_find(
+    capsys, tmp_path, monkeypatch
+):
+    model = fv.Model(Linear(torch.ones(1, 8, 8) / 64), size=(8, 8), channels=1)
+    monkeypatch.setattr(fv, "load", lambda name: model)
+    names = [tmp_path / "black.png", tmp_path / "white.png"]
+    for name, level in zip(names, (0, 255), strict=True):
+        Image.new("L", (8, 8), level).save(name)
+    call = ["explain", "own", *names, "-o", tmp_path / "o.png", "--objective", "channel:output:0"]
+    call += ["--method", "extremal_perturbation", "--baseline", "black", "--steps", "3"]
+    status, text, err = run(capsys, *call, "--json")
+    assert status == 2
+    assert err.startswith("featviz: warning: objective channel:output:0 is not higher on image 0")
+    why, nothing = json.loads(text)["failure"]
+    assert "not higher on image 0" in why
+    assert nothing is None
+    assert files.read_settings(tmp_path / "o.png")["failure"] == [why, None]
+    _, text, _ = run(capsys, *call)
+    assert [", no mask" in line for line in text.splitlines()] == [True, False, False]
+
+
+def test_explain_keeps_the_attribution_when_its_check_is_interrupted(
+    capsys, tmp_path, cat, monkeypatch
+):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fv.Attribution, "curves", stopped)
+    out = tmp_path / "o.png"
+    status, text, _ = run(
+        capsys, "explain", "efficientnet_lite0", cat, "-o", out, "--json", "--check",
+        "--method", "saliency", "--objective", "class:285", "--size", "64",
+    )  # fmt: skip
+    assert status == 130
+    document = json.loads(text)
+    assert document["interrupted"] is True
+    assert document["curves"] is None
+    assert files.read_settings(out)["objective"] == ["class:285"]
 
 
 def test_explain_saves_what_an_interrupt_leaves(capsys, tmp_path, cat, monkeypatch):

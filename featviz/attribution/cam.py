@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
 
 from featviz.attribution.case import Case, captum
-from featviz.attribution.gradients import guided_backprop
+from featviz.attribution.gradients import gradient, guided_backprop
 from featviz.errors import FeatvizError
 from featviz.forward import Forward
 from featviz.layers import LayerInfo, module_names
@@ -18,12 +22,26 @@ def grad_cam(case: Case) -> Tensor:
 
     A_k are the maps of ``layer``; without one, of the last layer with positions that the objective
     depends on. [Selvaraju2017]_
+
+    Raises
+    ------
+    FeatvizError
+        As :func:`find_layers`, or if the objective has no gradient by the layer.
     """
-    info = find_layer(case.forward, case.options["layer"])
+    name = case.options["layer"]
+    fitting = find_layers(case.forward, name)
+    there = with_gradient(case, fitting)
+    if not there:
+        raise FeatvizError(
+            f"{case.forward.objective} has no gradient by the maps of "
+            f"{'any layer' if name is None else f'layer {name!r}: name another one'}"
+        )
+    info = there[-1]
     module = module_names(case.forward.model.net)[info.name]
     explain = captum().LayerGradCam(case.forward, module)
     found: Tensor = explain.attribute(case.leaf(), relu_attributions=True)
-    return resize(found.detach().float(), tuple(case.image.shape[2:]))
+    # Gradients by a layer are those inside of the network.
+    return resize(found.detach().float() / case.forward.scale, tuple(case.image.shape[2:]))
 
 
 def guided_grad_cam(case: Case) -> Tensor:
@@ -31,8 +49,34 @@ def guided_grad_cam(case: Case) -> Tensor:
     return guided_backprop(case) * grad_cam(case)
 
 
-def find_layer(forward: Forward, name: str | None) -> LayerInfo:
-    """Return the layer whose maps are taken.
+def with_gradient(case: Case, layers: list[LayerInfo]) -> list[LayerInfo]:
+    """Return those of the layers through which a gradient goes from the objective to the image.
+
+    That a layer runs before what the objective reads does not say that it leads there.
+    """
+    modules = module_names(case.forward.model.net)
+    reached: set[str] = set()
+    calls: dict[str, int] = {}
+
+    def watch(info: LayerInfo) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, _: Any, output: Tensor) -> None:
+            calls[info.name] = calls.get(info.name, 0) + 1
+            if calls[info.name] == info.calls and output.requires_grad:  # the last call counts
+                output.register_hook(lambda gradient: reached.add(info.name))
+
+        return hook
+
+    handles = [modules[info.name].register_forward_hook(watch(info)) for info in layers]
+    try:
+        gradient(case)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [info for info in layers if info.name in reached]
+
+
+def find_layers(forward: Forward, name: str | None) -> list[LayerInfo]:
+    """Return the layer whose maps are taken; without a name all that could be, in their order.
 
     Raises
     ------
@@ -60,11 +104,11 @@ def find_layer(forward: Forward, name: str | None) -> LayerInfo:
             raise FeatvizError(
                 f"layer {name!r} comes after what {forward.objective} reads: name an earlier one"
             )
-        return info
+        return [info]
     fitting = [info for info in table[: last + 1] if fits(info)]
     if not fitting:
         raise FeatvizError(
             f"no layer that {forward.objective} depends on has maps (C, *positions): Grad-CAM "
             "needs one, other methods do not"
         )
-    return fitting[-1]
+    return fitting

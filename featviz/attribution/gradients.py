@@ -51,12 +51,12 @@ def smooth_grad(case: Case) -> Tensor:
     low, high = image.aminmax()
     width = case.options["sd"] * (high - low)
     explain = captum().Saliency(case.forward)
-    total = torch.zeros_like(image, dtype=torch.float64)
+    total = torch.zeros(image.shape, dtype=torch.float64)
     for first in range(0, copies, case.together):
         count = min(case.together, copies - first)
         noise = torch.stack([torch.randn(image.shape[1:], generator=draw) for _ in range(count)])
         noisy = (image + noise.to(image) * width).requires_grad_()
-        total += explain.attribute(noisy, abs=False).double().sum(0, keepdim=True)
+        total += explain.attribute(noisy, abs=False).cpu().double().sum(0, keepdim=True)
     return (total / copies).to(image.dtype)
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
+
+import torch
 
 from featviz.callbacks import Callback, Step
 from featviz.engine import optimize
@@ -19,11 +21,12 @@ from featviz.errors import FeatvizError
 from featviz.model import Model
 from featviz.objectives import Objective, area, channel, per_sample, ramp, total_variation
 from featviz.param import Mask
-from featviz.result import Result
 from featviz.types import Precision, Tensor
 from featviz.updates import adam
 
 KINDS = ("preserve", "delete")
+#: Masks (B, 1, *size), why some could not be found, by their index, and whether Ctrl-C ended it.
+Found: TypeAlias = tuple[Tensor, dict[int, str], bool]
 #: Weight of the area's template at the last step, where the objective's range is 1.
 _AREA = 300.0
 #: Weights of the mean of what is shown (or deleted), and of its total variation over the number
@@ -52,48 +55,52 @@ class Masks:
     micro: int | None
     callbacks: Sequence[Callback | Callable[[Step], Any]]
 
-    def __post_init__(self) -> None:
-        if self.options["kind"] not in KINDS:
-            raise FeatvizError(f"no kind {self.options['kind']!r}: it is {' or '.join(KINDS)}")
-
     @property
     def drops(self) -> Tensor:
         """By how much each objective is higher on the photograph than on the baseline, (B,)."""
         return (self.scores - self.lowest).double()
 
-    def climb(
-        self, costs: Callable[[int], Objective], *, spread: float, rate: float
-    ) -> tuple[Tensor, Result]:
-        """Return the masks (B, 1, *size), what is preserved or deleted, and the run.
+    def climb(self, costs: Callable[[int], Objective], *, spread: float, rate: float) -> Found:
+        """Return the masks (B, 1, *size), what is preserved or deleted, and how it went.
 
-        ``costs`` makes what is subtracted, of the number of the opacity's channel.
+        ``costs`` makes what is subtracted, of the number of the opacity's channel. A photograph
+        that is not above its baseline has a mask of zeros and is among the failures.
+
+        Raises
+        ------
+        FeatvizError
+            If none of them is above its baseline.
         """
-        if not (self.drops > 0).all():
-            which = int((~(self.drops > 0)).nonzero()[0])
-            raise FeatvizError(
-                f"objective {self.goals[which]} is not higher on image {which} than on the "
-                "baseline: there is nothing to find; take another baseline, or its negative"
-            )
+        failures = {
+            i: f"objective {self.goals[i]} is not higher on image {i} than on the baseline: there "
+            "is nothing to find; take another baseline, or its negative"
+            for i in (~(self.drops > 0)).nonzero().flatten().tolist()
+        }
+        rows = [i for i in range(len(self.images)) if i not in failures]
+        if not rows:
+            raise FeatvizError(failures[0])
+        device = self.model.device
+        images, baselines = self.images[rows].to(device), self.baselines[rows].to(device)
         delete = self.options["kind"] == "delete"
         opacity = self.images.shape[1]
         ends = self.lowest if delete else self.scores
         parts = []
-        for goal, end, drop in zip(self.goals, ends.tolist(), self.drops.tolist(), strict=True):
-            away = (goal - end) / drop
+        for i in rows:
+            away = (self.goals[i] - float(ends[i])) / float(self.drops[i])
             parts.append(-(away * away) - costs(opacity))
         made = optimize(
             self.model,
             parts[0] if len(parts) == 1 else per_sample(parts),
             param=Mask(
-                images=self.images,
-                background=self.baselines,
+                images=images,
+                background=baselines,
                 cells=self.options["cells"],
                 spread=spread,
                 start=0.0 if delete else 1.0,
                 hides=delete,
             ),
             steps=self.options["steps"],
-            seeds=list(self.seeds),
+            seeds=[self.seeds[i] for i in rows],
             optimizer=adam(rate),
             schedule=lambda share: 1 - 0.9 * share,
             redirect=0,
@@ -103,10 +110,13 @@ class Masks:
             callbacks=self.callbacks,
         )
         mask = made.images[:, opacity:].clamp(0, 1)
-        return (1 - mask if delete else mask), made
+        whole = torch.zeros(len(self.images), *mask.shape[1:])
+        whole[rows] = 1 - mask if delete else mask
+        failures |= {rows[i]: why for i, why in made.failures.items()}
+        return whole, dict(sorted(failures.items())), made.interrupted
 
 
-def extremal_perturbation(masks: Masks) -> tuple[Tensor, Result]:
+def extremal_perturbation(masks: Masks) -> Found:
     """Return the mask of a given area that keeps, or loses, most of the objective. [Fong2019]_.
 
     The template of the area weighs more and more, which makes the mask one of 0 and 1. At the
@@ -114,8 +124,6 @@ def extremal_perturbation(masks: Masks) -> tuple[Tensor, Result]:
     the order of equal values, says which part is to be the area.
     """
     share = masks.options["area"]
-    if not 0 < share < 1:
-        raise FeatvizError(f"area must be between 0 and 1, not {share}")
     delete = masks.options["kind"] == "delete"
 
     def costs(opacity: int) -> Objective:
@@ -127,7 +135,7 @@ def extremal_perturbation(masks: Masks) -> tuple[Tensor, Result]:
     return masks.climb(costs, spread=2.6, rate=0.05)
 
 
-def meaningful_perturbation(masks: Masks) -> tuple[Tensor, Result]:
+def meaningful_perturbation(masks: Masks) -> Found:
     """Return the smooth mask for which little deleted loses, or little kept keeps. [Fong2017]_.
 
     The costs are the mean of what is deleted (or kept) and the mask's total variation.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
 from collections.abc import Callable
 from typing import Any, Literal
 
+import torch
+
 from featviz.attribution import cam, gradients, masks, regions
 from featviz.attribution.case import Case
-from featviz.attribution.masks import Masks
+from featviz.attribution.masks import KINDS, Found, Masks
 from featviz.errors import FeatvizError, did_you_mean
-from featviz.result import Result
 from featviz.types import Tensor
 
 
@@ -20,12 +23,13 @@ class Method:
 
     ``each`` explains one picture; ``mask`` finds the masks of several with the loop. ``signed``
     says whether values have a sign, ``complete`` whether they are to add up to score - baseline
-    score; ``over`` how the channels make one value of a pixel.
+    score, ``gradients`` whether it takes any; ``over`` how the channels make one value of a pixel.
     ``baseline`` is the default where there is one, ``options`` all options with their defaults.
     """
 
     each: Callable[[Case], Tensor] | None = None
-    mask: Callable[[Masks], tuple[Tensor, Result]] | None = None
+    mask: Callable[[Masks], Found] | None = None
+    gradients: bool = True
     signed: bool = True
     complete: bool = False
     over: Literal["sum", "max"] = "sum"
@@ -46,10 +50,13 @@ METHODS = {
     "deconvnet": Method(gradients.deconvnet),
     "grad_cam": Method(cam.grad_cam, signed=False, options={"layer": None}),
     "guided_grad_cam": Method(cam.guided_grad_cam, options={"layer": None}),
-    "occlusion": Method(regions.occlusion, baseline="mean", options={"cells": 14}),
-    "feature_ablation": Method(regions.feature_ablation, baseline="blur", options=_GRID),
+    "occlusion": Method(regions.occlusion, gradients=False, baseline="mean", options={"cells": 14}),
+    "feature_ablation": Method(
+        regions.feature_ablation, gradients=False, baseline="blur", options=_GRID
+    ),
     "kernel_shap": Method(
         regions.kernel_shap,
+        gradients=False,
         baseline="blur",
         options={"cells": 7, "segments": None, "steps": 512},
     ),
@@ -66,8 +73,35 @@ METHODS = {
         options={"kind": "preserve", "steps": 150, "cells": 28, "area": 0.1},
     ),
 }
-#: Options that are positive whole numbers.
-_COUNTS = ("steps", "cells")
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _real(value: Any) -> bool:
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return number and math.isfinite(value)
+
+
+def _whole_numbers(value: Any) -> bool:
+    try:
+        found = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return not found.is_floating_point() and not found.is_complex()
+
+
+#: What each option must be, and what says so.
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "steps": (_count, "a positive whole number"),
+    "cells": (_count, "a positive whole number"),
+    "sd": (lambda value: _real(value) and value >= 0, "a number of at least 0"),
+    "area": (lambda value: _real(value) and 0 < value < 1, "between 0 and 1"),
+    "layer": (lambda value: isinstance(value, str), "the name of a layer"),
+    "segments": (_whole_numbers, "whole numbers, as a tensor"),
+    "kind": (lambda value: value in KINDS, " or ".join(KINDS)),
+}
 
 
 def find(name: str, given: dict[str, Any]) -> tuple[Method, dict[str, Any]]:
@@ -76,17 +110,21 @@ def find(name: str, given: dict[str, Any]) -> tuple[Method, dict[str, Any]]:
     Raises
     ------
     FeatvizError
-        For a name or an option that there is not, or a count that is none.
+        For a name or an option that there is not, or a value that an option cannot have.
     """
     if name not in METHODS:
         hint = did_you_mean(str(name), METHODS) or f"; known: {', '.join(METHODS)}"
         raise FeatvizError(f"no method {name!r}{hint}")
     method = METHODS[name]
     said = {key: value for key, value in given.items() if value is not None}
-    for key, value in said.items():
+    for key, value in list(said.items()):
         if key not in method.options:
             takes = ", ".join(method.options) or "no options"
             raise FeatvizError(f"method {name} takes no {key}: it takes {takes}")
-        if key in _COUNTS and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise FeatvizError(f"{key} must be a positive whole number, not {value!r}")
+        fits, what = _CHECKS[key]
+        if not fits(value):
+            shown = " ".join(repr(value).split())[:60]
+            raise FeatvizError(f"{key} must be {what}, not {shown}")
+        if key in ("sd", "area"):
+            said[key] = float(value)  # the record is JSON, which knows no numbers of numpy
     return method, {**method.options, **said}

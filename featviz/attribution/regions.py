@@ -65,21 +65,40 @@ def kernel_shap(case: Case) -> Tensor:
     sample's seed with the probability that the Shapley kernel gives their number of members; a
     linear model of the values is fitted by least squares, whose sum is exact. With regions of which
     there are few enough coalitions, all are taken, weighted by the kernel. [Lundberg2017]_
+
+    Raises
+    ------
+    FeatvizError
+        With one region, with fewer coalitions than tell the regions apart (a coalition and all the
+        others make one equation), or if the objective is not finite on one of them.
     """
     labels, count = regions(case)
     if count < 2:
         raise FeatvizError("kernel_shap needs at least two regions")
     drawn, weights = coalitions(count, case.options["steps"], case.seed)
+    # Σ φ = whole - nothing is put in for the last region, so that it holds exactly.
+    rows = drawn.double()
+    left = rows[:, :-1] - rows[:, -1:]
+    remedy = f"more steps or fewer {'cells' if case.options['segments'] is None else 'segments'}"
+    least = min(2 * (count - 1), 2**count - 2)
+    if len(drawn) < least:
+        raise FeatvizError(f"{count} regions take at least {least} coalitions: {remedy}")
+    if torch.linalg.matrix_rank(left) < count - 1:
+        raise FeatvizError(
+            f"the {len(drawn)} coalitions drawn do not tell {count} regions apart: {remedy}"
+        )
     ends = torch.stack([torch.zeros(count), torch.ones(count)]).bool()
     values = []
     for part in torch.cat([ends, drawn]).split(case.together):
         shown = part[:, labels][:, None].to(case.image.device)
         values.append(case.forward.values(torch.where(shown, case.image, case.base), len(part)))
-    found = torch.cat(values).double().cpu()
+    found = torch.cat(values).cpu().double()  # in this order: MPS has no doubles
+    if not found.isfinite().all():
+        raise FeatvizError(
+            f"kernel_shap: {case.forward.objective} is not finite where regions are taken away: "
+            "take another baseline"
+        )
     nothing, whole = found[0], found[1]
-    # Σ φ = whole - nothing is put in for the last region, so that it holds exactly.
-    rows = drawn.double()
-    left = rows[:, :-1] - rows[:, -1:]
     right = found[2:] - nothing - rows[:, -1] * (whole - nothing)
     root = weights.sqrt()
     solved = torch.linalg.lstsq(left * root[:, None], (right * root)[:, None], driver="gelsd")

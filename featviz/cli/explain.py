@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
 import featviz as fv
-from featviz import images
+from featviz import devices, images
 from featviz.attribution import METHODS
 from featviz.attribution.masks import KINDS
 from featviz.cli import options
 from featviz.curves import Curves
 from featviz.recipes.aims import predict
+from featviz.recipes.attribute import together
+from featviz.recipes.sources import read_fitted
 from featviz.removal import BASELINES
+from featviz.types import Tensor
 
 _PASSED = ("baseline", "steps", "cells", "layer", "sd", "area", "kind", "batch_size", "seed")
 
@@ -59,12 +61,13 @@ def explain(**given: Any) -> int:
     if not given["pictures"]:
         raise fv.FeatvizError("give at least one image to explain")
     model = fv.load(given["model"])
-    size = given["size"] or model.size
     names = list(given["pictures"])
-    pictures = torch.cat([images.read(p, model.channels, size) for p in names])
+    # A network of signals or volumes takes no files, whatever the size.
+    pictures = read_fitted(names, model, given["size"] if len(model.size) == 2 else None, "image")
+    model = model.on(devices.resolve(given["device"], model.device))
     goal, chosen = given["objective"], given["objective"] is None
     if chosen:
-        goal = _predicted(model, pictures)
+        goal = _predicted(model, pictures, together(model, given["batch_size"]))
     begun = time.perf_counter()
     result = fv.attribute(
         model,
@@ -76,13 +79,16 @@ def explain(**given: Any) -> int:
         progress=sys.stderr.isatty(),
         **{name: given[name] for name in _PASSED},
     )
-    curves = None
-    if given["check"] and not result.interrupted:
-        curves = result.curves(
-            model, device=given["device"], precision=given["precision"],
-            batch_size=given["batch_size"],
-        )  # fmt: skip
     written = result.save(output)
+    curves, interrupted = None, result.interrupted
+    if given["check"] and not interrupted:
+        try:
+            curves = result.curves(
+                model, device=given["device"], precision=given["precision"],
+                batch_size=given["batch_size"],
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            interrupted = True
     seconds = time.perf_counter() - begun
     if given["as_json"]:
         document = {
@@ -92,20 +98,22 @@ def explain(**given: Any) -> int:
             "curves": None if curves is None else curves.record,
             "files": [str(written)],
             "seconds": round(seconds, 3),
-            "interrupted": result.interrupted,
+            "interrupted": interrupted,
         }
-        click.echo(json.dumps(document, indent=1))
+        click.echo(json.dumps(document, indent=1, allow_nan=False))
     else:
         _report(model, result, names, curves, chosen, written, seconds)
-    return 130 if result.interrupted else 0
+    if interrupted:
+        return 130
+    return 2 if result.failures else 0
 
 
-def _predicted(model: fv.Model, pictures: torch.Tensor) -> list[fv.Objective]:
+def _predicted(model: fv.Model, pictures: Tensor, batch_size: int) -> list[fv.Objective]:
     """Return the predicted class of each picture as what is explained."""
     info = model.layers(tuple(pictures.shape[2:])).find(model.logits)
     if info.positions or info.units < 2:
         raise fv.FeatvizError("the network has no class logits: say what to explain, --objective")
-    return [fv.class_logit(int(p)) for p in predict(model, pictures, model.logits, len(pictures))]
+    return [fv.class_logit(int(p)) for p in predict(model, pictures, model.logits, batch_size)]
 
 
 def _report(
@@ -127,6 +135,8 @@ def _report(
             line += f", baseline {result.baseline_scores[i]:.4g}"
         if result.delta is not None:
             line += f", left out {result.delta[i]:.2g}"
+        if i in result.failures:
+            line += ", no mask"
         click.echo(line)
         if curves is not None:
             click.echo(f"  {_verdict(curves.record, i)}")

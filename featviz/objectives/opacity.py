@@ -26,6 +26,8 @@ class Area(Unit):
         info = target.layer(self.layer)
         if not 0 <= self.share <= 1:
             raise UnitError(f"area: the share must be from 0 to 1, not {self.share}")
+        if not info.positions:
+            raise UnitError(f"area: layer {self.layer!r} has no positions, shape {info.shape}")
         channel = info.units - 1 if self.channel == -1 else self.channel
         check_index(channel, info.units, "channel", info)
 

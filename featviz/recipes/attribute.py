@@ -90,25 +90,31 @@ def attribute(
     size
         To which the images are resized; the model's own for files.
     batch_size
-        Copies of an image (or, for masks, images) that go through the network together: 4 on a CPU,
-        32 elsewhere. Images do not depend on one another.
+        Copies of an image that go through the network together: 4 on a CPU, 32 elsewhere. For
+        masks, images: 32, and on a CPU one, or 4 where that changes no bit. Images do not depend on
+        one another.
     seed
         An int: image i uses ``seed + i``; or one int for each.
     device, precision, callbacks, progress
         As in :func:`featviz.render`; callbacks see the steps of masks.
 
-    Ctrl-C ends the run and returns what there is, with ``interrupted`` set.
+    A mask that cannot be found, as of an image that is not above its baseline, is zero, and
+    ``failures`` and a warning say why. Ctrl-C ends the run and returns what there is, with
+    ``interrupted`` set.
 
     Raises
     ------
     FeatvizError
-        For input that cannot work; if captum is not installed, for methods that are captum's.
+        For input that cannot work, or where no mask can be found; if captum is not installed, for
+        methods that are captum's.
     """
     if not isinstance(model, Model):
         raise FeatvizError("attribute takes a featviz.Model: wrap the network, fv.Model(net, …)")
     given: dict[str, Any] = {"steps": steps, "cells": cells, "layer": layer, "sd": sd}
     given |= {"segments": segments, "area": area, "kind": kind}
     chosen, options = find(method, given)
+    if chosen.gradients and torch.is_inference_mode_enabled():
+        raise FeatvizError("gradients are off in torch.inference_mode(): leave it first")
     if baseline is not None and chosen.baseline is None:
         raise FeatvizError(f"method {method} takes no baseline")
     wanted = (size,) * len(model.size) if isinstance(size, int) else size
@@ -119,9 +125,7 @@ def attribute(
     seeds = expand(seed, len(images))
     home = model.on(devices.resolve(device, model.device))
     devices.half(precision)
-    cpu = home.device.type == "cpu"
-    together = (_TOGETHER_CPU if cpu else _TOGETHER) if batch_size is None else batch_size
-    together = count("batch_size", together)
+    copies = together(home, batch_size)
     ground = chosen.baseline if baseline is None else baseline
     grounds = None if ground is None else make_baseline(ground, images)
     whole = tuple(images.shape[2:])
@@ -153,7 +157,7 @@ def attribute(
                         images[i : i + 1].to(home.device),
                         None if grounds is None else grounds[i : i + 1].to(home.device),
                         seeds[i],
-                        together,
+                        copies,
                         options,
                     )
                     for i in range(len(images))
@@ -162,15 +166,20 @@ def attribute(
             else:
                 assert grounds is not None
                 assert lowest is not None
+                # On a CPU the loop finds out how many at a time change no bit.
+                micro = None if batch_size is None and home.device.type == "cpu" else copies
                 masks = Masks(
                     home, images, grounds, goals, scores, lowest, seeds, options,
-                    precision, batch_size, watchers,
+                    precision, micro, watchers,
                 )  # fmt: skip
-                found, made = chosen.mask(masks)
-                interrupted, failures = made.interrupted, made.failures
+                with torch.enable_grad():
+                    for forward, one in zip(forwards, images.split(1), strict=True):
+                        # Without a gradient the loop would follow the mask's costs alone.
+                        forward(one.detach().to(home.device, copy=True).requires_grad_())
+                    found, failures, interrupted = chosen.mask(masks)
     except torch.OutOfMemoryError as error:
         raise FeatvizError(
-            f"out of memory with {together} images of {'x'.join(map(str, whole))} at a time: take "
+            f"out of memory with {copies} images of {'x'.join(map(str, whole))} at a time: take "
             "a smaller batch_size, a smaller size, or precision bf16"
         ) from error
     if failures:
@@ -194,6 +203,12 @@ def attribute(
         total = found.double().flatten(1).sum(1)
         result.delta = (total - (result.scores - result.baseline_scores).double()).float()
     return result
+
+
+def together(model: Model, batch_size: int | None) -> int:
+    """Return how many copies of a picture go through the network at a time."""
+    default = _TOGETHER_CPU if model.device.type == "cpu" else _TOGETHER
+    return count("batch_size", default if batch_size is None else batch_size)
 
 
 def _goals(objective: Objective | str | Sequence[Objective | str], images: int) -> list[Objective]:
