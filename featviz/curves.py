@@ -101,7 +101,7 @@ def measure(
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise FeatvizError(f"{name} must be a positive whole number, not {count!r}")
     home = model.on(devices.resolve(device, model.device))
-    together = batch_size or (4 if home.device.type == "cpu" else 32)
+    together = devices.together(home.device, batch_size)
     size = tuple(images.shape[2:])
     labels = grid(size, cells).flatten()
     count = int(labels.max()) + 1

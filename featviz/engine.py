@@ -39,8 +39,6 @@ from featviz.watch import Watch
 REDIRECT = 16
 #: Steps after those, after which a picture without any gradient so far is given up.
 PATIENCE = 16
-#: Keeps small half-precision gradients from vanishing; optimizers see it divided out again.
-_HALF_SCALE = 1024.0
 
 
 def optimize(
@@ -145,7 +143,7 @@ def optimize(
     rates = [group["lr"] for group in climber.param_groups]
     if resume is not None:
         climber.load_state_dict(resume.optimizer)
-    scale = _HALF_SCALE if precision == "fp16" else 1.0
+    scale = devices.gradient_scale(precision)
     watch = Watch(batch, device)
     opened = redirected_relu()
     history = torch.full((steps, batch), torch.nan, device=device)

@@ -34,9 +34,8 @@ class Forward:
             )
         self.model, self.objective, self.size = model, objective, size
         self.low = devices.half(precision)
-        #: By how much gradients are larger inside of the network than by the images: half-precision
-        #: ones that are small would vanish. As in the engine.
-        self.scale = 1024.0 if precision == "fp16" else 1.0
+        #: By how much gradients are larger inside of the network than by the images.
+        self.scale = devices.gradient_scale(precision)
         self.table = model.layers(size)
         self.needs = objective.needs(Target(model, size, 1))
         self._bound: dict[int, Score] = {}

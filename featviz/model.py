@@ -152,10 +152,16 @@ class Model:
         """Return this model on ``device``: itself, or a copy where the weights are elsewhere."""
         if self.device == device:
             return self
-        moved = copy.copy(self)
-        moved.net = copy.deepcopy(self.net).to(device)
-        moved._affine = {}
+        moved = self.copy()
+        moved.net.to(device)
         return moved
+
+    def copy(self) -> Model:
+        """Return a model with a copy of the network, weights and all."""
+        twin = copy.copy(self)
+        twin.net = copy.deepcopy(self.net)
+        twin._affine = {}
+        return twin
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:

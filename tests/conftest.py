@@ -35,3 +35,20 @@ def tokens() -> fv.Model:
 def photos() -> torch.Tensor:
     """Four real photographs (4, 3, 224, 224) in [0, 1]."""
     return nets.photographs()
+
+
+@pytest.fixture
+def second_is_interrupted(monkeypatch) -> list:
+    """Make ``saliency`` return the image, and be interrupted at the second; the list counts."""
+    from featviz.attribution import methods as table
+
+    calls: list = []
+
+    def slow(case):
+        calls.append(case)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return case.image
+
+    monkeypatch.setitem(table.METHODS, "saliency", table.Method(slow))
+    return calls

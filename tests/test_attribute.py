@@ -647,21 +647,10 @@ def test_without_captum_it_says_what_to_install(tiny, monkeypatch):
     assert made.attributions.any()
 
 
-def test_an_interrupt_returns_what_is_done(tiny, monkeypatch):
-    import featviz.attribution.methods as table
-
-    calls = []
-
-    def slow(case):
-        calls.append(case)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return case.image
-
-    monkeypatch.setitem(table.METHODS, "saliency", table.Method(slow))
+def test_an_interrupt_returns_what_is_done(tiny, second_is_interrupted):
     made = fv.attribute(tiny, pictures(3), CLASS, method="saliency")
     assert made.interrupted
     assert len(made) == len(made.scores) == len(made.goals) == len(made.heat) == 1
-    calls[:] = [None]
+    second_is_interrupted[:] = [None]
     with pytest.raises(KeyboardInterrupt):
         fv.attribute(tiny, pictures(3), CLASS, method="saliency")

@@ -347,18 +347,7 @@ def test_explain_keeps_the_attribution_when_its_check_is_interrupted(
     assert files.read_settings(out)["objective"] == ["class:285"]
 
 
-def test_explain_saves_what_an_interrupt_leaves(capsys, tmp_path, cat, monkeypatch):
-    import featviz.attribution.methods as table
-
-    calls = []
-
-    def slow(case):
-        calls.append(case)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return case.image
-
-    monkeypatch.setitem(table.METHODS, "saliency", table.Method(slow))
+def test_explain_saves_what_an_interrupt_leaves(capsys, tmp_path, cat, second_is_interrupted):
     out = tmp_path / "o.png"
     status, text, _ = run(
         capsys, "explain", "efficientnet_lite0", cat, cat, "-o", out, "--json",

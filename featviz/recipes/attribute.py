@@ -26,8 +26,6 @@ from featviz.removal import baseline as make_baseline
 from featviz.seeds import expand
 from featviz.types import Precision, Seed, Size, Tensor
 
-#: Copies of a picture at a time by default: what a CPU takes fastest, and what fills a GPU.
-_TOGETHER, _TOGETHER_CPU = 32, 4
 #: The percentile of the absolute values that is the strongest colour.
 PERCENTILE = 99.0
 
@@ -207,8 +205,7 @@ def attribute(
 
 def together(model: Model, batch_size: int | None) -> int:
     """Return how many copies of a picture go through the network at a time."""
-    default = _TOGETHER_CPU if model.device.type == "cpu" else _TOGETHER
-    return count("batch_size", default if batch_size is None else batch_size)
+    return count("batch_size", devices.together(model.device, batch_size))
 
 
 def _goals(objective: Objective | str | Sequence[Objective | str], images: int) -> list[Objective]:

@@ -27,8 +27,6 @@ from featviz.survey.receptive import Field, measure
 from featviz.survey.spread import Spread
 from featviz.types import Precision, Tensor
 
-#: Images at a time by default: on a CPU, Lite0 takes half as long for four as for sixteen, each.
-_TOGETHER, _TOGETHER_CPU = 32, 4
 #: Names of unreadable files that a warning has.
 _NAMED = 5
 
@@ -100,8 +98,7 @@ def examples(
     given = [objective] if isinstance(objective, (str, Objective)) else objective
     goals = [as_objective(o) for o in given]
     home = model.on(devices.resolve(device, model.device))
-    together = _TOGETHER_CPU if home.device.type == "cpu" else _TOGETHER
-    batch_size = together if batch_size is None else whole("batch_size", batch_size)
+    batch_size = whole("batch_size", devices.together(home.device, batch_size))
     source = Source(dataset)
     settings = {
         "version": __version__,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 
 import kornia.metrics
@@ -39,15 +38,13 @@ def permuted(model: Model, seed: int) -> Model:
     """
     if not any(True for _ in model.net.parameters()):
         raise FeatvizError("the network has no weights that are known: wrap the nn.Module itself")
-    twin = copy.copy(model)
     try:
-        twin.net = copy.deepcopy(model.net)
+        twin = model.copy()
     except (RuntimeError, TypeError) as error:
         raise FeatvizError(
             f"the network cannot be copied: {' '.join(str(error).split())}"
         ) from error
     twin.name = None
-    twin._tables, twin._affine = {}, {}
     with torch.no_grad():
         for name, tensor in _tensors(twin.net):
             draw = generator(seed, f"permuted {name}")
