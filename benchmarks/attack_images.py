@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from featviz.images import read
+from featviz.io.images import read
 
 LIST = Path(__file__).with_name("attack_images.txt")
 STAMPS = Path("/usr/share/tuxpaint/stamps")

@@ -27,7 +27,7 @@ import torch
 from report import machine, markdown, write
 
 import featviz as fv
-from featviz.bound import Traces
+from featviz.optim.evaluator import Traces
 
 warnings.simplefilter("ignore")
 #: name: (norm, steps, radii)

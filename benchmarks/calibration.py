@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 import featviz as fv
-from featviz import images
+from featviz.io import images
 
 
 def photographs(folder: Path, colours: int) -> list[Path]:

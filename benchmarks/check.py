@@ -18,8 +18,10 @@ import torch
 from report import markdown, write
 
 import featviz as fv
-from featviz.trust import path, randomized, strength
-from featviz.trust.criterion import NAMES
+from featviz.checks import path, strength
+from featviz.checks import randomization as randomized
+from featviz.checks.verdicts import NAMES
+from featviz.rendering import held_out
 
 UNITS = (
     "channel:_blocks.1:3",
@@ -45,7 +47,7 @@ def exchanged(model: fv.Model, checks: fv.Checks, images: str, seed: int) -> dic
     found: dict[str, list[float]] = {"strength": [], "path": [], "path of random images": []}
     for i, goal in enumerate(goals):
         other = checks[(i + 1) % len(checks)].picture[None]
-        value = float(strength.scores(model, goal, other))
+        value = float(held_out.scores(model, goal, other))
         best = float(made.top.values[i, 0])
         criterion = strength.against(value, best, quantiles[i], made.count)
         found["strength"].append(criterion.value if criterion.value is not None else math.nan)

@@ -23,7 +23,7 @@ from PIL import Image, ImageEnhance
 from report import markdown, write
 
 import featviz as fv
-from featviz.survey.dataset import picture_files
+from featviz.io.dataset import picture_files
 
 
 class Repeated(torch.utils.data.Dataset):

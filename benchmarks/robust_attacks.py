@@ -22,7 +22,7 @@ import torch
 from torch.nn import functional as F
 
 import featviz as fv
-from featviz import images as files
+from featviz.io import images as files
 from featviz.seeds import generator
 from featviz.transforms import Paste, prepare
 

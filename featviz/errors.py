@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from featviz.result import Result
+from typing import Any
 
 
 class FeatvizError(ValueError):
@@ -40,9 +37,9 @@ class ObjectiveSyntaxError(FeatvizError):
 
 
 class OptimizationError(FeatvizError):
-    """No picture could be made. ``result`` holds what there is of it."""
+    """No picture could be optimized. ``result`` (a :class:`featviz.Result`) holds what there is."""
 
-    def __init__(self, message: str, result: Result) -> None:
+    def __init__(self, message: str, result: Any) -> None:
         super().__init__(message)
         self.result = result
 

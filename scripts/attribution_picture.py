@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 import featviz as fv
-from featviz import images
-from featviz.attribution_result import overlay
+from featviz.attribution.result import overlay
+from featviz.io import images
 
 METHODS = (
     "integrated_gradients",

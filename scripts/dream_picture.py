@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import featviz as fv
-from featviz import decode, images
+from featviz.io import decode, images
 
 
 def main() -> None:

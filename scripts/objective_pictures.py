@@ -13,7 +13,7 @@ import torch
 from skimage import data
 
 import featviz as fv
-from featviz import images
+from featviz.io import images
 from featviz.objectives.matching import gram
 
 FOLDER = Path(__file__).parent.parent / "docs" / "images"

@@ -13,7 +13,7 @@ import skimage.data
 import torch
 
 import featviz as fv
-from featviz import images as files
+from featviz.io import images as files
 from featviz.transforms import Paste
 
 NAMES = ("coffee.png", "chelsea.png", "rocket.jpg", "astronaut.png")

@@ -22,13 +22,13 @@ from PIL import Image
 from torch import nn
 
 import featviz as fv
-from featviz.atlases import similar
+from featviz.atlases import similarity as similar
 from featviz.atlases.plan import batches, enumerate_pictures, read_units
 from featviz.atlases.store import Store
-from featviz.cli import main
+from featviz.cli.main import main
 from featviz.errors import FeatvizError, FeatvizWarning
+from featviz.rendering.held_out import APART, HELD_OUT, VIEWS
 from featviz.transforms import parse, prepare
-from featviz.trust.strength import APART, HELD_OUT, VIEWS
 from tests import nets
 
 
@@ -608,7 +608,7 @@ def test_examples_are_those_of_brute_force(model, tmp_path, photos8, monkeypatch
     def never(*_, **__):
         raise AssertionError("the same files were looked at twice")
 
-    monkeypatch.setattr("featviz.atlases.observe.find_examples", never)
+    monkeypatch.setattr("featviz.atlases.unit_tables.find_examples", never)
     build(model, tmp_path / "a", examples=photos8, steps=1)
     build(model, tmp_path / "a", steps=1)
     build(model, tmp_path / "a", steps=1, units="1:2")  # a smaller plan takes nothing away
@@ -637,7 +637,7 @@ def test_ctrl_c_while_the_data_are_looked_at(model, tmp_path, photos8, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("featviz.atlases.observe.find_examples", stop)
+        patch.setattr("featviz.atlases.unit_tables.find_examples", stop)
         atlas = build(model, tmp_path / "a", examples=photos8, steps=1)
     assert atlas.interrupted
     assert len(atlas) == 18

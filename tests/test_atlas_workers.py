@@ -18,8 +18,9 @@ import torch
 from torch.nn.utils.parametrizations import weight_norm
 
 import featviz as fv
-from featviz.atlases import cluster, runners
-from featviz.atlases.paint import Brief
+from featviz.atlases import local_workers as runners
+from featviz.atlases import ray_cluster as cluster
+from featviz.atlases.painter import Brief
 from featviz.errors import FeatvizError, FeatvizWarning
 from tests import nets
 

@@ -10,14 +10,15 @@ from PIL import Image
 from torch import nn
 
 import featviz as fv
+from featviz.attacks.restarts import APART, Plan
+from featviz.attacks.update_rules import Apgd, Steepest, steepest
 from featviz.cli.main import main
-from featviz.engine import optimize
 from featviz.errors import FeatvizError, UnitError
-from featviz.images import read_settings
+from featviz.io.images import read_settings
+from featviz.optim import evaluator
+from featviz.optim.loop import optimize
 from featviz.param import Bounded
 from featviz.param.balls import length, project, quantize, sample
-from featviz.recipes.rounds import APART, Plan
-from featviz.steps import Apgd, Steepest, steepest
 from tests import nets
 
 EIGHT = (torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
@@ -431,8 +432,8 @@ def test_the_model_comes_back_untouched(model):
 
 def test_a_trace_is_shared_by_batches_and_changes_nothing_but_rounding(model, monkeypatch):
     made = []
-    trace = fv.engine.Bound.__init__.__globals__["trace"]
-    monkeypatch.setattr("featviz.bound.trace", lambda *a, **k: made.append(1) or trace(*a, **k))
+    trace = evaluator.trace
+    monkeypatch.setattr(evaluator, "trace", lambda *a, **k: made.append(1) or trace(*a, **k))
     given = {"eps": 0.05, "steps": 5, "batch_size": 2, **PLAIN}
     traced = fv.attack(model, EIGHT, traced=True, **given)
     assert len(made) == 2  # of one picture for the steps, of four for predictions

@@ -16,11 +16,11 @@ from torch import nn
 
 import featviz as fv
 from featviz.attribution import METHODS
+from featviz.attribution.baselines import baseline, blurred, grid
 from featviz.attribution.regions import coalitions
-from featviz.attribution_result import colours, normalized, overlay
+from featviz.attribution.result import colours, normalized, overlay
 from featviz.errors import UnitError
-from featviz.images import read
-from featviz.removal import baseline, blurred, grid
+from featviz.io.images import read
 from featviz.seeds import generator
 from tests import nets
 

@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 import featviz as fv
-from featviz import images as pictures
+from featviz.checks import judges, path, strength
+from featviz.checks import randomization as randomized
+from featviz.checks.api import recall, subject
+from featviz.checks.runner import ONCE
+from featviz.checks.verdicts import NAMES, doubted, judged, overall, unmeasured
 from featviz.cli.main import main
 from featviz.errors import FeatvizError
-from featviz.recipes.check import recall, subject
-from featviz.recipes.inquiry import ONCE
+from featviz.io import images as pictures
+from featviz.rendering import held_out
 from featviz.transforms import parse, prepare
-from featviz.trust import judges, path, randomized, strength
-from featviz.trust.criterion import NAMES, doubted, judged, overall, unmeasured
 from tests import nets
 
 SIDE = 32
@@ -154,14 +156,14 @@ def test_a_score_of_exact_pixels_is_not_held_out():
         return float((image.double().numpy() * pattern).mean())
 
     draw = prepare(
-        parse(strength.HELD_OUT),
-        [5 + strength.APART],
-        strength.VIEWS,
+        parse(held_out.HELD_OUT),
+        [5 + held_out.APART],
+        held_out.VIEWS,
         (SIDE, SIDE),
         torch.device("cpu"),
     )
     picture = found.picture
-    held = np.mean([value(draw(picture[None], i)[0]) for i in range(strength.VIEWS)])
+    held = np.mean([value(draw(picture[None], i)[0]) for i in range(held_out.VIEWS)])
     score, base = value(picture), criterion.figures["scrambled"]
     assert found.score == pytest.approx(score, rel=1e-4)
     assert criterion.figures["held_out"] == pytest.approx(held, rel=1e-3, abs=1e-5)
@@ -639,7 +641,7 @@ def test_signals_are_measured_and_not_drawn(tmp_path):
 
 @pytest.mark.parametrize("stage", ["held_out", "probabilities", "against", "way", "permuted"])
 def test_control_c_reports_what_was_measured(stage, monkeypatch):
-    owner = next(m for m in (strength, judges, path, randomized) if hasattr(m, stage))
+    owner = next(m for m in (held_out, strength, judges, path, randomized) if hasattr(m, stage))
 
     def stop(*_, **__):
         raise KeyboardInterrupt

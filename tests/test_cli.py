@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import featviz as fv
-from featviz import images
 from featviz.cli.main import main, shield
+from featviz.io import images
 from tests import nets
 
 FAST = ["--steps", "2", "--size", "64"]

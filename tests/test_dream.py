@@ -9,14 +9,15 @@ from PIL import Image
 from torch import nn
 
 import featviz as fv
-from featviz import images, tiles, video
 from featviz.cli.main import main
+from featviz.dreaming.api import octave_sizes, recolored
+from featviz.dreaming.defaults import default_layer
+from featviz.io import images, video
+from featviz.optim import tiling as tiles
+from featviz.optim.optimizers import normalized
 from featviz.param import Canvas
-from featviz.recipes.dream import octave_sizes, recolored
-from featviz.recipes.sources import middle
 from featviz.resample import resize
 from featviz.transforms import Roll, prepare
-from featviz.updates import normalized
 from tests import nets
 
 CPU = torch.device("cpu")
@@ -156,8 +157,8 @@ def test_ctrl_c_keeps_the_detail_so_far(rgb):
 
 
 def test_the_default_objective_is_a_block_at_two_thirds(lite0):
-    assert middle(lite0) == "_blocks.10"
-    assert middle(nets.tiny()) in {i.name for i in nets.tiny().layers()}
+    assert default_layer(lite0) == "_blocks.10"
+    assert default_layer(nets.tiny()) in {i.name for i in nets.tiny().layers()}
     made = fv.dream(lite0, picture(32, 40), octaves=1, steps=1)
     assert made.objectives == ["layer:_blocks.10"]
 

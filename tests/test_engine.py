@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import featviz as fv
-from featviz.callbacks import Callback
-from featviz.engine import optimize
+from featviz.optim.callbacks import Callback
+from featviz.optim.loop import optimize
+from featviz.optim.optimizers import adam
 from featviz.param import Pixel
-from featviz.updates import adam
 from tests import nets
 
 

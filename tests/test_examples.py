@@ -13,11 +13,12 @@ from PIL import Image
 from torch import nn
 
 import featviz as fv
-from featviz import images as pictures
 from featviz.cli.main import main
+from featviz.dataset_examples import cache as album
+from featviz.dataset_examples import receptive_field as receptive
 from featviz.errors import FeatvizError, FeatvizWarning, LayerError
-from featviz.survey import album, receptive
-from featviz.survey.dataset import Source
+from featviz.io import images as pictures
+from featviz.io.dataset import Source
 from tests import nets
 
 PICTURES = ("astronaut", "chelsea", "coffee", "rocket", "immunohistochemistry", "retina")
@@ -362,7 +363,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tiny):
             state["album"] = self
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["featviz.recipes.examples"], "Album", Watched)
+        patch.setattr(sys.modules["featviz.dataset_examples.api"], "Album", Watched)
         goals = [fv.channel("first", i) for i in range(units)]
         found = fv.examples(tiny, stream(), goals, k=k, batch_size=50)
     assert found.count == count

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import featviz as fv
-from featviz import gradients
+from featviz.networks import gradients
 from tests import nets
 
 ignore_captum = pytest.mark.filterwarnings("ignore:Setting.*backward hooks:UserWarning")

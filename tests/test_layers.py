@@ -6,7 +6,7 @@ import torch
 
 import featviz as fv
 from featviz.errors import LayerError
-from featviz.layers import split_address, unit_axis
+from featviz.networks.layers import split_address, unit_axis
 from tests import nets
 
 

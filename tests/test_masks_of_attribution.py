@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 import featviz as fv
-from featviz import images as files
-from featviz.removal import baseline, grid
+from featviz.attribution.baselines import baseline, grid
+from featviz.io import images as files
 from featviz.transforms import Backdrop
 from tests.test_attribute import Linear, checks, nets, pictures, spot
 from tests.test_cli import refused, run

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import featviz as fv
-from featviz import images
-from featviz.result import slug
+from featviz.io import images
+from featviz.optim.result import slug
 from tests import nets
 
 

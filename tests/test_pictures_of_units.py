@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 import featviz as fv
-from featviz import images
 from featviz.cli.main import main
+from featviz.io import images
 from tests import nets
 
 pytestmark = pytest.mark.slow

@@ -13,12 +13,12 @@ from torch import nn
 
 import featviz as fv
 from featviz import param as P
-from featviz.checkpoint import Checkpoint
-from featviz.engine import optimize
 from featviz.errors import FeatvizError
+from featviz.optim.checkpoint import Checkpoint
+from featviz.optim.loop import optimize
+from featviz.optim.optimizers import adam
 from featviz.param import generators
 from featviz.param.balls import project
-from featviz.updates import adam
 from tests import nets
 
 PICTURE = torch.rand(1, 3, 12, 16, generator=torch.Generator().manual_seed(0))

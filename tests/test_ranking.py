@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from featviz.dataset_examples.correlation import Correlation
+from featviz.dataset_examples.ranking import Extremes
+from featviz.dataset_examples.statistics import BINS, EXACT, Spread
 from featviz.errors import FeatvizError
-from featviz.survey.correlation import Correlation
-from featviz.survey.ranking import Extremes
-from featviz.survey.spread import BINS, EXACT, Spread
 
 #: Few distinct values, so that there are ties, and what a network may return when it fails.
 ODD = st.sampled_from([0.0, -0.0, 1.0, 1.5, -2.0, np.inf, -np.inf, np.nan])

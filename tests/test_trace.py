@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional as F
 
 import featviz as fv
-from featviz import trace as T
-from featviz.bound import Bound
 from featviz.errors import FeatvizWarning
-from featviz.fused import Clipped, FusedConvolution
-from featviz.gradients import guided_relu, redirected_relu
+from featviz.networks.gradients import guided_relu, redirected_relu
+from featviz.optim import tracing as T
+from featviz.optim.evaluator import Bound
+from featviz.optim.fusion import Clipped, FusedConvolution
 from tests import nets
 
 
@@ -168,7 +168,7 @@ def test_a_traced_picture_is_as_near_as_rounding_lets_it_be(lite0, monkeypatch):
     picture is as far from the untraced one as that is from its own with the input * (1 + 1e-5)."""
     given = {"objective": "channel:_blocks.4:7", "size": 96, "steps": T.PAYS}
     traced = fv.render(lite0, **given)
-    monkeypatch.setattr("featviz.engine.PAYS", 10**9)
+    monkeypatch.setattr("featviz.optim.loop.PAYS", 10**9)
     plain = fv.render(lite0, **given)
     normalize = fv.Model.normalize
     monkeypatch.setattr(fv.Model, "normalize", lambda self, x: normalize(self, x) * (1 + 1e-5))

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import featviz as fv
-from featviz import zoo
 from featviz.errors import ModelError
+from featviz.networks import zoo
 from tests import nets
 
 

@@ -7,7 +7,7 @@ try:
 except ImportError as error:
     raise FeatvizError("an atlas needs pyarrow: pip install 'featviz[atlas]'") from error
 
-from featviz.atlases.build import atlas
+from featviz.atlases.api import atlas
 from featviz.atlases.reader import Atlas, Entry
 from featviz.atlases.viewer import view
 

@@ -15,12 +15,12 @@ from typing import Any, TypeAlias
 import torch
 
 from featviz.errors import FeatvizError
-from featviz.model import Model
+from featviz.networks.model import Model
 from featviz.objectives import Objective, channel
 from featviz.objectives import objective as as_objective
 from featviz.objectives.parsing import format_field
-from featviz.recipes.job import Job
-from featviz.trust.strength import APART
+from featviz.optim.settings import Job
+from featviz.rendering.held_out import APART
 
 #: What of a layer's units: all, a text such as ``0:32`` or ``3,7,0:64:4``, or their numbers.
 Units: TypeAlias = str | Iterable[int] | None

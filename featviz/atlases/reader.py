@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from featviz.atlases.about import check_format
+from featviz.atlases.metadata import check_format
 from featviz.atlases.schema import KEY
 from featviz.atlases.store import Store
 from featviz.errors import FeatvizError, FeatvizWarning, did_you_mean

@@ -9,12 +9,12 @@ from typing import Any
 from torch import nn
 
 from featviz.attribution.case import Case, captum
-from featviz.attribution.gradients import gradient, guided_backprop
+from featviz.attribution.forward import Forward
+from featviz.attribution.gradient_based import gradient, guided_backprop
 from featviz.errors import FeatvizError
-from featviz.forward import Forward
-from featviz.layers import LayerInfo, module_names
+from featviz.networks.layers import module_names
 from featviz.resample import resize
-from featviz.types import Tensor
+from featviz.types import LayerInfo, Tensor
 
 
 def grad_cam(case: Case) -> Tensor:

@@ -6,8 +6,8 @@ import dataclasses
 import importlib
 from typing import Any
 
+from featviz.attribution.forward import Forward
 from featviz.errors import FeatvizError
-from featviz.forward import Forward
 from featviz.types import Tensor
 
 

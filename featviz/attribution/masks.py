@@ -1,4 +1,4 @@
-"""Attribution by masks: the loop of :mod:`featviz.engine`, on how much of a photograph is there.
+"""Mask-based attribution: the ascent loop, on how much of a photograph is shown.
 
 A mask is the opacity of a picture whose colours are the photograph's and which lies on the
 baseline (:class:`featviz.param.Mask`). What is kept small is the squared distance of the objective
@@ -15,14 +15,14 @@ from typing import Any, TypeAlias
 
 import torch
 
-from featviz.callbacks import Callback, Step
-from featviz.engine import optimize
 from featviz.errors import FeatvizError
-from featviz.model import Model
+from featviz.networks.model import Model
 from featviz.objectives import Objective, area, channel, per_sample, ramp, total_variation
+from featviz.optim.callbacks import Callback, Step
+from featviz.optim.loop import optimize
+from featviz.optim.optimizers import adam
 from featviz.param import Mask
 from featviz.types import Precision, Tensor
-from featviz.updates import adam
 
 KINDS = ("preserve", "delete")
 #: Masks (B, 1, *size), why some could not be found, by their index, and whether Ctrl-C ended it.

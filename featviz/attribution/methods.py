@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from featviz.attribution import cam, gradients, masks, regions
+from featviz.attribution import cam, gradient_based, masks, regions
 from featviz.attribution.case import Case
 from featviz.attribution.masks import KINDS, Found, Masks
 from featviz.errors import FeatvizError, did_you_mean
@@ -40,14 +40,14 @@ class Method:
 _GRID = {"cells": 14, "segments": None}
 
 METHODS = {
-    "saliency": Method(gradients.saliency, signed=False, over="max"),
-    "input_x_gradient": Method(gradients.input_x_gradient),
+    "saliency": Method(gradient_based.saliency, signed=False, over="max"),
+    "input_x_gradient": Method(gradient_based.input_x_gradient),
     "integrated_gradients": Method(
-        gradients.integrated_gradients, complete=True, baseline="black", options={"steps": 50}
+        gradient_based.integrated_gradients, complete=True, baseline="black", options={"steps": 50}
     ),
-    "smooth_grad": Method(gradients.smooth_grad, options={"steps": 25, "sd": 0.15}),
-    "guided_backprop": Method(gradients.guided_backprop),
-    "deconvnet": Method(gradients.deconvnet),
+    "smooth_grad": Method(gradient_based.smooth_grad, options={"steps": 25, "sd": 0.15}),
+    "guided_backprop": Method(gradient_based.guided_backprop),
+    "deconvnet": Method(gradient_based.deconvnet),
     "grad_cam": Method(cam.grad_cam, signed=False, options={"layer": None}),
     "guided_grad_cam": Method(cam.guided_grad_cam, options={"layer": None}),
     "occlusion": Method(regions.occlusion, gradients=False, baseline="mean", options={"cells": 14}),

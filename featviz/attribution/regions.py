@@ -6,9 +6,10 @@ import math
 
 import torch
 
+from featviz.attribution.baselines import grid
 from featviz.attribution.case import Case, captum
 from featviz.errors import FeatvizError
-from featviz.removal import counts, grid
+from featviz.param.mask import cell_counts
 from featviz.seeds import generator
 from featviz.types import Tensor
 
@@ -20,7 +21,7 @@ def occlusion(case: Case) -> Tensor:
     is the baseline. [Zeiler2014]_
     """
     size = tuple(case.image.shape[2:])
-    strides = [max(1, s // n) for s, n in zip(size, counts(size, _cells(case)), strict=True)]
+    strides = [max(1, s // n) for s, n in zip(size, cell_counts(size, _cells(case)), strict=True)]
     window = [min(2 * step, side) for step, side in zip(strides, size, strict=True)]
     channels = case.image.shape[1]
     with torch.no_grad():

@@ -1,5 +1,1 @@
 """The command line: ``featviz render efficientnet_lite0 "class:285" -o cat.png``."""
-
-from featviz.cli.main import main
-
-__all__ = ["main"]

@@ -11,11 +11,11 @@ import click
 import torch
 
 import featviz as fv
-from featviz import images
+from featviz.attacks.algorithms import METHODS
+from featviz.attacks.criterion import LOSSES
 from featviz.cli import options
+from featviz.io import images
 from featviz.param.balls import NORMS
-from featviz.recipes.aims import LOSSES
-from featviz.recipes.methods import METHODS
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

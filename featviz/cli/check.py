@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 import featviz as fv
-from featviz import images
+from featviz.checks.api import recall
 from featviz.cli import options
-from featviz.recipes.check import recall
-from featviz.zoo import SOURCES, efficientnet, exported
+from featviz.io import images
+from featviz.networks.zoo import SOURCES, efficientnet, exported
 
 #: What is handed on as it was given, where it was.
 _PASSED = ("steps", "param", "transforms", "size", "lr", "quality")

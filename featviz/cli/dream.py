@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 import featviz as fv
-from featviz import images, video
 from featviz.cli import options
-from featviz.recipes.sources import read
+from featviz.io import images, video
+from featviz.io.inputs import read
 from featviz.resample import resize
 from featviz.types import Tensor
 

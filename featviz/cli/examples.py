@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 import featviz as fv
-from featviz import images
 from featviz.cli import options
-from featviz.examples_result import MOST
+from featviz.dataset_examples.result import MOST
+from featviz.io import images
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -11,15 +11,16 @@ from typing import Any
 import click
 
 import featviz as fv
-from featviz import devices, images
+from featviz.attacks.criterion import predict
 from featviz.attribution import METHODS
+from featviz.attribution.api import together
+from featviz.attribution.baselines import BASELINES
+from featviz.attribution.curves import Curves
 from featviz.attribution.masks import KINDS
 from featviz.cli import options
-from featviz.curves import Curves
-from featviz.recipes.aims import predict
-from featviz.recipes.attribute import together
-from featviz.recipes.sources import read_fitted
-from featviz.removal import BASELINES
+from featviz.io import images
+from featviz.io.inputs import read_fitted
+from featviz.networks import devices
 from featviz.types import Tensor
 
 _PASSED = ("baseline", "steps", "cells", "layer", "sd", "area", "kind", "batch_size", "seed")
@@ -63,7 +64,13 @@ def explain(**given: Any) -> int:
     model = fv.load(given["model"])
     names = list(given["pictures"])
     # A network of signals or volumes takes no files, whatever the size.
-    pictures = read_fitted(names, model, given["size"] if len(model.size) == 2 else None, "image")
+    pictures = read_fitted(
+        names,
+        model.channels,
+        model.size,
+        given["size"] if len(model.size) == 2 else None,
+        "image",
+    )
     model = model.on(devices.resolve(given["device"], model.device))
     goal, chosen = given["objective"], given["objective"] is None
     if chosen:

@@ -65,12 +65,14 @@ def shield(argument: str) -> str:
 
     The objective's parser does not mind the space that is put in front.
     """
-    from featviz.objectives.text import NAMES
+    if not argument.startswith("-") or argument.startswith("--") or len(argument) < 3:
+        return argument
+    from featviz.objectives.text import NAMES  # imports torch
 
     words = "|".join(sorted(map(re.escape, NAMES), key=len, reverse=True))
     number = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*[*/+-]"
     looks = re.match(rf"-\s*(?:(?:{words})\b|\(|{number}|\s-)", argument)
-    return f" {argument}" if looks and not argument.startswith("--") else argument
+    return f" {argument}" if looks else argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

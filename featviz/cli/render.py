@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 import featviz as fv
-from featviz import images
 from featviz.cli import options
-from featviz.engine import REDIRECT
+from featviz.io import images
+from featviz.optim.loop import REDIRECT
 
 _REPEATED = ("steps", "param", "transforms", "lr", "redirect", "precision", "size")
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
+from featviz.codec import format_number
 from featviz.errors import FeatvizError
-from featviz.objectives.parsing import format_number
 from featviz.objectives.scene import Scene, Score, Target
 from featviz.types import Tensor
 
 if TYPE_CHECKING:
-    from featviz.model import Model
+    from featviz.networks.model import Model
 
 
 class Objective(abc.ABC):

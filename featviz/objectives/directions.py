@@ -10,13 +10,12 @@ import numpy as np
 import torch
 
 from featviz.errors import UnitError
-from featviz.layers import LayerInfo
 from featviz.objectives import arrays, reduction
 from featviz.objectives.base import Objective
 from featviz.objectives.scene import Scene, Score, Target
 from featviz.objectives.unit import Unit, data, real, word
 from featviz.objectives.units import Where, where_text
-from featviz.types import Tensor
+from featviz.types import LayerInfo, Tensor
 
 #: What a direction may be in Python: numbers, or the name of a file.
 Vector = str | Path | Sequence[float] | np.ndarray | Tensor

@@ -23,6 +23,7 @@ import re
 from collections.abc import Iterator
 from typing import TypeAlias
 
+from featviz.codec import format_number
 from featviz.errors import ObjectiveSyntaxError
 
 
@@ -205,11 +206,6 @@ class _Reader:
                 raise self.error("expected numbers between [ and ]", match.start("vector"))
             return numbers
         return str(match["bare"])
-
-
-def format_number(value: float) -> str:
-    """Write a number so that it reads back as the same float; whole ones without a point."""
-    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))
 
 
 def format_field(value: str | float | tuple[float, ...]) -> str:

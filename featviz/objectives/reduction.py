@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from featviz.errors import UnitError, did_you_mean
-from featviz.layers import LayerInfo
 from featviz.objectives import arrays
 from featviz.objectives.scene import Target
-from featviz.types import Tensor
+from featviz.types import LayerInfo, Tensor
 
 _NAMES = ("mean", "sum", "max", "mean_square", "sum_square", "norm", "top5")
 #: Keeps the gradient of a square root finite where everything is zero.

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from featviz import images
 from featviz.errors import UnitError
+from featviz.io import images
 from featviz.objectives import arrays
 from featviz.objectives.scene import IMAGE, Target
 from featviz.resample import resize

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 
 from featviz.errors import LayerError
-from featviz.layers import LayerInfo
-from featviz.types import Tensor
+from featviz.types import LayerInfo, Tensor
 
 if TYPE_CHECKING:
-    from featviz.model import Model
+    from featviz.networks.model import Model
 
 #: The name of the clean picture as a layer; ``input`` is what the network sees of it.
 IMAGE = "image"

@@ -7,9 +7,9 @@ import math
 
 import torch
 
+from featviz.codec import format_number
 from featviz.errors import FeatvizError
 from featviz.objectives.base import Objective
-from featviz.objectives.parsing import format_number
 from featviz.objectives.scene import Scene, Score, Target
 from featviz.types import Tensor
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from featviz.errors import UnitError
-from featviz.layers import LayerInfo
 from featviz.objectives.base import Objective
 from featviz.objectives.parsing import Field, Quoted, format_field
 from featviz.objectives.scene import IMAGE, Target
+from featviz.types import LayerInfo
 
 #: Every unit of the language by the kind that starts its text.
 KINDS: dict[str, type[Unit]] = {}

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 
 from featviz.errors import UnitError
-from featviz.layers import LayerInfo
 from featviz.objectives import arrays, reduction
 from featviz.objectives.base import Objective
 from featviz.objectives.scene import Scene, Score, Target
 from featviz.objectives.unit import Unit, check_index, index, whole, wholes, word
-from featviz.types import Tensor
+from featviz.types import LayerInfo, Tensor
 
 #: What selects positions in Python: text, or an array of weights.
 Where = str | np.ndarray | Tensor | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from featviz import spec
+from featviz import codec as spec
 from featviz.errors import FeatvizError
 from featviz.param import generators
 from featviz.param.alpha import Alpha

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from featviz.errors import FeatvizError
 from featviz.param.base import Param
 from featviz.param.bounded import fit
-from featviz.removal import counts
 from featviz.resample import resize
 from featviz.types import State, Tensor
 
@@ -65,7 +64,7 @@ class Mask(Param):
                 f"{len(self.images)} images and {len(self.background)} backgrounds for "
                 f"{len(seeds)} samples"
             )
-        shape = (len(seeds), 1, *counts(self.shape, self.cells))
+        shape = (len(seeds), 1, *cell_counts(self.shape, self.cells))
         return {"cover": torch.full(shape, self.start, device=device).requires_grad_()}
 
     def image(self, state: State) -> Tensor:
@@ -99,3 +98,10 @@ class Mask(Param):
             found.append(part * float(torch.exp(torch.tensor(-away / 2))))
         near = torch.stack(found)
         return (near * (near / _SOFT).softmax(0)).sum(0)
+
+
+def cell_counts(size: tuple[int, ...], cells: int | None) -> tuple[int, ...]:
+    """Return how many cells there are along each axis, ``cells`` of them along the longest."""
+    if cells is None:
+        return size
+    return tuple(min(side, max(1, round(side * cells / max(size)))) for side in size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from featviz import spec
+from featviz import codec as spec
 from featviz.errors import FeatvizError
 from featviz.transforms.base import Transform
 from featviz.transforms.geometric import Crop, Jitter, Pad, Rotate, Scale

@@ -1,0 +1,161 @@
+"""Make the rows of a batch: optimize its pictures, score them again, encode them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import json
+import math
+import platform
+import time
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy
+import PIL
+import torch
+from PIL import features
+
+from featviz._version import __version__
+from featviz.atlases.plan import Picture, Template, describe
+from featviz.errors import FeatvizError, OptimizationError
+from featviz.io import images
+from featviz.networks.model import Model
+from featviz.objectives import objective as as_objective
+from featviz.optim.evaluator import Traces
+from featviz.optim.result import slug
+from featviz.optim.settings import Job, prepare
+from featviz.rendering.held_out import APART, held_out
+from featviz.types import Tensor
+
+Row: TypeAlias = dict[str, Any]
+
+#: Quality of a lossy WebP: no difference is seen at it.
+WEBP = 92
+
+
+@dataclasses.dataclass(frozen=True)
+class Brief:
+    """All that a worker has to know; it can be sent to another process."""
+
+    model: Model
+    given: dict[str, Any]  # the arguments of prepare()
+    encoding: str  # "png" or "webp"
+    template: Template = None
+
+    @functools.cached_property
+    def job(self) -> Job:
+        """The job, prepared where it is done."""
+        return prepare(self.model, **self.given)
+
+    @functools.cached_property
+    def identity(self) -> tuple[str, dict[str, Any]]:
+        """The hash of the settings, and the settings; see :func:`featviz.atlases.plan.describe`."""
+        return describe(self.job, self.template, self.encoding)
+
+    def on(self, device: str) -> Brief:
+        """Return the brief of a worker that has a device of its own."""
+        return dataclasses.replace(self, given=self.given | {"device": device})
+
+
+class Painter:
+    """Makes batches of pictures of one network; keeps the trace of a layer for its next batch."""
+
+    def __init__(self, brief: Brief) -> None:
+        self.brief, self.job = brief, brief.job
+        self._layer: str | None = None
+        self._traces: Traces | None = None
+
+    def __call__(self, batch: Sequence[Picture]) -> list[Row]:
+        """Return the rows of a batch; one that cannot be optimized says why in ``failure``.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            For Ctrl-C: a picture that is not finished is not kept.
+        """
+        if batch[0].layer != self._layer:
+            self._layer, self._traces = batch[0].layer, self.job.traces()
+        begun = time.perf_counter()
+        goal = as_objective([picture.objective for picture in batch])
+        seeds = [picture.seed for picture in batch]
+        try:
+            result = self.job.run(goal, seeds, traces=self._traces)
+        except OptimizationError as error:
+            result = error.result
+        if result.interrupted:
+            raise KeyboardInterrupt
+        kept = self._held_out(goal, result.images, seeds)
+        seconds = (time.perf_counter() - begun) / len(batch)
+        digest, settings = self.brief.identity
+        return [
+            {
+                **dataclasses.asdict(picture),
+                "settings_hash": digest,
+                "image": {
+                    "bytes": encode(result.images[i], self.brief.encoding),
+                    "path": f"{slug(picture.objective)}.seed{picture.seed}.{self.brief.encoding}",
+                },
+                "score": _finite(result.scores[i]),
+                "score_held_out": _finite(kept[i]),
+                "seconds": seconds,
+                "redirected": bool(result.redirected is not None and result.redirected[i]),
+                "failure": result.failures.get(i),
+                "settings": json.dumps(self.job.settings),
+                "versions": json.dumps(versions()),
+                "model_hash": settings["model_hash"],
+            }
+            for i, picture in enumerate(batch)
+        ]
+
+    def _held_out(self, goal: Any, pictures: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Return the mean score (B,) under draws of transforms that no step has seen."""
+        if self.job.param.transparent:
+            return torch.full((len(pictures),), math.nan)
+        return held_out(self.job.model, goal, pictures, [s + APART for s in seeds])
+
+
+def encode(picture: Tensor, encoding: str) -> bytes:
+    """Return a picture (C, H, W) in [0, 1] as a file: ``png``, or ``webp`` with some loss."""
+    if encoding == "png":
+        return images.png_bytes(images.to_pil(picture))
+    buffer = io.BytesIO()
+    images.to_pil(picture).save(buffer, "webp", quality=WEBP)
+    return buffer.getvalue()
+
+
+def check(brief: Brief) -> None:
+    """Raise :class:`FeatvizError` unless the pictures can be stored as such."""
+    job = brief.job
+    channels = (job.param.channels or job.model.channels) + job.param.transparent
+    if len(job.param.shape) != 2 or channels not in (1, 3, 4):
+        raise FeatvizError(
+            f"an atlas holds gray or RGB pictures, not {channels} channels of {job.param.shape}"
+        )
+    if job.param.relational:
+        raise FeatvizError("an atlas holds pictures that stand alone: take another param")
+    if brief.encoding not in ("png", "webp"):
+        raise FeatvizError(f"no encoding {brief.encoding!r}: it is png or webp")
+    if brief.encoding == "webp" and not features.check("webp"):
+        raise FeatvizError("this Pillow writes no WebP: take encoding='png'")
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return what the pictures are made with."""
+    import kornia
+
+    return {
+        "featviz": __version__,
+        "torch": torch.__version__,
+        "kornia": kornia.__version__,
+        "numpy": numpy.__version__,
+        "pillow": PIL.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _finite(value: Tensor) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -1,0 +1,59 @@
+"""Contact sheets of an atlas in TensorBoard, layer by layer, as the run goes on."""
+
+from __future__ import annotations
+
+import collections
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from featviz.atlases.painter import Row
+from featviz.errors import FeatvizError
+from featviz.io import images
+
+
+class Board:
+    """Logs each stored batch as ``atlas/LAYER``; the step is how many pictures the layer has.
+
+    Raises
+    ------
+    FeatvizError
+        If the folder cannot be written.
+    """
+
+    def __init__(self, folder: str | Path, stored: pa.Table) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        try:
+            self._writer: Any = SummaryWriter(str(folder))
+        except OSError as error:
+            raise FeatvizError(f"cannot write {str(folder)!r}: {error.strerror}") from error
+        self._done = collections.Counter(stored["layer"].to_pylist())
+
+    def __call__(self, rows: Sequence[Row]) -> None:
+        """Log the pictures of a batch, and their mean score."""
+        layer = rows[0]["layer"]
+        self._done[layer] += len(rows)
+        pictures = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB") for row in rows]
+        stacked = torch.from_numpy(np.stack([np.asarray(p) for p in pictures]))
+        page = images.sheet(
+            stacked.movedim(3, 1) / 255, [f"{r['sign']}{r['unit']} seed {r['seed']}" for r in rows]
+        )
+        step = self._done[layer]
+        self._writer.add_image(f"atlas/{layer}", np.asarray(page), step, dataformats="HWC")
+        scores = [row["score"] for row in rows if row["score"] is not None]
+        if scores:
+            self._writer.add_histogram(f"score/{layer}", np.asarray(scores), step)
+        self._writer.flush()
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()

@@ -1,0 +1,1 @@
+"""Adversarial examples: change pictures until a network is fooled."""

@@ -1,0 +1,46 @@
+"""The attacks by name: where each starts, how it steps, which state it returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Literal
+
+from featviz.attacks.update_rules import Apgd, Momentum, Steepest
+from featviz.param import Bounded
+from featviz.types import OptimizerFactory, Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """An attack: ``rate`` gives the step size as a factor of eps for a number of steps."""
+
+    rate: Callable[[int], float]
+    rule: Callable[..., OptimizerFactory]
+    random: bool = False
+    keep: Literal["last", "best"] = "last"
+    steps: int | None = None
+
+
+def _steepest(param: Bounded, rate: Tensor, steps: int) -> OptimizerFactory:
+    return functools.partial(Steepest, rate=rate, norm=param.norm)
+
+
+def _momentum(param: Bounded, rate: Tensor, steps: int) -> OptimizerFactory:
+    return functools.partial(Momentum, rate=rate, norm=param.norm)
+
+
+def _apgd(param: Bounded, rate: Tensor, steps: int) -> OptimizerFactory:
+    return functools.partial(Apgd, rate=rate, norm=param.norm, steps=steps, project=param.nearest)
+
+
+#: FGSM [Goodfellow2015]_, BIM (``ifgsm``) [Kurakin2017]_, MI-FGSM [Dong2018]_, PGD [Madry2018]_ and
+#: Auto-PGD [Croce2020]_, with their papers' step sizes.
+METHODS = {
+    "pgd": Method(lambda steps: 2.5 / steps, _steepest, random=True),
+    "fgsm": Method(lambda steps: 1.0, _steepest, steps=1),
+    "ifgsm": Method(lambda steps: 1 / steps, _steepest),
+    "mifgsm": Method(lambda steps: 1 / steps, _momentum),
+    "apgd": Method(lambda steps: 2.0, _apgd, random=True, keep="best"),
+}

@@ -1,0 +1,79 @@
+"""Attribution by gradients: one pass back, or the mean of several."""
+
+from __future__ import annotations
+
+import torch
+
+from featviz.attribution.case import Case, captum
+from featviz.networks.gradients import deconvnet_relu, guided_relu
+from featviz.seeds import generator
+from featviz.types import Tensor
+
+
+def saliency(case: Case) -> Tensor:
+    """Return |∂o/∂x|. [Simonyan2014]_."""
+    found: Tensor = captum().Saliency(case.forward).attribute(case.leaf(), abs=True)
+    return found
+
+
+def gradient(case: Case) -> Tensor:
+    """Return ∂o/∂x, with its sign."""
+    found: Tensor = captum().Saliency(case.forward).attribute(case.leaf(), abs=False)
+    return found
+
+
+def input_x_gradient(case: Case) -> Tensor:
+    """Return x ∂o/∂x, x in [0, 1]. [Shrikumar2016]_."""
+    found: Tensor = captum().InputXGradient(case.forward).attribute(case.leaf())
+    return found
+
+
+def guided_backprop(case: Case) -> Tensor:
+    """Return the gradient where only what is positive passes open ReLUs. [Springenberg2015]_."""
+    with guided_relu():
+        return gradient(case)
+
+
+def deconvnet(case: Case) -> Tensor:
+    """Return the gradient where only what is positive passes ReLUs, open or not. [Zeiler2014]_."""
+    with deconvnet_relu():
+        return gradient(case)
+
+
+def smooth_grad(case: Case) -> Tensor:
+    """Return the mean of ∂o/∂x over noisy copies of the picture. [Smilkov2017]_.
+
+    The noise's deviation is ``sd`` times the range of the picture's values. It is drawn from the
+    sample's own seed, copy by copy.
+    """
+    draw = generator(case.seed, "smooth_grad")
+    image, copies = case.image, case.options["steps"]
+    low, high = image.aminmax()
+    width = case.options["sd"] * (high - low)
+    explain = captum().Saliency(case.forward)
+    total = torch.zeros(image.shape, dtype=torch.float64)
+    for first in range(0, copies, case.together):
+        count = min(case.together, copies - first)
+        noise = torch.stack([torch.randn(image.shape[1:], generator=draw) for _ in range(count)])
+        noisy = (image + noise.to(image) * width).requires_grad_()
+        total += explain.attribute(noisy, abs=False).cpu().double().sum(0, keepdim=True)
+    return (total / copies).to(image.dtype)
+
+
+def integrated_gradients(case: Case) -> Tensor:
+    """Return (x - b) times the mean gradient on the straight way from b to x. [Sundararajan2017]_.
+
+    The mean is a Gauss-Legendre quadrature of ``steps`` points.
+    """
+    found: Tensor = (
+        captum()
+        .IntegratedGradients(case.forward)
+        .attribute(
+            case.leaf(),
+            baselines=case.base,
+            n_steps=case.options["steps"],
+            method="gausslegendre",
+            internal_batch_size=case.together,
+        )
+    )
+    return found.to(case.image.dtype)

@@ -1,0 +1,1 @@
+"""Checks: whether a feature visualization can be trusted."""

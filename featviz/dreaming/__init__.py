@@ -1,0 +1,1 @@
+"""DeepDream: strengthen in a picture what a network sees in it."""

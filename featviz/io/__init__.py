@@ -1,0 +1,5 @@
+"""Images, videos and data sets: how they are read and written."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, ["video"])

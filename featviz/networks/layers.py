@@ -1,0 +1,244 @@
+"""Name the layers of a network and read what they return, without leaving a trace in it.
+
+A layer is addressed by its dotted name in ``named_modules()``, by ``input`` (the images handed
+to the model, in [0, 1]) or by ``output`` (what the network returns):
+
+A module that is itself called ``input``, ``output`` or ``image`` is ``net.output`` and so on.
+
+=================  ==========================================================================
+``blocks.3``       what the module returned, the last time where it runs more than once
+``blocks.3.act#0`` what its first call returned (calls count from 0)
+``lstm[0]``        the first item of the tuple that it returned; also ``out[logits]`` for a
+                   key or an attribute, and ``out[a][1]`` for what is nested
+=================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from featviz.errors import LayerError, did_you_mean
+from featviz.types import LayerInfo, Tensor
+
+INPUT, OUTPUT = "input", "output"
+_ADDRESS = re.compile(r"(?P<module>[^#\[\]]+)(?:#(?P<call>\d+))?(?P<path>(?:\[[^\[\]]+\])*)")
+
+
+class LayerTable(list[LayerInfo]):
+    """The layers of a network in the order in which they finish; prints as a table."""
+
+    def __str__(self) -> str:
+        rows = [("layer", "type", "shape", "units", "calls")]
+        for i in self:
+            rows.append((i.name, i.type, "x".join(map(str, i.shape)), str(i.units), str(i.calls)))
+        widths = [max(len(row[k]) for row in rows) for k in range(5)]
+        return "\n".join(
+            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        )
+
+    def find(self, name: str) -> LayerInfo:
+        """Return the layer called ``name``; raise :class:`LayerError` with the nearest names."""
+        for info in self:
+            if info.name == name:
+                return info
+        module = name.split("#")[0].split("[")[0]
+        parts = [i.name for i in self if i.name.startswith((f"{name}[", f"{module}["))]
+        if parts and name == module:
+            raise LayerError(f"layer {name!r} returns several tensors: pick one of {_some(parts)}")
+        calls = [i.calls for i in self if i.name == module]
+        if calls and "#" in name:
+            raise LayerError(f"no call {name!r}: {module!r} runs {calls[0]} time(s), from #0 on")
+        raise LayerError(f"no layer {name!r}{did_you_mean(name, [i.name for i in self])}")
+
+
+def _some(names: list[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def unit_axis(shape: tuple[int, ...], images: tuple[int, ...]) -> int:
+    """Return which axis of an activation ``shape`` (batch included) counts the units.
+
+    ``images`` is the shape of the network's input. A map with as many spatial axes is
+    (B, C, *spatial), or (B, *spatial, C) as in Swin, which a square input tells: its map is
+    then square over the first axes but not over the last. One with fewer axes is tokens
+    (B, N, C), features (B, C), or a plain value (B,), axis 0.
+    """
+    if len(shape) != len(images):
+        return len(shape) - 1
+    square = len(shape) > 3 and len(set(images[2:])) == 1
+    if square and len(set(shape[1:-1])) == 1 and len(set(shape[2:])) > 1:
+        return len(shape) - 1
+    return 1
+
+
+def tensors_in(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor in nested tuples, lists, mappings and dataclasses, with its path."""
+    if isinstance(value, torch.Tensor):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from tensors_in(item, f"{path}[{key}]")
+    elif isinstance(value, (tuple, list)):
+        for index, item in enumerate(value):
+            yield from tensors_in(item, f"{path}[{index}]")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from tensors_in(getattr(value, field.name), f"{path}[{field.name}]")
+
+
+def split_address(name: str) -> tuple[str, int | None, str]:
+    """Split ``"block#1[0]"`` into module name, call number and path ``("block", 1, "[0]")``."""
+    match = _ADDRESS.fullmatch(name)
+    if match is None:
+        raise LayerError(f"cannot read layer name {name!r}: write module, module#call or module[0]")
+    call = match["call"]
+    return match["module"], None if call is None else int(call), match["path"]
+
+
+def module_names(net: nn.Module) -> dict[str, nn.Module]:
+    """Return every module below the root by every name it has (a shared one has several)."""
+    return {_name(n): m for n, m in net.named_modules(remove_duplicate=False) if n}
+
+
+def _name(module: str) -> str:
+    """Return the name of a module: its own, or ``net.output`` where it would be ambiguous."""
+    return f"net.{module}" if module in (INPUT, OUTPUT, "image") else module
+
+
+def probe(
+    net: nn.Module, run: Callable[[], Any], images: Tensor, like: LayerTable | None = None
+) -> LayerTable:
+    """Run the network once and list what every module returned.
+
+    ``run`` makes one forward pass on ``images`` (1, C, *spatial), and gradients are off.
+    Unit axes are taken from ``like``, the table of another input size, where it is given.
+    """
+    axes = {i.name: i.axis for i in like or ()}
+    seen: list[tuple[str, nn.Module, int, list[tuple[str, tuple[int, ...]]]]] = []
+    counts: dict[str, int] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, _: Any, output: Any) -> None:
+            call = counts.get(name, 0)
+            counts[name] = call + 1
+            shapes = [(path, tuple(t.shape)) for path, t in tensors_in(output)]
+            seen.append((name, module, call, shapes))
+
+        return hook
+
+    handles = [m.register_forward_hook(watch(_name(n))) for n, m in net.named_modules() if n]
+    try:
+        with torch.no_grad():
+            output = run()
+    finally:
+        for handle in handles:
+            handle.remove()
+
+    table = LayerTable()
+
+    def add(name: str, kind: str, shape: tuple[int, ...], calls: int) -> None:
+        shape = (*shape, 1) if len(shape) == 1 else shape  # one value a sample is one unit
+        if not shape:
+            return  # a single number for the whole batch
+        axis = axes.get(name, unit_axis(shape, tuple(images.shape)))
+        table.append(LayerInfo(name, kind, shape[1:], axis, shape[axis], calls))
+
+    add(INPUT, "Input", tuple(images.shape), 1)
+    for name, module, call, shapes in seen:
+        calls = counts[name]
+        for path, shape in shapes:
+            if calls > 1:
+                add(f"{name}#{call}{path}", type(module).__name__, shape, 1)
+            if call == calls - 1:
+                add(f"{name}{path}", type(module).__name__, shape, calls)
+    for path, tensor in tensors_in(output):
+        add(f"{OUTPUT}{path}", type(net).__name__, tuple(tensor.shape), 1)
+    return table
+
+
+class _Enough(BaseException):
+    """Ends a forward pass; no ``except Exception`` of the user's network may stop it."""
+
+
+def capture(
+    net: nn.Module, run: Callable[[], Any], images: Tensor, names: Iterable[str], table: LayerTable
+) -> dict[str, Tensor]:
+    """Run the network as far as needed and return the activations called ``names``.
+
+    The pass ends as soon as the last of them is known. What is returned is what the layer
+    returned, also where a later operation works in place on it. Hooks go on the named modules
+    only, and are gone when this returns or raises.
+
+    Raises
+    ------
+    LayerError
+        If a layer of ``names`` is not in ``table`` or does not run for these images.
+    """
+    wanted: dict[str, dict[int, list[tuple[str, str]]]] = {}
+    found: dict[str, Tensor] = {}
+    whole: list[str] = []
+    missing = 0
+    for name in dict.fromkeys(names):
+        module, call, path = split_address(name)
+        if module == INPUT:
+            found[name] = images
+        elif module == OUTPUT:
+            whole.append(name)
+        else:
+            number = table.find(name).calls - 1 if call is None else call
+            wanted.setdefault(module, {}).setdefault(number, []).append((name, path))
+            missing += 1
+    if not missing and not whole:
+        return found
+
+    def watch(calls: dict[int, list[tuple[str, str]]]) -> Callable[[nn.Module, Any, Any], None]:
+        count = 0
+
+        def hook(module: nn.Module, _: Any, output: Any) -> None:
+            nonlocal count, missing
+            here = calls.get(count, ())
+            count += 1
+            missing -= len(here)
+            last = not missing and not whole
+            for name, path in here:
+                tensor = _follow(output, path, name)
+                # A clone, because `x += shortcut` may come next; nothing comes after the last.
+                found[name] = tensor if last else tensor.clone()
+            if here and last:
+                raise _Enough
+
+        return hook
+
+    modules = module_names(net)
+    handles = [modules[m].register_forward_hook(watch(calls)) for m, calls in wanted.items()]
+    try:
+        output = run()
+        for name in whole:
+            found[name] = _follow(output, split_address(name)[2], name)
+    except _Enough:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    for calls in wanted.values():
+        for name, _ in (pair for pairs in calls.values() for pair in pairs):
+            if name not in found:
+                raise LayerError(f"layer {name!r} did not run for this input")
+    return found
+
+
+def _follow(value: Any, path: str, name: str) -> Tensor:
+    for here, tensor in tensors_in(value):
+        if here == path:
+            if tensor.ndim == 0:
+                raise LayerError(f"layer {name!r} returned one number for the whole batch")
+            return tensor[:, None] if tensor.ndim == 1 else tensor
+    choices = [name[: len(name) - len(path)] + here for here, _ in tensors_in(value)]
+    raise LayerError(f"layer {name!r} returned no tensor there: pick one of {_some(choices)}")

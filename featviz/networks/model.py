@@ -1,0 +1,315 @@
+"""A network together with what it expects of its images."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from featviz.errors import FeatvizError, ModelError, UnitError, did_you_mean
+from featviz.networks import layers as _layers
+from featviz.networks.layers import LayerTable
+from featviz.types import LayerInfo, Size, Tensor
+
+
+class _Function(nn.Module):
+    """Lets a plain function stand where a network is expected; it has no inner layers."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+        # A bound method's network is known, and evaluated and frozen like any other.
+        owner = getattr(function, "__self__", None)
+        self.owner = owner if isinstance(owner, nn.Module) else None
+
+    def forward(self, images: Tensor) -> Any:
+        return self.function(images)
+
+
+class _Classifier(nn.Module):
+    """What :meth:`Model.as_module` returns; it leaves the modes of the network alone."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.net = model.net
+        self._model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._model.activations(images, [self._model.logits])[self._model.logits]
+
+    def train(self, mode: bool = True) -> _Classifier:
+        self.training = mode
+        return self
+
+
+class Model:
+    """Any network with its preprocessing; its images are floats in [0, 1], (B, C, *spatial).
+
+    The network is read, never changed: weights, ``requires_grad`` flags, hooks and train/eval
+    modes are the same after every call as before it, also when the call raises.
+
+    Parameters
+    ----------
+    net
+        An ``nn.Module``, or any callable that maps a batch to tensors. Of a bound method
+        (``net.encode``) the network is known; what a plain function calls is not, and is neither
+        evaluated nor frozen.
+    mean, std
+        What is subtracted from, and then divides, each channel: one number or one a channel,
+        in units of ``range``. Most ImageNet networks: (0.485, 0.456, 0.406), (0.229, 0.224, 0.225).
+    range
+        The values that the network gives to black and white before ``mean`` and ``std``:
+        (0, 1), or (0, 255) or (-1, 1) for networks trained on such images.
+    size
+        The size of its images, as a side (square pictures) or (H, W), (L,), (D, H, W).
+    channels
+        The number of channels, where ``mean`` and ``std`` do not tell it; 3 otherwise.
+    classes
+        The names of the classes, for ``class:"Egyptian cat"``.
+    logits
+        The layer that holds the class logits: ``output``, or ``output[logits]`` and the like.
+    text
+        A text encoder with the network's embedding space, for ``text_match``: text to (D,).
+    name
+        What :func:`featviz.load` was given; pictures record it, so that they can be repeated.
+
+    Raises
+    ------
+    ModelError
+        If ``net`` is not callable or the numbers do not fit one another.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module | Callable[..., Any],
+        *,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        range: tuple[float, float] = (0.0, 1.0),
+        size: Size = 224,
+        channels: int | None = None,
+        classes: Sequence[str] | None = None,
+        logits: str = _layers.OUTPUT,
+        text: Callable[[str], Tensor] | None = None,
+        name: str | None = None,
+    ) -> None:
+        if not callable(net):
+            raise ModelError(
+                f"a network must be an nn.Module or callable, not {type(net).__name__}"
+            )
+        self.net = net if isinstance(net, nn.Module) else _Function(net)
+        self.size: tuple[int, ...] = (size, size) if isinstance(size, int) else tuple(size)
+        if not self.size or min(self.size) < 1:
+            raise ModelError(f"size must be positive, not {size}")
+        self.mean, self.std = _numbers(mean, 0.0), _numbers(std, 1.0)
+        lengths = {len(n) for n, v in ((self.mean, mean), (self.std, std)) if _several(v)}
+        self.channels = channels or max(lengths, default=3 if len(self.size) == 2 else 1)
+        if lengths - {self.channels}:
+            raise ModelError(
+                f"mean and std have {sorted(lengths)} numbers for {self.channels} channels"
+            )
+        if self.channels < 1:
+            raise ModelError(f"channels must be positive, not {channels}")
+        self.mean, self.std = (
+            numbers * self.channels if len(numbers) == 1 else numbers
+            for numbers in (self.mean, self.std)
+        )
+        if min(self.std) <= 0:
+            raise ModelError(f"std must be positive, not {std}")
+        self.range = (float(range[0]), float(range[1]))
+        self.classes = tuple(classes) if classes is not None else None
+        self.logits = logits
+        self.text = text
+        self.name = name
+        self._tables: dict[tuple[int, ...], LayerTable] = {}
+        self._affine: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}
+        self._sessions = 0
+
+    def __repr__(self) -> str:
+        label = self.name or type(self.net).__name__
+        return f"<Model {label}: {self.channels} channels, size {self.size}>"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights are."""
+        for tensor in (*self.net.parameters(), *self.net.buffers()):
+            return tensor.device
+        return torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the network's weights; images are cast to it."""
+        for tensor in self.net.parameters():
+            if tensor.is_floating_point():
+                return tensor.dtype
+        return torch.float32
+
+    def on(self, device: torch.device) -> Model:
+        """Return this model on ``device``: itself, or a copy where the weights are elsewhere."""
+        if self.device == device:
+            return self
+        moved = self.copy()
+        moved.net.to(device)
+        return moved
+
+    def copy(self) -> Model:
+        """Return a model with a copy of the network, weights and all."""
+        twin = copy.copy(self)
+        twin.net = copy.deepcopy(self.net)
+        twin._affine = {}
+        return twin
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Evaluate and freeze the network for the duration; afterwards all is as it was."""
+        if self._sessions:  # already prepared by an outer session
+            yield
+            return
+        modes = [(m, m.training) for m in self.net.modules()]
+        flags = [(p, p.requires_grad) for p in self.net.parameters()]
+        self._sessions += 1
+        try:
+            for module, _ in modes:
+                module.training = False
+            for parameter, _ in flags:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            self._sessions -= 1
+            for module, mode in modes:
+                module.training = mode
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Map images in [0, 1] to what the network was trained on, in the type of its weights."""
+        key = (images.device, images.ndim)
+        if key not in self._affine:
+            # What inference mode makes could not take part in a gradient later.
+            with torch.inference_mode(False):
+                self._affine[key] = self._scale_and_shift(images.device)
+        scale, shift = self._affine[key]
+        scaled = torch.addcmul(shift.to(images.dtype), images, scale.to(images.dtype))
+        return scaled.to(self.dtype)
+
+    def _scale_and_shift(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        low, high = self.range
+        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+        shape = (-1, *(1 for _ in self.size))
+        scale, shift = (high - low) / std, (low - mean) / std
+        return scale.reshape(shape).to(device), shift.reshape(shape).to(device)
+
+    def __call__(self, images: Tensor) -> Any:
+        """Return what the network returns for images (B, C, *spatial) in [0, 1]."""
+        self.check_images(images)
+        with self.session():
+            return self.net(self.normalize(images))
+
+    def as_module(self) -> nn.Module:
+        """Return a module from images in [0, 1] to class logits, for libraries of attacks.
+
+        ``foolbox.PyTorchModel(model.as_module(), bounds=(0, 1))``,
+        ``torchattacks.PGD(model.as_module())``. The network is evaluated and frozen within each
+        call; switching the module to training does not switch the network.
+        """
+        return _Classifier(self).eval()
+
+    def activations(self, images: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+        """Return the activations of the named layers, differentiable in ``images``.
+
+        The forward pass ends at the deepest of them. See :mod:`featviz.networks.layers` for names.
+
+        Raises
+        ------
+        LayerError
+            For a name that the network does not have, with the nearest ones that it has.
+        """
+        self.check_images(images)
+        names = list(names)
+        table = self.layers(tuple(images.shape[2:]))
+        for name in names:
+            table.find(name)
+        with self.session():
+            return self.capture(images, names, table)
+
+    def capture(self, images: Tensor, names: Iterable[str], table: LayerTable) -> dict[str, Tensor]:
+        """Do what :meth:`activations` does within a session and on names already checked."""
+        return _layers.capture(
+            self.net, lambda: self.net(self.normalize(images)), images, names, table
+        )
+
+    def layers(self, size: Size | None = None) -> LayerTable:
+        """List every layer that runs on an image of ``size`` (default: the model's own).
+
+        The network runs once, on a gray image; the answer is kept.
+        """
+        shape = self.size if size is None else (size, size) if isinstance(size, int) else size
+        if shape not in self._tables:
+            images = torch.full((1, self.channels, *shape), 0.5, device=self.device)
+            like = None if shape == self.size else self.layers()
+            with self.session():
+                try:
+                    self._tables[shape] = _layers.probe(
+                        self.net, lambda: self.net(self.normalize(images)), images, like
+                    )
+                except (RuntimeError, ValueError, IndexError, AssertionError, TypeError) as error:
+                    reason = " ".join(str(error).split())[:200]
+                    raise ModelError(
+                        f"the network cannot take images of shape {tuple(images.shape)} "
+                        f"(model size {self.size}): {reason}"
+                    ) from error
+        return self._tables[shape]
+
+    def layer(self, name: str, size: Size | None = None) -> LayerInfo:
+        """Return one layer's :class:`LayerInfo`; raise :class:`LayerError` if there is none."""
+        return self.layers(size).find(name)
+
+    def class_index(self, name: str) -> int:
+        """Return the index of the class called ``name``, whatever its case.
+
+        Raises
+        ------
+        UnitError
+            If the model has no class names, none of this name, or several.
+        """
+        if self.classes is None:
+            raise UnitError(f"the model has no class names: give the index instead of {name!r}")
+        wanted = name.casefold()
+        hits = [i for i, c in enumerate(self.classes) if c.casefold() == wanted]
+        if len(hits) == 1:
+            return hits[0]
+        if hits:
+            raise UnitError(f"class {name!r} is ambiguous: give one of the indices {hits}")
+        nearest = {c.casefold(): c for c in self.classes}
+        hint = did_you_mean(wanted, nearest)
+        for folded, original in nearest.items():
+            hint = hint.replace(repr(folded), repr(original))
+        raise UnitError(f"no class {name!r}{hint}")
+
+    def check_images(self, images: Tensor) -> None:
+        """Raise :class:`FeatvizError` unless ``images`` is a float (B, C, *spatial) tensor."""
+        if not isinstance(images, torch.Tensor) or not images.is_floating_point():
+            kind = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
+            raise FeatvizError(f"images must be a float tensor in [0, 1], not {kind}")
+        if images.ndim != len(self.size) + 2 or images.shape[1] != self.channels:
+            axes = ", ".join(map(str, self.size))
+            raise FeatvizError(
+                f"images must have shape (B, {self.channels}, {axes}) or another size, "
+                f"not {tuple(images.shape)}"
+            )
+
+
+def _several(value: float | Sequence[float] | None) -> bool:
+    return value is not None and not isinstance(value, (int, float))
+
+
+def _numbers(value: float | Sequence[float] | None, default: float) -> tuple[float, ...]:
+    if value is None:
+        return (default,)
+    if isinstance(value, torch.Tensor):
+        value = value.flatten().tolist()
+    return (float(value),) if isinstance(value, (int, float)) else tuple(map(float, value))

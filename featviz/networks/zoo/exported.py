@@ -1,0 +1,186 @@
+"""Networks in a file: programs of ``torch.export``, with what they expect of their images.
+
+What is pickled in a file has to be plain tensors and containers. A program is code nevertheless, as
+is a module that is imported: load files that you trust.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import pickle
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.export import Dim, ExportedProgram
+
+from featviz.errors import ModelError
+from featviz.io.images import write_bytes
+from featviz.networks.model import Model
+
+DESCRIPTION = "a program of torch.export; featviz.zoo.export writes one with its preprocessing"
+SUFFIX = ".pt2"
+#: The file in the archive that says what the network expects of its images.
+CARD = "featviz.json"
+_FIELDS = ("mean", "std", "range", "size", "channels", "classes", "logits")
+#: The program in archives of older versions of torch.
+_OLD = "serialized_exported_program.json"
+#: How the names of pickled objects begin, and the names of members that are text.
+_OBJECTS = ("custom_obj", "opaque_obj")
+_TEXTS = ("archive_format", "archive_version", "byteorder", "version", _OLD)
+_STATIC = "export it with dynamic_shapes=({0: torch.export.Dim('batch')},)"
+
+
+def export(model: Model, path: str | Path) -> Path:
+    """Write a network with its weights and preprocessing to a file that :func:`load` takes.
+
+    Batches of any length, images of the model's own size. Layers keep their names; what other code
+    of the network does (hooks, attributes) is not in it.
+
+    Raises
+    ------
+    ModelError
+        If ``torch.export`` cannot trace the network.
+    """
+    place = Path(path)
+    if place.suffix != SUFFIX:
+        raise ModelError(f"an exported network ends in {SUFFIX}, not {place.name!r}")
+    images = torch.rand(2, model.channels, *model.size, device=model.device)
+    card = {name: getattr(model, name) for name in _FIELDS}
+    buffer = io.BytesIO()
+    try:
+        with model.session(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own, on what it is about to change
+            program = torch.export.export(
+                model.net, (model.normalize(images),), dynamic_shapes=({0: Dim("batch")},)
+            )
+            torch.export.save(program, buffer, extra_files={CARD: json.dumps(card)})
+    except Exception as error:  # whatever the network's own code raises when it is traced
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"torch.export cannot trace the network: {reason}") from error
+    return write_bytes(place, buffer.getvalue())
+
+
+def load(name: str) -> Model:
+    """Return the network in the file ``name``.
+
+    What :func:`export` says of its images is used; of other files the size and channels are those
+    of the program's input, and its images are in [0, 1] as they are.
+
+    A program is code: load files that you trust.
+
+    Raises
+    ------
+    ModelError
+        If the file is not there, is no exported program of one batch of images, holds pickles of
+        more than tensors, or takes batches of one length only.
+    """
+    path = Path(name)
+    if not path.is_file():
+        raise ModelError(f"no file {name!r}")
+    extra = {CARD: ""}
+    _check(path)
+    try:
+        with warnings.catch_warnings(), _quiet():
+            warnings.simplefilter("ignore")
+            program = torch.export.load(os.fspath(path), extra_files=extra)
+            net = torch.export.unflatten(program)
+    except Exception as error:  # torch.export has no error of its own
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{name!r} is no program of torch.export: {reason}") from error
+    shape = _input(program, name, sized=bool(extra[CARD]))
+    if extra[CARD]:
+        try:
+            card = json.loads(extra[CARD])
+            return Model(net, **{key: card[key] for key in _FIELDS if card.get(key) is not None})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ModelError(f"{name!r}: its {CARD} is damaged: {error}") from error
+    return Model(net, channels=shape[1], size=tuple(shape[2:]))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from printing what the error says anyway."""
+    logger = logging.getLogger("torch.export")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _input(program: ExportedProgram, name: str, *, sized: bool) -> tuple[int, ...]:
+    """Return the shape of the images that a program takes; 0 stands for any length of the batch."""
+    wanted = program.graph_signature.user_inputs
+    nodes = [node for node in program.graph.nodes if node.name in wanted]
+    values = [node.meta.get("val") for node in nodes]
+    shapes = [tuple(v.shape) for v in values if isinstance(v, torch.Tensor)]
+    if len(shapes) != 1 or len(values) != 1 or len(shapes[0]) < 3:
+        raise ModelError(f"{name!r} does not take one batch of images (B, C, *size)")
+    batch, *rest = shapes[0]
+    if isinstance(batch, int):
+        raise ModelError(f"{name!r} takes batches of {batch} only: {_STATIC}")
+    if not sized and not all(isinstance(side, int) for side in rest):
+        raise ModelError(
+            f"{name!r} does not say which of the sizes that it takes is its own: write it with "
+            "featviz.networks.zoo.export"
+        )
+    return (0, *rest)
+
+
+def _check(path: Path) -> None:
+    """Raise :class:`ModelError` unless all that is pickled in the archive is plain tensors.
+
+    ``torch.export.load`` reads pickles without restrictions where it has to.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            contents = {name: archive.read(name) for name in names}
+        raw = _raw(contents)
+    except (zipfile.BadZipFile, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise ModelError(f"{str(path)!r} is no program of torch.export: {error}") from error
+    if len(contents) < len(names):  # of which torch may read the other one
+        raise ModelError(f"{str(path)!r} is no program of torch.export: members of the same name")
+    if not any(name.endswith(("archive_format", _OLD)) for name in names):
+        raise ModelError(f"{str(path)!r} is no program of torch.export")
+    for name, data in contents.items():
+        if name in raw or _text(name):
+            continue
+        try:
+            if name.rpartition("/")[2].startswith(_OBJECTS):
+                raise pickle.UnpicklingError("an object of a class of its own")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the pickle's protocol
+                torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        except Exception as error:  # a pickle can fail in any way
+            raise ModelError(
+                f"{str(path)!r} holds {name!r}, which is more than tensors and may run code "
+                "when it is read: export a network of plain tensors"
+            ) from error
+
+
+def _text(name: str) -> bool:
+    """Tell whether a member is read as text, by the places that an archive has for it."""
+    parts = name.split("/")
+    return parts[-1] in _TEXTS or (len(parts) > 2 and parts[1] in ("extra", ".data"))
+
+
+def _raw(contents: dict[str, bytes]) -> set[str]:
+    """Return the members that hold plain numbers, and the lists of them that say so."""
+    plain: set[str] = set()
+    pickled: set[str] = set()
+    for name, data in contents.items():
+        folder, _, file = name.rpartition("/")
+        if file.endswith("_config.json") or (file == "model.json" and folder.endswith("models")):
+            plain.add(name)
+            for entry in json.loads(data).get("config", {}).values():
+                kind = plain if entry.get("use_pickle") is False else pickled
+                kind.add(f"{folder}/{entry['path_name']}")
+    return plain - pickled

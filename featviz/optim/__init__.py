@@ -1,0 +1,5 @@
+"""The ascent loop and what it is made of: evaluation, optimizers, callbacks, results."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, ["callbacks", "optimizers"])

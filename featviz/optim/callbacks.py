@@ -1,0 +1,175 @@
+"""What looks at a run while it goes on: a progress bar, TensorBoard, your own function."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featviz.errors import FeatvizError
+from featviz.types import Tensor
+
+if TYPE_CHECKING:
+    from featviz.optim.result import Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What is being optimized: the objective's text and the seed of each sample."""
+
+    objectives: list[str]
+    seeds: list[int]
+    steps: int
+
+
+@dataclasses.dataclass
+class Step:
+    """One step of a run, 0-based. The tensors lie on the device; reading a number waits for it.
+
+    ``images`` (B, C, *size) are those that were scored, before the update; ``scores`` and
+    ``gradient_norms`` are (B,).
+    """
+
+    index: int
+    run: Run
+    images: Tensor = dataclasses.field(init=False)
+    scores: Tensor = dataclasses.field(init=False)
+    gradient_norms: Tensor = dataclasses.field(init=False)
+
+    @property
+    def last(self) -> bool:
+        """Whether the run was to end with this step."""
+        return self.index == self.run.steps - 1
+
+
+class Callback:
+    """Override what you need. ``on_step`` may return True to end the run."""
+
+    def on_start(self, run: Run) -> None:
+        """Called before the first step."""
+
+    def on_step(self, step: Step) -> bool | None:
+        """Called after each step."""
+
+    def on_end(self, result: Result) -> None:
+        """Called once the pictures are finished."""
+
+    def close(self) -> None:
+        """Called at last, also after an error: give back what is open."""
+
+
+class _Function(Callback):
+    def __init__(self, function: Callable[[Step], Any]) -> None:
+        self.function = function
+
+    def on_step(self, step: Step) -> bool | None:
+        return self.function(step) is True
+
+
+def as_callback(callback: Callback | Callable[[Step], Any]) -> Callback:
+    """Return a callback for a plain function of a :class:`Step`, too.
+
+    Raises
+    ------
+    FeatvizError
+        If it is neither.
+    """
+    if isinstance(callback, Callback):
+        return callback
+    if callable(callback):
+        return _Function(callback)
+    raise FeatvizError(f"a callback is a Callback or a function of a step, not {callback!r}")
+
+
+class Progress(Callback):
+    """A tqdm bar on a terminal with the mean score, which is read at most twice a second."""
+
+    def __init__(self, interval: float = 0.5) -> None:
+        self.interval = interval
+        self._shown = 0.0
+        self._bar: Any = None
+
+    def on_start(self, run: Run) -> None:
+        from tqdm.auto import tqdm
+
+        label = run.objectives[0] if len(run.objectives) == 1 else f"{len(run.objectives)} pictures"
+        self._bar = tqdm(total=run.steps, desc=label, unit="step", leave=False, disable=None)
+
+    def on_step(self, step: Step) -> bool | None:
+        self._bar.update()
+        now = time.monotonic()
+        if step.last or now - self._shown > self.interval:
+            self._shown = now
+            self._bar.set_postfix(score=f"{step.scores.mean().item():.3g}")
+        return None
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class TensorBoard(Callback):
+    """Log pictures, scores and gradient norms, a tag for each objective.
+
+    Parameters
+    ----------
+    folder
+        Where the event files go; TensorBoard reads it with ``tensorboard --logdir``.
+    every
+        Steps between two pictures; the last one is always logged.
+    scalars_every
+        Steps between two values of ``score/TAG`` and ``gradient_norm/TAG``.
+
+    Raises
+    ------
+    FeatvizError
+        If the folder cannot be written.
+    """
+
+    def __init__(self, folder: str | Path, *, every: int = 50, scalars_every: int = 10) -> None:
+        self.folder, self.every, self.scalars_every = Path(folder), every, scalars_every
+        self._writer: Any = None
+
+    def on_start(self, run: Run) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._tags = _tags(run)
+        try:
+            self._writer = SummaryWriter(str(self.folder))
+        except OSError as error:
+            raise FeatvizError(f"cannot write {str(self.folder)!r}: {error.strerror}") from error
+
+    def on_step(self, step: Step) -> bool | None:
+        if step.index % self.scalars_every == 0 or step.last:
+            scores, norms = step.scores.tolist(), step.gradient_norms.tolist()
+            for tag, score, norm in zip(self._tags, scores, norms, strict=True):
+                self._add("scalar", f"score/{tag}", score, step.index)
+                self._add("scalar", f"gradient_norm/{tag}", norm, step.index)
+        if step.index % self.every == 0:
+            self._images(step.images, step.index)
+        return None
+
+    def on_end(self, result: Result) -> None:
+        if self._writer is not None:  # None if Ctrl-C came before it was open
+            self._images(result.images, len(result.history))
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _images(self, images: Tensor, index: int) -> None:
+        if images.ndim != 4 or images.shape[1] not in (1, 3, 4):
+            return  # signals, volumes and many bands are no pictures
+        for tag, image in zip(self._tags, images.float().clamp(0, 1).cpu(), strict=True):
+            self._add("image", f"image/{tag}", image, index)
+
+    def _add(self, kind: str, tag: str, value: Any, index: int) -> None:
+        getattr(self._writer, f"add_{kind}")(tag, value, index)
+
+
+def _tags(run: Run) -> list[str]:
+    from featviz.optim.result import slug
+
+    return [f"{slug(o)}/seed{s}" for o, s in zip(run.objectives, run.seeds, strict=True)]

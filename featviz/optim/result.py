@@ -1,0 +1,210 @@
+"""What every verb returns: the pictures, their scores, how they came about."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from featviz.errors import FeatvizError
+from featviz.io import images as _images
+from featviz.optim.checkpoint import Checkpoint
+from featviz.types import Tensor
+
+
+@dataclasses.dataclass
+class Result:
+    """Pictures and their scores.
+
+    Attributes
+    ----------
+    images
+        Float tensor (B, C, *size) in [0, 1], on the CPU.
+    scores
+        (B,): the objective's value on the finished pictures, without transforms.
+    history
+        (steps, B): its value on what the network saw at each step, under the transforms.
+    objectives
+        The text of each picture's objective.
+    seeds
+        The seed of each picture.
+    settings
+        What made them, for :meth:`save` and ``featviz render --from``.
+    failures
+        Why a picture is not what was asked for, by its index; empty when all went well.
+    redirected
+        (B,): whether a ReLU was redirected for the picture in the first steps, because no true
+        gradient came through it; None where that was not asked for.
+    reached
+        (B,): after how many updates ``until`` was above zero, -1 where it never was; None without.
+    importance
+        (B, *size): the gradient of the score by the picture, |∂score/∂image|, summed over
+        channels and added up over the run, divided by its largest value: where the score came
+        from. [Fel2023]_
+    state
+        The free parameters, of which ``param.image`` draws the pictures.
+    checkpoint
+        Where the run stood, for ``fv.optimize(…, resume=…)``; None for several batches.
+    interrupted
+        Whether Ctrl-C ended the run early.
+    """
+
+    images: Tensor
+    scores: Tensor
+    history: Tensor
+    objectives: list[str]
+    seeds: list[int]
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    failures: dict[int, str] = dataclasses.field(default_factory=dict)
+    redirected: Tensor | None = None
+    reached: Tensor | None = None
+    importance: Tensor | None = None
+    state: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    checkpoint: Checkpoint | None = None
+    interrupted: bool = False
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Result:
+        """Return the result of one picture."""
+        i = range(len(self))[operator.index(index)]
+        settings = {**self.settings, "goal": self.objectives[i]}
+        if self.settings.get("relational"):
+            settings["goal"] = None  # it cannot be made without the others
+        failures = {0: self.failures[i]} if i in self.failures else {}
+        return dataclasses.replace(
+            self,
+            images=self.images[i : i + 1],
+            scores=self.scores[i : i + 1],
+            history=self.history[:, i : i + 1],
+            objectives=[self.objectives[i]],
+            seeds=[self.seeds[i]],
+            failures=failures,
+            settings=settings,
+            redirected=None if self.redirected is None else self.redirected[i : i + 1],
+            importance=None if self.importance is None else self.importance[i : i + 1],
+            reached=None if self.reached is None else self.reached[i : i + 1],
+            checkpoint=None,
+            state={n: t[i : i + 1] if len(t) == len(self) else t for n, t in self.state.items()},
+        )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The settings with objectives, seeds and scores, as a PNG carries them."""
+        return {
+            **self.settings,
+            "objective": self.objectives,
+            "seed": self.seeds,
+            "steps_done": len(self.history),
+            "score": [s if math.isfinite(s) else None for s in self.scores.tolist()],
+        }
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        columns: int | None = None,
+        separate: bool = False,
+        alpha: bool = False,
+    ) -> list[Path]:
+        """Write one picture, or a labelled contact sheet of several; return what was written.
+
+        With ``separate`` each picture also gets a file of its own beside the sheet, named
+        after its objective and seed: ``out.channel-_blocks.10-42.seed0.png``. With ``alpha``
+        the importance, smoothed, is the transparency: what did not matter is not seen.
+
+        Raises
+        ------
+        FeatvizError
+            If the file cannot be written, or the pictures are no RGB or gray images.
+        """
+        path = Path(path)
+        shown = self._with_alpha() if alpha else self.images
+        page = _images.sheet(shown, self.objectives, columns=columns)
+        written = [_images.save(page, path, self.record)]
+        if separate:
+            for i, (text, seed) in enumerate(zip(self.objectives, self.seeds, strict=True)):
+                name = f"{path.stem}.{slug(text)}.seed{seed}"
+                twins = [w for w in written if w.stem == name or w.stem.startswith(f"{name}-")]
+                name += (f"-{len(twins) + 1}" if twins else "") + path.suffix
+                picture = _images.to_pil(shown[i])
+                written.append(_images.save(picture, path.with_name(name), self[i].record))
+        return written
+
+    def _with_alpha(self) -> Tensor:
+        """Return the pictures with a fourth channel, from the importance."""
+        if self.importance is None or self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
+            raise FeatvizError("alpha takes gray or RGB pictures with an importance")
+        side = max(3, min(self.images.shape[2:]) // 16) // 2 * 2 + 1
+        smooth = F.avg_pool2d(
+            F.pad(self.importance[:, None], (side // 2,) * 4, mode="replicate"), side, 1
+        )
+        # The 95th percentile is opaque, as in MACO: a few bright spots do not hide the rest.
+        opaque = smooth.flatten(1).quantile(0.95, dim=1).clamp_min(1e-12)
+        cover = (smooth / opaque.view(-1, 1, 1, 1)).clamp(0, 1)
+        return torch.cat([self.images.expand(-1, 3, -1, -1), cover], 1)
+
+    def _repr_png_(self) -> bytes:
+        return _images.png_bytes(_images.sheet(self.images, self.objectives), self.record)
+
+    @classmethod
+    def join(cls, parts: list[Result]) -> Result:
+        """Put the results of several batches, in order, into one.
+
+        Batches that ended at different steps (Ctrl-C, an early stop) have NaN in their
+        histories where they did not run.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        first = parts[0]
+        steps = max(len(p.history) for p in parts)
+        failures, offset = {}, 0
+        for part in parts:
+            failures.update({offset + i: why for i, why in part.failures.items()})
+            offset += len(part)
+        return dataclasses.replace(
+            first,
+            images=torch.cat([p.images for p in parts]),
+            scores=torch.cat([p.scores for p in parts]),
+            history=torch.cat([_lengthen(p.history, steps) for p in parts], dim=1),
+            objectives=[o for p in parts for o in p.objectives],
+            seeds=[s for p in parts for s in p.seeds],
+            failures=failures,
+            redirected=_cat([p.redirected for p in parts]),
+            reached=_cat([p.reached for p in parts]),
+            checkpoint=None,
+            importance=_cat([p.importance for p in parts]),
+            state={n: torch.cat([p.state[n] for p in parts]) for n in first.state},
+            interrupted=any(p.interrupted for p in parts),
+        )
+
+
+def _cat(parts: list[Tensor | None]) -> Tensor | None:
+    known = [p for p in parts if p is not None]
+    return torch.cat(known) if len(known) == len(parts) else None
+
+
+def _lengthen(history: Tensor, steps: int) -> Tensor:
+    missing = history.new_full((steps - len(history), history.shape[1]), math.nan)
+    return torch.cat([history, missing])
+
+
+def slug(text: str) -> str:
+    """Return a file name for an objective: readable, safe everywhere, different where it is.
+
+    ``channel:a:3`` is ``channel-a-3``, its negative ``negative-channel-a-3``; what else would
+    lose something gets a checksum.
+    """
+    plain = re.fullmatch(r"(-?)([a-z]\w*(?::[\w.]+)+)", text, re.ASCII)
+    if plain and len(text) <= 80:
+        return ("negative-" if plain[1] else "") + plain[2].replace(":", "-")
+    name = re.sub(r"[^\w.]+", "-", text, flags=re.ASCII).strip("-.")[:80]
+    return f"{name}-{zlib.crc32(text.encode()):08x}"

@@ -1,0 +1,1 @@
+"""Feature visualization: optimize a picture from noise until it excites a unit."""

@@ -1,0 +1,47 @@
+"""The scores of finished pictures: as they are, and in views that no step has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from featviz.networks.model import Model
+from featviz.objectives import Objective
+from featviz.transforms import parse, prepare
+from featviz.types import Tensor
+
+#: Under what a picture has to keep its score, in how many draws that no step has seen.
+HELD_OUT = "jitter:0.05,rotate:10,scale:0.9:1.1"
+HELD_OUT_FLAT = "jitter,noise"  # for what is no picture (H, W)
+VIEWS = 8
+#: Held-out draws are those of seeds so far beyond the pictures' own.
+APART = 2**40
+#: Pictures that are scored together, which fit where they were made.
+TOGETHER = 8
+
+
+def scores(model: Model, goal: Objective, pictures: Tensor) -> Tensor:
+    """Return the value (B,) of each picture (B, C, *size), on the CPU, without gradients."""
+    found = torch.empty(len(pictures))
+    with torch.no_grad():
+        for start in range(0, len(pictures), TOGETHER):
+            here = slice(start, start + TOGETHER)
+            seen = pictures[here].to(model.device)
+            found[here] = goal.sliced(here)(model, seen).float().cpu()
+    return found
+
+
+def held_out(model: Model, goal: Objective, pictures: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Return the mean score (B,) under small shifts, turns and scales that no step has seen.
+
+    ``seeds``, one for each picture, have to be others than those that it was made with.
+    """
+    size = tuple(pictures.shape[2:])
+    changes = parse(HELD_OUT if len(size) == 2 else HELD_OUT_FLAT)
+    draw = prepare(changes, seeds, VIEWS, size, model.device)
+    there = pictures.to(model.device)
+    total = torch.zeros(len(pictures))
+    for view in range(VIEWS):
+        total += scores(model, goal, draw(there, view))
+    return total / VIEWS

@@ -1,0 +1,49 @@
+"""Find the free parameters of a given picture by optimization."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from featviz.errors import FeatvizError
+from featviz.networks.model import Model
+from featviz.objectives import input_difference
+from featviz.optim.loop import optimize
+from featviz.optim.optimizers import Cosine, adam
+from featviz.param.latent import Latent
+from featviz.types import Tensor
+
+
+def invert(
+    param: Latent, images: Tensor, *, steps: int = 300, seed: int = 0, lr: float = 0.1
+) -> Latent:
+    """Return ``param`` starting at the latents whose pictures are nearest to ``images``.
+
+    ``images`` (B, C, *size) are floats in [0, 1]. The loop maximizes minus the root mean
+    squared difference; what is found depends on the seed, and a generator reaches a picture
+    only as far as it lies on its manifold.
+
+    Raises
+    ------
+    FeatvizError
+        If the images do not fit the generator's channels.
+    """
+    if images.ndim < 4 or not images.is_floating_point():
+        raise FeatvizError(f"invert takes float images (B, C, *size), not {tuple(images.shape)}")
+    size, channels = tuple(images.shape[2:]), images.shape[1]
+    model = Model(torch.nn.Identity(), size=size, channels=channels)
+    sized = dataclasses.replace(param, start=None).sized(channels, size)
+    kept: list[Tensor] = []
+    for i, image in enumerate(images):
+        result = optimize(
+            model,
+            -input_difference(image),
+            param=sized,
+            steps=steps,
+            seeds=[seed + i],
+            optimizer=adam(lr),
+            schedule=Cosine(),
+        )
+        kept.append(result.state["z"])
+    return dataclasses.replace(param, start=torch.cat(kept))

@@ -1,1 +1,0 @@
-"""What can be said for and against a picture: small measures, each of one doubt about it."""
