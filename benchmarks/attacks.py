@@ -27,7 +27,7 @@ import torch
 from report import machine, markdown, write
 
 import featviz as fv
-from featviz.optim.evaluator import Traces
+from featviz.optim.tracing import TraceCache
 
 warnings.simplefilter("ignore")
 #: name: (norm, steps, radii)
@@ -45,7 +45,9 @@ class Featviz:
 
     def __init__(self, model, images, labels, options) -> None:
         self.model, self.images, self.labels, self.options = model, images, labels, options
-        self.traces = Traces()  # traced in the first round of the first case; that time counts, too
+        self.traces = (
+            TraceCache()
+        )  # traced in the first round of the first case; that time counts, too
 
     def pgd(self, norm, eps, rate, steps, start):
         return self._run(norm=norm, eps=eps, step_size=rate, steps=steps, random_start=start)

@@ -16,7 +16,7 @@ import attack_images
 import torch
 
 import featviz as fv
-from featviz.attribution import METHODS
+from featviz.attribution.methods import METHODS
 
 HEAD = f"| {'method':24} | deletion | insertion | deletes | inserts | both | s a picture |"
 

@@ -21,7 +21,7 @@ import featviz as fv
 from featviz.checks import path, strength
 from featviz.checks import randomization as randomized
 from featviz.checks.verdicts import NAMES
-from featviz.rendering import held_out
+from featviz.optim.evaluator import scores
 
 UNITS = (
     "channel:_blocks.1:3",
@@ -43,18 +43,18 @@ def exchanged(model: fv.Model, checks: fv.Checks, images: str, seed: int) -> dic
     """Judge every picture as if it were the next unit's: scores by ``strength`` and ``path``."""
     goals = [fv.objective(c.objective) for c in checks]
     made = fv.examples(model, images, goals, k=9, sample=path.DRAWN, seed=seed)
-    quantiles = made.spread.quantiles([q / 1000 for q in range(1001)])
+    quantiles = made.statistics.quantiles([q / 1000 for q in range(1001)])
     found: dict[str, list[float]] = {"strength": [], "path": [], "path of random images": []}
     for i, goal in enumerate(goals):
         other = checks[(i + 1) % len(checks)].picture[None]
-        value = float(held_out.scores(model, goal, other))
+        value = float(scores(model, goal, other))
         best = float(made.top.values[i, 0])
         criterion = strength.against(value, best, quantiles[i], made.count)
         found["strength"].append(criterion.value if criterion.value is not None else math.nan)
         infos = path.layers(model, goal)
         top = made.images(i)
         chosen = [j for j in made.drawn if j not in made.top.indices[i].tolist()]
-        drawn = torch.stack([made.album[j] for j in chosen])
+        drawn = torch.stack([made.cache[j] for j in chosen])
         own, near, far = (path.profiles(model, p, infos) for p in (other, top, drawn))
         ways = [path.way(n, own[n][0], near[n], far[n]) for n in own]
         telling = path.power(ways) >= path.TELLING

@@ -66,8 +66,8 @@ def one(options: argparse.Namespace, count: int) -> dict[str, float]:
         "images": count,
         "peak MiB": round(resident()),
         "of that before": round(before),
-        "held": len(found.album),
-        "held MiB": round(found.album.nbytes / 2**20, 1),
+        "held": len(found.cache),
+        "held MiB": round(found.cache.nbytes / 2**20, 1),
         "images/s": round(count / seconds, 1),
     }
 
@@ -85,7 +85,7 @@ def check(options: argparse.Namespace, count: int = 64) -> None:
         np.testing.assert_array_equal(ranked.indices, wanted)
     for q in (0.01, 0.5, 0.99):
         np.testing.assert_allclose(
-            found.spread.quantile(q), np.quantile(table.astype(float), q, axis=0), atol=1e-5
+            found.statistics.quantile(q), np.quantile(table.astype(float), q, axis=0), atol=1e-5
         )
     correlation = np.corrcoef(table.T.astype(float))
     np.testing.assert_allclose(found.correlation(options.layer), correlation, atol=1e-4)

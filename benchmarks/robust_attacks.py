@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 import featviz as fv
 from featviz.io import images as files
+from featviz.io import sheets
 from featviz.seeds import generator
 from featviz.transforms import Paste, prepare
 
@@ -113,7 +114,7 @@ def patch(options: argparse.Namespace) -> None:
     made = make(model, train, options.to, options)
     print(f"class {options.to}, {options.steps} steps of {options.batch} pictures of {len(train)}")
     if options.save:
-        files.save(files.to_pil(made.patch), options.save)
+        files.save(sheets.to_pil(made.patch), options.save)
     place = Paste(test)
     drawn = [place.draw(generator(20_000 + i, "held out"), 1, (50, 50)) for i in range(len(test))]
     stuck = place.prepare(torch.stack(drawn, 1))(made.patch.expand(len(test), -1, -1, -1), 0)

@@ -1,17 +1,20 @@
 from . import objectives, param, transforms
 from ._version import __version__
 from .atlases import Atlas, atlas
+from .attacks.adversarial_patch import patch_attack
 from .attacks.api import attack
-from .attacks.patches import patch_attack
 from .attacks.result import AttackResult
+from .attacks.settings import AttackSettings, PatchSettings
 from .attribution.api import attribute
 from .attribution.result import Attribution
+from .attribution.settings import AttributionSettings
 from .checks.api import check
 from .checks.result import Check, Checks
 from .dataset_examples.api import examples
 from .dataset_examples.result import Examples
 from .dreaming.api import dream
 from .dreaming.frames import dream_video
+from .dreaming.settings import DreamSettings
 from .errors import FeatvizError, FeatvizWarning, OptimizationError
 from .io import video
 from .networks import gradients, zoo
@@ -60,6 +63,7 @@ from .optim.checkpoint import Checkpoint
 from .optim.loop import optimize
 from .optim.optimizers import Cosine
 from .optim.result import Result
+from .optim.settings import Settings
 from .param.calibration import calibrate
 from .param.stats import Stats
 from .rendering.api import render
@@ -68,18 +72,23 @@ from .rendering.inversion import invert
 __all__ = [
     "Atlas",
     "AttackResult",
+    "AttackSettings",
     "Attribution",
+    "AttributionSettings",
     "Check",
     "Checkpoint",
     "Checks",
     "Cosine",
+    "DreamSettings",
     "Examples",
     "FeatvizError",
     "FeatvizWarning",
     "Model",
     "Objective",
     "OptimizationError",
+    "PatchSettings",
     "Result",
+    "Settings",
     "Stats",
     "__version__",
     "activation_difference",

@@ -8,6 +8,13 @@ from typing import Literal, TypeAlias
 
 import torch
 
+try:
+    from typing import Self as Self
+    from typing import Unpack as Unpack
+except ImportError:  # Python 3.10
+    from typing_extensions import Self as Self
+    from typing_extensions import Unpack as Unpack
+
 Tensor: TypeAlias = torch.Tensor
 #: The free parameters of a picture: leaf tensors by name, the sample first, as (B, ...).
 State: TypeAlias = dict[str, Tensor]

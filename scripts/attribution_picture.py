@@ -13,7 +13,7 @@ from PIL import Image
 
 import featviz as fv
 from featviz.attribution.result import overlay
-from featviz.io import images
+from featviz.io import images, sheets
 
 METHODS = (
     "integrated_gradients",
@@ -36,7 +36,7 @@ def main() -> None:
     ]
     shown = [made[0].images, *(overlay(m.images, m.heat) for m in made)]
     labels = ["image", *(name.replace("_", " ") for name in METHODS)]
-    page = images.sheet(torch.cat(shown), labels, columns=4)
+    page = sheets.sheet(torch.cat(shown), labels, columns=4)
     images.save(page, Path(__file__).parent.parent / "docs" / "images" / "attribution.png")
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import featviz as fv
-from featviz.io import decode, images
+from featviz.io import decode, images, sheets
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     ]
     original = decode.from_pil(photo, 3)
     shown = torch.cat([original, *(made.images for made in dreams)])
-    page = images.sheet(shown, ["original", "one octave", "four octaves"], columns=3)
+    page = sheets.sheet(shown, ["original", "one octave", "four octaves"], columns=3)
     images.save(page, Path(__file__).parent.parent / "docs" / "images" / "dream.png")
 
 

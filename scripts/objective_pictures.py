@@ -13,7 +13,7 @@ import torch
 from skimage import data
 
 import featviz as fv
-from featviz.io import images
+from featviz.io import images, sheets
 from featviz.objectives.matching import gram
 
 FOLDER = Path(__file__).parent.parent / "docs" / "images"
@@ -64,7 +64,7 @@ def table(model: fv.Model) -> None:
             model, list(some.values()), size=160, steps=192, transforms=transforms, progress=True
         )
         for kind, picture in zip(some, made.images, strict=True):
-            images.save(images.to_pil(picture), FOLDER / f"objective-{kind}.png")
+            images.save(sheets.to_pil(picture), FOLDER / f"objective-{kind}.png")
     series: dict[str, fv.Objective] = {
         "diversity": unit + 10 * fv.diversity("_blocks.4"),
         "interpolate": fv.interpolate(unit, fv.channel(LAYER, 20)),
@@ -73,7 +73,7 @@ def table(model: fv.Model) -> None:
     for kind, objective in series.items():
         made = fv.render(model, objective, seed=[0, 1, 2], size=96, steps=192, progress=True)
         strip = torch.cat([made.images[i] for i in range(3)], dim=2)
-        images.save(images.to_pil(strip), FOLDER / f"objective-{kind}.png")
+        images.save(sheets.to_pil(strip), FOLDER / f"objective-{kind}.png")
 
 
 def sums(model: fv.Model) -> None:

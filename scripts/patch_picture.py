@@ -14,6 +14,7 @@ import torch
 
 import featviz as fv
 from featviz.io import images as files
+from featviz.io import sheets
 from featviz.transforms import Paste
 
 NAMES = ("coffee.png", "chelsea.png", "rocket.jpg", "astronaut.png")
@@ -41,7 +42,7 @@ def main() -> None:
     for rows in zip(*chances, strict=True):
         before, after = (f"{classes[int(p.argmax())]} {p.max():.0%}" for p in rows)
         labels.append(f"{before} -> {after}")
-    files.save(files.sheet(stuck, labels, columns=len(NAMES)), options.out)
+    files.save(sheets.sheet(stuck, labels, columns=len(NAMES)), options.out)
     print(options.out, *labels, sep="\n")
 
 

@@ -28,7 +28,7 @@ def main() -> None:
         out=options.output,
         units=options.units,
         steps=options.steps,
-        examples=options.examples,
+        images=options.examples,
         workers=options.workers,
         device="auto",
         progress=True,

@@ -50,5 +50,5 @@ def second_is_interrupted(monkeypatch) -> list:
             raise KeyboardInterrupt
         return case.image
 
-    monkeypatch.setitem(table.METHODS, "saliency", table.Method(slow))
+    monkeypatch.setitem(table.METHODS, "saliency", table.AttributionMethod(slow))
     return calls

@@ -4,6 +4,7 @@ import ast
 import collections
 import importlib
 import inspect
+import json
 import re
 import traceback
 from pathlib import Path
@@ -14,12 +15,13 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import featviz as fv
 from tests import nets
+from tests.api_surface import SNAPSHOT, surface
 
 ROOT = Path(fv.__file__).parent
 #: A file imports from tiers below its own, and within its own package; besides, the modules of the
 #: ground floor know the errors and types.
 TIERS = [
-    {"errors", "types", "_version", "seeds", "resample", "codec", "validation"},
+    {"errors", "types", "_version", "seeds", "resample", "codec", "validation", "options"},
     {"io"},
     {"networks", "objectives", "param", "transforms"},
     {"optim"},
@@ -78,7 +80,7 @@ def test_imports_point_one_way(path):
 
 def test_no_two_modules_of_one_name():
     """A module's name says what is in it; only the parts that every verb has are called alike."""
-    shared = {"__init__", "__main__", "api", "result", "sheet", "base"}
+    shared = {"__init__", "__main__", "api", "settings", "result", "sheet", "base"}
     owners = collections.defaultdict(list)
     for path in FILES:
         if unit(path) != "cli" and path.stem not in shared:
@@ -139,11 +141,12 @@ def generator():
 
 
 def test_gradients_are_taken_in_few_places():
-    """The evaluator's are the loop's; a trace is checked, and a receptive field measured, too."""
+    """By the loop and its evaluator; besides, gradients explain, check a trace, measure a field."""
     pattern = re.compile(r"\.backward\(|autograd\.grad\(")
     users = {p.relative_to(ROOT).as_posix() for p in FILES if pattern.search(p.read_text("utf-8"))}
     assert users == {
-        "optim/evaluator.py",
+        "attribution/gradient_based.py",
+        "optim/gradient_evaluator.py",
         "optim/loop.py",
         "optim/tracing.py",
         "dataset_examples/receptive_field.py",
@@ -182,3 +185,16 @@ def test_cited_papers_are_in_the_bibliography():
     known = set(re.findall(r"@\w+\{(\w+),", (ROOT.parent / "docs/references.bib").read_text()))
     cited = {c for p in FILES for c in re.findall(r"\[(\w+\d{4})\]_", p.read_text("utf-8"))}
     assert cited <= known
+
+
+def test_the_public_surface_is_the_one_written_down():
+    """Names that scripts outside this repository call; ``python -m tests.api_surface`` accepts."""
+    known, now = json.loads(SNAPSHOT.read_text()), surface()
+    assert {n: v for n, v in known.items() if now.get(n) != v} == {}, "removed or changed"
+    assert sorted(set(now) - set(known)) == [], "new"
+
+
+def test_names_of_the_contract():
+    assert set(dir(fv)) == set(fv.__all__)
+    for name in ("load", "Model", "render", "dream", "attack", "attribute", "examples", "atlas"):
+        assert callable(getattr(fv, name))

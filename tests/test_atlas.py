@@ -138,7 +138,7 @@ def test_patterns_and_templates(model):
         ({"encoding": "bmp"}, "no encoding 'bmp': it is png or webp"),
         ({"out": "nowhere://x"}, "nowhere"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
-        ({"examples": "/nowhere"}, "no folder '/nowhere'"),
+        ({"images": "/nowhere"}, "no folder '/nowhere'"),
         ({"ray": "127.0.0.1:1"}, "no Ray cluster at '127.0.0.1:1'"),
     ],
 )
@@ -223,7 +223,7 @@ def test_a_unit_that_cannot_be_raised_says_so_and_is_not_tried_again(tmp_path):
     failed = {r["unit"] for r in atlas.records.to_pylist() if r["failure"]}
     assert failed == {1}
     made = []
-    build(model, tmp_path, callbacks=[made.append])
+    build(model, tmp_path, on_stored=[made.append])
     assert not made
 
 
@@ -256,11 +256,11 @@ def test_goes_on_where_a_run_ended(model, tmp_path, whole, shards):
             raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError):
-        build(model, tmp_path / "a", callbacks=[stop])
+        build(model, tmp_path / "a", on_stored=[stop])
     kept = sum(map(len, done))
     assert len(pictures(tmp_path / "a")) == kept
     made = []
-    build(model, tmp_path / "a", callbacks=[made.extend])
+    build(model, tmp_path / "a", on_stored=[made.extend])
     assert len(made) == len(whole) - kept
     assert pictures(tmp_path / "a") == whole
 
@@ -269,7 +269,7 @@ def test_ctrl_c_keeps_what_is_finished(model, tmp_path, whole):
     def stop(rows):
         raise KeyboardInterrupt
 
-    atlas = build(model, tmp_path / "a", callbacks=[stop])
+    atlas = build(model, tmp_path / "a", on_stored=[stop])
     assert atlas.interrupted
     assert len(atlas) == 3
     assert not build(model, tmp_path / "a").interrupted
@@ -314,7 +314,7 @@ def test_a_damaged_shard_is_set_aside_and_made_again(model, tmp_path, whole, har
     assert shard.exists()
     made = []
     with pytest.warns(FeatvizWarning, match="is damaged: .*it is now 'pictures/"):
-        build(model, tmp_path / "a", callbacks=[made.extend])
+        build(model, tmp_path / "a", on_stored=[made.extend])
     assert 0 < len(made) <= 3
     assert pictures(tmp_path / "a") == whole
     assert shard.with_name(f"{shard.name}.damaged").exists()
@@ -367,7 +367,7 @@ def test_what_cannot_be_read_now_is_not_damaged(model, tmp_path, monkeypatch):
         raise TimeoutError("the bucket does not answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr("featviz.atlases.files.Files.open", fail)
+        patch.setattr("featviz.atlases.remote_files.Files.open", fail)
         with pytest.raises(FeatvizError, match=r"cannot read .*does not answer"):
             build(model, tmp_path)
     assert sorted(tmp_path.rglob("*.parquet")) == before
@@ -380,7 +380,7 @@ def test_what_two_runs_made_twice_is_made_single(model, tmp_path, whole):
     for shard in (tmp_path / "b").glob("pictures/*/*.parquet"):
         shard.replace(tmp_path / "a/pictures" / shard.parent.name / shard.name)
     made = []
-    build(model, tmp_path / "a", callbacks=[made.extend])
+    build(model, tmp_path / "a", on_stored=[made.extend])
     assert not made
     assert pictures(tmp_path / "a") == whole
 
@@ -460,7 +460,7 @@ KILLED = """
     import sys, time
     if __name__ == "__main__":
         fv.atlas(nets.tiny(channels=3), ["first", "second"], out=sys.argv[1], steps=4,
-                 batch_size=3, workers=int(sys.argv[2]), callbacks=[lambda rows: time.sleep(0.3)])
+                 batch_size=3, workers=int(sys.argv[2]), on_stored=[lambda rows: time.sleep(0.3)])
 """
 
 
@@ -514,7 +514,7 @@ def test_an_object_store(model, whole):
     atlas = fv.Atlas("memory://bucket/atlas")
     assert len(atlas) == len(whole)
     made = []
-    fv.atlas(model, out="memory://bucket/atlas", **GIVEN, callbacks=[made.append])
+    fv.atlas(model, out="memory://bucket/atlas", **GIVEN, on_stored=[made.append])
     assert not made
     for key, content in list(whole.items())[:3]:
         layer, unit = key[0].lstrip("-").split(":")[1:]
@@ -575,7 +575,7 @@ def photos8(tmp_path):
 
 
 def test_examples_are_those_of_brute_force(model, tmp_path, photos8, monkeypatch):
-    atlas = build(model, tmp_path / "a", examples=photos8, steps=1)
+    atlas = build(model, tmp_path / "a", images=photos8, steps=1)
     names = sorted(p.name for p in photos8.iterdir())
     stack = np.stack([np.array(Image.open(photos8 / n)) for n in names])
     images = torch.from_numpy(stack).movedim(3, 1).float() / 255
@@ -609,26 +609,26 @@ def test_examples_are_those_of_brute_force(model, tmp_path, photos8, monkeypatch
         raise AssertionError("the same files were looked at twice")
 
     monkeypatch.setattr("featviz.atlases.unit_tables.find_examples", never)
-    build(model, tmp_path / "a", examples=photos8, steps=1)
+    build(model, tmp_path / "a", images=photos8, steps=1)
     build(model, tmp_path / "a", steps=1)
     build(model, tmp_path / "a", steps=1, units="1:2")  # a smaller plan takes nothing away
     assert atlas.units_of("first")["images"].to_pylist() == [14] * 4
     (photos8 / "p00.png").unlink()
     with pytest.raises(AssertionError, match="looked at twice"):
-        build(model, tmp_path / "a", examples=photos8, steps=1)
+        build(model, tmp_path / "a", images=photos8, steps=1)
 
 
 def test_examples_stay_when_a_run_does_without(model, tmp_path, photos8):
     given = {"steps": 1, "layers": "first"}
-    build(model, tmp_path / "a", units="0:2", examples=photos8, **given)
+    build(model, tmp_path / "a", units="0:2", images=photos8, **given)
     atlas = build(model, tmp_path / "a", units="0:3", **given)
     assert atlas.units_of("first")["images"].to_pylist() == [14, 14, None]
-    atlas = build(model, tmp_path / "a", units="0:3", examples=photos8, **given)
+    atlas = build(model, tmp_path / "a", units="0:3", images=photos8, **given)
     assert atlas.units_of("first")["images"].to_pylist() == [14, 14, 14]
     assert len(atlas.examples_of("first")) == 3 * 18
     next((tmp_path / "a/units").glob("*.parquet")).write_bytes(b"broken")
     with pytest.warns(FeatvizWarning, match="is damaged.*made again"):
-        atlas = build(model, tmp_path / "a", units="0:3", examples=photos8, **given)
+        atlas = build(model, tmp_path / "a", units="0:3", images=photos8, **given)
     assert atlas.units_of("first")["images"].to_pylist() == [14, 14, 14]
 
 
@@ -638,10 +638,10 @@ def test_ctrl_c_while_the_data_are_looked_at(model, tmp_path, photos8, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr("featviz.atlases.unit_tables.find_examples", stop)
-        atlas = build(model, tmp_path / "a", examples=photos8, steps=1)
+        atlas = build(model, tmp_path / "a", images=photos8, steps=1)
     assert atlas.interrupted
     assert len(atlas) == 18
-    assert not build(model, tmp_path / "a", examples=photos8, steps=1).interrupted
+    assert not build(model, tmp_path / "a", images=photos8, steps=1).interrupted
 
 
 # The command line.

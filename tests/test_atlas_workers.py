@@ -86,7 +86,7 @@ def test_processes_make_the_same_pictures_also_if_one_dies(model, tmp_path, whol
             killed.append(victim)
 
     with pytest.warns(FeatvizWarning, match="a worker died; its pictures are made again"):
-        build(model, tmp_path / "a", workers=2, callbacks=[kill])
+        build(model, tmp_path / "a", workers=2, on_stored=[kill])
     assert killed
     assert pictures(tmp_path / "a") == whole
     assert not multiprocessing.active_children()
@@ -130,7 +130,7 @@ def test_a_stopped_worker_does_not_keep_the_others_waiting(model, tmp_path):
 
     begun = time.monotonic()
     with pytest.raises(KeyError):
-        build(model, tmp_path, workers=2, callbacks=[stop])
+        build(model, tmp_path, workers=2, on_stored=[stop])
     assert time.monotonic() - begun < 60
     assert not multiprocessing.active_children()
 
@@ -156,7 +156,7 @@ SCRIPT = """
 
     if GUARD:
         fv.atlas(fv.Model(Large(), size=8), ["first"], out=sys.argv[1], steps=2, batch_size=1,
-                 workers=2, callbacks=[kill])
+                 workers=2, on_stored=[kill])
 """
 
 
@@ -230,18 +230,20 @@ def test_workers_end_with_a_parent_that_is_killed_alone(tmp_path):
     ],
 )
 def test_where_local_workers_work(given, here, expected):
-    job = SimpleNamespace(model=SimpleNamespace(device=torch.device(here)))
-    assert runners.place(SimpleNamespace(given={"device": given}, job=job)) == expected
+    home = SimpleNamespace(device=torch.device(here))
+    assert runners.place(SimpleNamespace(device=given, home=home)) == expected
 
 
 def test_workers_take_gpus_in_turn_and_the_network_from_the_cpu(model, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(fv.Model, "on", lambda self, device: asked.append(str(device)) or self)
-    (tmp_path / "network").write_bytes(runners.pack(Brief(model, {"device": "cuda"}, "png")))
+    (tmp_path / "network").write_bytes(
+        runners.pack(Brief(model, fv.Settings(), "png", device="cuda"))
+    )
     assert asked == ["cpu"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
-    monkeypatch.setattr(runners, "Painter", lambda brief: brief.given["device"])
+    monkeypatch.setattr(runners, "Painter", lambda brief: brief.device)
     monkeypatch.setattr(runners, "_painter", None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     numbers = multiprocessing.get_context("spawn").SimpleQueue()
@@ -272,13 +274,16 @@ NODE = {"Alive": True, "Resources": {"CPU": 8.0}}
 )
 def test_what_is_asked_of_a_cluster(model, device, have, nodes, workers, expected):
     ray = SimpleNamespace(cluster_resources=lambda: have, nodes=lambda: nodes)
-    assert cluster._share(ray, Brief(model, {"device": device}, "png"), 100, workers) == expected
+    assert (
+        cluster._share(ray, Brief(model, fv.Settings(), "png", device=device), 100, workers)
+        == expected
+    )
 
 
 def test_a_gpu_that_the_cluster_does_not_have(model):
     ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 8})
     with pytest.raises(FeatvizError, match="device is 'cuda', and the Ray cluster has no GPU"):
-        cluster._share(ray, Brief(model, {"device": "cuda"}, "png"), 100, None)
+        cluster._share(ray, Brief(model, fv.Settings(), "png", device="cuda"), 100, None)
 
 
 def test_errors_survive_the_way_home():
@@ -362,7 +367,7 @@ def test_a_ray_cluster_makes_the_same_pictures_also_if_a_worker_dies(
             os.kill(workers[0], signal.SIGKILL)
             killed.append(workers[0])
 
-    build(model, tmp_path / "a", ray=address, workers=2, callbacks=[kill])
+    build(model, tmp_path / "a", ray=address, workers=2, on_stored=[kill])
     assert killed
     assert pictures(tmp_path / "a") == whole
 

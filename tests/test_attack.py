@@ -10,12 +10,12 @@ from PIL import Image
 from torch import nn
 
 import featviz as fv
-from featviz.attacks.restarts import APART, Plan
+from featviz.attacks.restarts import SEED_STRIDE, AttackRun
 from featviz.attacks.update_rules import Apgd, Steepest, steepest
 from featviz.cli.main import main
 from featviz.errors import FeatvizError, UnitError
 from featviz.io.images import read_settings
-from featviz.optim import evaluator
+from featviz.optim import tracing
 from featviz.optim.loop import optimize
 from featviz.param import Bounded
 from featviz.param.balls import length, project, quantize, sample
@@ -284,7 +284,7 @@ def test_one_difference_for_all(model):
 
 def test_the_best_of_several_differences_for_all(model):
     given = {"universal": True, "to": 0, "eps": 8 / 255, "steps": 1}
-    seeds = [restart * APART for restart in range(4)]
+    seeds = [restart * SEED_STRIDE for restart in range(4)]
     runs = [fv.attack(model, EIGHT, seed=s, **given) for s in seeds]
     worth = [(int(r.success.sum()), float(r.scores.mean())) for r in runs]
     best = max(range(4), key=worth.__getitem__)
@@ -320,7 +320,7 @@ def test_ctrl_c_ends_the_whole_attack_and_keeps_what_there_is(model, given):
 def test_ctrl_c_between_the_runs_loses_nothing(model, universal, monkeypatch):
     given = {"to": 1, "eps": 4 / 255, "steps": 3, "universal": universal}
     wanted = fv.attack(model, EIGHT, **given)
-    judge, calls = Plan.judge, []
+    judge, calls = AttackRun.judge, []
 
     def stop(self, *args):
         calls.append(1)
@@ -328,7 +328,7 @@ def test_ctrl_c_between_the_runs_loses_nothing(model, universal, monkeypatch):
             raise KeyboardInterrupt
         return judge(self, *args)
 
-    monkeypatch.setattr(Plan, "judge", stop)
+    monkeypatch.setattr(AttackRun, "judge", stop)
     made = fv.attack(model, EIGHT, restarts=5, **given)
     assert made.interrupted
     assert len(calls) == 2
@@ -355,7 +355,9 @@ def test_a_patch_stays_in_its_place(model):
 def test_a_patch_is_made_on_some_pictures_at_a_time(model):
     given = {"to": 2, "size": (4, 4), "steps": 60}
     result = fv.patch_attack(model, EIGHT, batch_size=2, **given)
-    assert result.history.shape == (60, 2)
+    assert result.history.shape == (60, 6)  # NaN for pictures that a step left out
+    assert set(result.history.isfinite().sum(1).tolist()) <= {1, 2}
+    assert result[5].history.shape == (60, 1)
     assert len(result.success) == len(result.scores) == len(EIGHT)
     assert result.success.float().mean() > (result.before == 2).float().mean()
     goal = fv.objective(result.objectives[0])
@@ -432,8 +434,8 @@ def test_the_model_comes_back_untouched(model):
 
 def test_a_trace_is_shared_by_batches_and_changes_nothing_but_rounding(model, monkeypatch):
     made = []
-    trace = evaluator.trace
-    monkeypatch.setattr(evaluator, "trace", lambda *a, **k: made.append(1) or trace(*a, **k))
+    trace = tracing.trace
+    monkeypatch.setattr(tracing, "trace", lambda *a, **k: made.append(1) or trace(*a, **k))
     given = {"eps": 0.05, "steps": 5, "batch_size": 2, **PLAIN}
     traced = fv.attack(model, EIGHT, traced=True, **given)
     assert len(made) == 2  # of one picture for the steps, of four for predictions
@@ -482,7 +484,7 @@ def test_the_loop_keeps_the_best_and_stops_where_it_is_told(model):
         ({"to": 7}, "no class 7"),
         ({"away": [0, 1]}, "away has 2 objectives for 6 images"),
         ({"away": 1, "to": 1}, "class 1 is both"),
-        ({"steps": 0}, "steps must be a positive whole number"),
+        ({"steps": 0}, "steps must be positive"),
         ({"step_size": -1}, "step_size must be positive"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"method": "apgd", "norm": "l1"}, "apgd takes the norms"),
@@ -496,7 +498,7 @@ def test_bad_input(model, given, message):
 
 
 def test_bad_images(model):
-    for images, message in [(EIGHT + 1, r"values in \[0, 1\]"), (EIGHT[:0], "at least one")]:
+    for images, message in [(EIGHT + 1, r"in \[0, 1\]"), (EIGHT[:0], "must have shape")]:
         with pytest.raises(FeatvizError, match=message):
             fv.attack(model, images)
 

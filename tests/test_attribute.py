@@ -15,9 +15,9 @@ from PIL import Image
 from torch import nn
 
 import featviz as fv
-from featviz.attribution import METHODS
 from featviz.attribution.baselines import baseline, blurred, grid
-from featviz.attribution.regions import coalitions
+from featviz.attribution.methods import METHODS
+from featviz.attribution.perturbation_based import coalitions
 from featviz.attribution.result import colours, normalized, overlay
 from featviz.errors import UnitError
 from featviz.io.images import read
@@ -28,8 +28,8 @@ CLASS = fv.class_logit(1)
 #: Few steps for the methods that have them.
 FAST = {name: {"steps": 12} if "steps" in m.options else {} for name, m in METHODS.items()}
 FAST["kernel_shap"] = {"steps": 60, "cells": 3}
-EACH = [name for name, m in METHODS.items() if m.each]
-MASKS = [name for name, m in METHODS.items() if m.mask]
+EACH = [name for name, m in METHODS.items() if m.explain]
+MASKS = [name for name, m in METHODS.items() if m.optimize]
 
 
 def pictures(count=2, channels=2, size=(8, 10), seed=0):
@@ -530,7 +530,7 @@ def test_bad_options_are_one_line(tiny, change, message):
         (torch.full((1, 2, 8, 8), torch.nan), CLASS, r"image must be in \[0, 1\]"),
         ([], CLASS, "image: give at least one"),
         ([pictures(1), pictures(1, size=(8, 8))], CLASS, "several of different sizes"),
-        (7, CLASS, "image must be a file, a Pillow picture or a float tensor, not int"),
+        (7, CLASS, "image must be a file, a Pillow image, an array or a float tensor, not int"),
     ],
     ids=lambda v: str(v)[:30],
 )
@@ -607,7 +607,9 @@ def test_without_a_gradient_it_says_so_where_it_needs_one(method):
         else:
             assert fv.attribute(whole, x, CLASS, **call).attributions.any()
     with torch.no_grad():
-        model, goal = (spot(), fv.channel("output", 0)) if METHODS[method].mask else (whole, CLASS)
+        model, goal = (
+            (spot(), fv.channel("output", 0)) if METHODS[method].optimize else (whole, CLASS)
+        )
         assert fv.attribute(model, checks((32, 40)), goal, **call).attributions.any()
 
 

@@ -22,6 +22,7 @@ from featviz.checks.verdicts import NAMES, doubted, judged, overall, unmeasured
 from featviz.cli.main import main
 from featviz.errors import FeatvizError
 from featviz.io import images as pictures
+from featviz.io import sheets
 from featviz.rendering import held_out
 from featviz.transforms import parse, prepare
 from tests import nets
@@ -529,7 +530,7 @@ def colours() -> torch.Tensor:
 def folder(colours, tmp_path_factory):
     place = tmp_path_factory.mktemp("pictures")
     for i, image in enumerate(colours):
-        pictures.to_pil(image).save(place / f"{i:02}.png")
+        sheets.to_pil(image).save(place / f"{i:02}.png")
     return place
 
 
@@ -591,7 +592,7 @@ def test_a_result_is_checked_with_its_settings(colours):
         ({**made.record, "param": None}, "its param has no text"),
         ({**made.record, "optimizer": "SGD"}, "an optimizer of your own"),
         ({**made.record, "steps_done": 3}, "the run ended early"),
-        ({**made.record, "verb": "dream"}, "its verb has no text"),
+        ({**made.record, "verb": "dream"}, "its verb is not render"),
     ]:
         with pytest.raises(FeatvizError, match=message):
             recall(record)
@@ -712,7 +713,7 @@ def test_images_are_drawn_at_random(colours):
     found = fv.examples(model, colours, "class:1", k=2, sample=6, seed=3)
     assert len(set(found.drawn)) == 6
     for index in found.drawn:
-        torch.testing.assert_close(found.album[index], colours[index])
+        torch.testing.assert_close(found.cache[index], colours[index])
     slow = fv.examples(model, colours, "class:1", k=2, sample=6, seed=3, batch_size=1)
     assert slow.drawn == found.drawn
     assert fv.examples(model, colours, "class:1", k=2, sample=6, seed=4).drawn != found.drawn

@@ -210,7 +210,7 @@ def test_preserved_colours_change_only_the_luminance(rgb):
 
 @pytest.mark.parametrize(("side", "tile"), [(512, 512), (100, 512), (640, 512), (41, 10), (7, 3)])
 def test_tiles_are_equal_flush_and_cover(side, tile):
-    pieces = tiles.cut(side, tile)
+    pieces = tiles.tile_axis(side, tile)
     lengths = {p.stop - p.start for p in pieces}
     assert lengths == {min(side, tile)}
     assert len(pieces) == -(-side // tile)
@@ -231,7 +231,7 @@ def test_tiles_equal_the_whole_in_their_interior(rgb):
     start = picture(40, 48) * 0.5 + 0.25
     whole, cut = (ascend(rgb, start, fv.layer("first"), tile=t).images for t in (None, 16))
     far = (whole - cut).abs().amax((0, 1))
-    assert len(tiles.cut(40, 16)) == len(tiles.cut(48, 16)) == 3
+    assert len(tiles.tile_axis(40, 16)) == len(tiles.tile_axis(48, 16)) == 3
     assert far[16:24, 19:29].max() < 2e-4  # sizes of steps differ by what the borders do
     assert far[:10, :12].max() < 2e-4
 
@@ -334,7 +334,7 @@ def test_pictures_beyond_pillows_limit_are_refused(tmp_path, monkeypatch):
         ({"image": torch.full((3, 8, 8), 200.0)}, "must be in \\[0, 1\\]"),
         ({"image": torch.full((3, 8, 8), torch.nan)}, "must be in \\[0, 1\\]"),
         ({"image": torch.zeros(2, 8, 8)}, "shape \\(B, 3, H, W\\)"),
-        ({"image": 7}, "a file, a Pillow picture or a float tensor"),
+        ({"image": 7}, "a file, a Pillow image, an array or a float tensor"),
         ({"image": "nowhere.png"}, "No such file"),
         ({"octaves": 0}, "octaves must be positive"),
         ({"octaves": 9}, "the smallest of 9 octaves"),
@@ -493,7 +493,7 @@ def test_the_command_line(tmp_path, capsys):
         (["-o", "a.png", "--size", "0"], "size must be positive"),
         (["-o", "a.png", "--objective", "layer:nowhere"], "no layer 'nowhere'"),
         (["-o", "a.png", "--octaves", "20"], "the smallest of 20 octaves"),
-        (["-o", "a.png", "--octaves", "8"], "that is the smallest of 8 octaves: take fewer"),
+        (["-o", "a.png", "--octaves", "8"], "that is the smallest of 8 octaves: use fewer"),
         (["-o", "a.png", "--guide", "nowhere.png"], "nowhere.png"),
     ],
     ids=str,

@@ -296,7 +296,7 @@ def test_out_of_memory_splits_the_batch_and_says_so_once():
     ]
     whole = climb(fv.Model(Greedy(9), size=4), micro=5, **given)
     torch.testing.assert_close(split.images, whole.images)
-    with pytest.raises(fv.FeatvizError, match="out of memory with one picture of 4x4: take a"):
+    with pytest.raises(fv.FeatvizError, match="out of memory with one picture of 4x4: use a"):
         climb(
             fv.Model(Greedy(1), size=4),
             micro=1,

@@ -18,7 +18,8 @@ from featviz.dataset_examples import cache as album
 from featviz.dataset_examples import receptive_field as receptive
 from featviz.errors import FeatvizError, FeatvizWarning, LayerError
 from featviz.io import images as pictures
-from featviz.io.dataset import Source
+from featviz.io import sheets
+from featviz.io.dataset import ImageDataset
 from tests import nets
 
 PICTURES = ("astronaut", "chelsea", "coffee", "rocket", "immunohistochemistry", "retina")
@@ -82,12 +83,12 @@ def test_a_whole_layer_is_what_brute_force_finds(lite0, crops):
             assert torch.equal(crop, image[:, top:low, left:right])
     for q in (0.05, 0.5, 0.9):
         np.testing.assert_allclose(
-            found.spread.quantile(q), np.quantile(table, q, axis=0), rtol=1e-4, atol=1e-5
+            found.statistics.quantile(q), np.quantile(table, q, axis=0), rtol=1e-4, atol=1e-5
         )
-    np.testing.assert_allclose(found.spread.mean, table.mean(0), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found.spread.std, table.std(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.statistics.mean, table.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.statistics.std, table.std(0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.correlation(layer), np.corrcoef(table.T), atol=1e-4)
-    assert len(found.album) == len(np.unique([found.top.indices, found.bottom.indices]))
+    assert len(found.cache) == len(np.unique([found.top.indices, found.bottom.indices]))
 
 
 MIXED = [
@@ -185,7 +186,7 @@ def test_nan_never_ranks():
     assert found.top.indices.tolist() == [[4, 2, 0, -1, -1]]  # -sqrt(0.6 - mean)
     assert found.bottom.indices.tolist() == [[0, 2, 4, -1, -1]]
     assert found.top.values[0, 3:].isnan().all()
-    assert found.spread.count.tolist() == [3]
+    assert found.statistics.count.tolist() == [3]
     assert len(found.images(0)) == 3
     assert sorted(found.sources) == [0, 2, 4]
     json.dumps(found.record, allow_nan=False)
@@ -234,14 +235,14 @@ def folder(eight_bit, tmp_path_factory):
     place = tmp_path_factory.mktemp("pictures")
     (place / "deep").mkdir()
     for i, image in enumerate(eight_bit):
-        pictures.to_pil(image).save(place / ("deep" if i > 3 else ".") / f"{'edcbaf'[i]}.png")
+        sheets.to_pil(image).save(place / ("deep" if i > 3 else ".") / f"{'edcbaf'[i]}.png")
     (place / "notes.txt").write_text("no picture")
     return place
 
 
 def forms(eight_bit, folder):
     pixels = (eight_bit * 255).round().to(torch.uint8)
-    shown = [pictures.to_pil(image) for image in eight_bit]
+    shown = [sheets.to_pil(image) for image in eight_bit]
     files = []
     for picture in shown:
         buffer = io.BytesIO()
@@ -295,7 +296,7 @@ def test_hugging_face_data_sets(eight_bit, folder):
     datasets = pytest.importorskip("datasets")
     model, goal = in_colour(), fv.channel("second", 1)
     wanted = fv.examples(model, eight_bit, goal, k=2)
-    rows = {"label": list(range(6)), "image": [pictures.to_pil(i) for i in eight_bit]}
+    rows = {"label": list(range(6)), "image": [sheets.to_pil(i) for i in eight_bit]}
     features = datasets.Features({"label": datasets.Value("int64"), "image": datasets.Image()})
     dataset = datasets.Dataset.from_dict(rows, features=features)
     encoded = dataset.cast_column("image", datasets.Image(decode=False))
@@ -309,7 +310,7 @@ def test_images_are_cropped_and_resized():
     model = in_colour(size=16)
     wide = torch.zeros(3, 32, 96)
     wide[:, :, 32:64] = 1  # the central square
-    found = fv.examples(model, [wide, pictures.to_pil(wide)], "channel:first:0", k=2)
+    found = fv.examples(model, [wide, sheets.to_pil(wide)], "channel:first:0", k=2)
     assert (found.images(0)[..., 1:-1] == 1).all()  # Pillow looks beyond the border of the crop
 
 
@@ -352,31 +353,31 @@ def test_memory_does_not_grow_with_the_number_of_images(tiny):
     def stream():
         for i in range(count):
             if i % 500 == 499:
-                held.append((len(state["album"]), state["album"].nbytes))
+                held.append((len(state["cache"]), state["cache"].nbytes))
             yield torch.rand(2, 8, 8, generator=source)
 
-    made = album.Album
+    made = album.ExampleCache
 
     class Watched(made):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
-            state["album"] = self
+            state["cache"] = self
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["featviz.dataset_examples.api"], "Album", Watched)
+        patch.setattr(sys.modules["featviz.dataset_examples.tally"], "ExampleCache", Watched)
         goals = [fv.channel("first", i) for i in range(units)]
         found = fv.examples(tiny, stream(), goals, k=k, batch_size=50)
     assert found.count == count
     assert max(n for n, _ in held) <= 2 * k * units
     assert max(b for _, b in held) <= 2 * k * units * 2 * 8 * 8 * 4
-    assert sorted(found.album._held) == sorted(found.sources)
-    assert found.spread._counts.shape == (units, 2048)
+    assert sorted(found.cache._held) == sorted(found.sources)
+    assert found.statistics._counts.shape == (units, 2048)
 
 
 def test_images_may_be_read_again_instead(folder, small, tiny):
     model, goal = in_colour(), fv.channel("second", 1)
     kept, again = (fv.examples(model, folder, goal, k=2, keep=k) for k in (True, False))
-    assert again.album.nbytes == 0 < kept.album.nbytes
+    assert again.cache.nbytes == 0 < kept.cache.nbytes
     assert torch.equal(kept.images(0), again.images(0))
     assert kept.sources == again.sources
     with pytest.raises(FeatvizError, match="only once: keep them"):
@@ -474,10 +475,10 @@ def test_an_empty_folder(tmp_path):
 
 
 def test_a_source_can_be_gone_through_again(small):
-    source = Source(small)
+    source = ImageDataset(small)
     assert [i.index for i in source] == [i.index for i in source] == list(range(40))
     assert source.repeatable
-    assert not Source(iter(small)).repeatable
+    assert not ImageDataset(iter(small)).repeatable
 
 
 def stack(*layers: tuple[int, int, int], channels: int = 2) -> nn.Sequential:
@@ -587,7 +588,7 @@ def test_the_command(folder, tmp_path, capsys):
     assert best["value"] == pytest.approx(float(found.top.values[0, 0]))
     assert best["image"] == found.sources[best["index"]]
     assert document["top"][1][0]["position"] is None
-    assert document["spread"]["q0.5"][0] == pytest.approx(float(found.spread.quantile(0.5)))
+    assert document["spread"]["q0.5"][0] == pytest.approx(float(found.statistics.quantile(0.5)))
     assert document["files"] == [str(out)]
     carried = pictures.read_settings(out)
     assert carried["verb"] == "examples"
@@ -646,7 +647,7 @@ def test_a_missing_folder_on_the_command_line(tmp_path, capsys):
 def test_the_sheet(tmp_path, folder):
     model = in_colour()
     found = fv.examples(model, folder, [fv.channel("first", i) for i in range(4)], k=3)
-    written = found.save(tmp_path / "some.png", units=["channel:first:2"])
+    (written,) = found.save(tmp_path / "some.png", units=["channel:first:2"])
     assert pictures.read_settings(written)["objective"] == ["channel:first:2"]
     assert found._repr_png_().startswith(b"\x89PNG")
     many = fv.examples(model, folder, [fv.channel("first", i % 4) for i in range(40)], k=1)

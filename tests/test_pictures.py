@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import featviz as fv
-from featviz.io import images
+from featviz.io import files, images, sheets
 from featviz.optim.result import slug
 from tests import nets
 
@@ -29,7 +29,7 @@ def made(count=2, channels=3, size=(20, 30)):
 
 def test_values_round_and_then_clip():
     values = torch.tensor([-1.0, 0.0, 0.4999 / 255, 0.5001 / 255, 1.0, 7.0]).expand(3, 1, 6)
-    assert np.asarray(images.to_pil(values))[0, :, 0].tolist() == [0, 0, 0, 1, 255, 255]
+    assert np.asarray(sheets.to_pil(values))[0, :, 0].tolist() == [0, 0, 0, 1, 255, 255]
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "RGBA")])
@@ -48,7 +48,7 @@ def test_a_sheet_holds_every_picture_above_its_label(tmp_path):
     result.save(tmp_path / "sheet.png", columns=3)
     page = np.asarray(nets.opened(tmp_path / "sheet.png").convert("RGB"))
     for i in range(5):
-        picture = np.asarray(images.to_pil(result.images[i]))
+        picture = np.asarray(sheets.to_pil(result.images[i]))
         hits = [
             (y, x)
             for y in range(page.shape[0] - 20)
@@ -97,7 +97,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(images.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(fv.FeatvizError, match="No space left on device"):
         made(2).save(path)
     assert path.read_bytes() == before

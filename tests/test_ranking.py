@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 
 from featviz.dataset_examples.correlation import Correlation
 from featviz.dataset_examples.ranking import Extremes
-from featviz.dataset_examples.statistics import BINS, EXACT, Spread
+from featviz.dataset_examples.statistics import BINS, EXACT, RunningStatistics
 from featviz.errors import FeatvizError
 
 #: Few distinct values, so that there are ties, and what a network may return when it fails.
@@ -66,7 +66,7 @@ def test_extremes_are_numpys_sort(values, sizes, k, largest):
     st.sampled_from([0.0, 0.05, 0.3, 0.5, 0.95, 1.0]),
 )
 def test_moments_and_quantiles_of_few_are_numpys(values, sizes, q):
-    spread = Spread(values.shape[1])
+    spread = RunningStatistics(values.shape[1])
     for _, batch in cut(values, sizes):
         spread.update(batch)
     for unit, column in enumerate(values.T):
@@ -107,7 +107,7 @@ def streams(count):
 @pytest.mark.parametrize("batch", [7, 64, 5000])
 def test_quantiles_of_many_are_within_the_bound(batch):
     values = streams(5000)
-    spread = Spread(values.shape[1])
+    spread = RunningStatistics(values.shape[1])
     for _, part in cut(values, [batch]):
         spread.update(part)
     assert spread._buffer is None  # what it keeps no longer grows
@@ -128,7 +128,7 @@ def test_quantiles_of_many_are_within_the_bound(batch):
 def test_the_bound_holds_on_random_walks(seed, step, batch):
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(EXACT + 400, 3)).cumsum(0) * step
-    spread = Spread(3)
+    spread = RunningStatistics(3)
     for _, part in cut(values, [batch]):
         spread.update(part)
     assert (spread.error.numpy() <= np.ptp(values, axis=0) / 512 * (1 + 1e-9)).all()
@@ -138,7 +138,7 @@ def test_the_bound_holds_on_random_walks(seed, step, batch):
 
 
 def test_what_is_not_finite_is_left_out_of_the_spread():
-    spread = Spread(2)
+    spread = RunningStatistics(2)
     spread.update(torch.tensor([[1.0, torch.nan], [torch.inf, torch.inf], [3.0, -torch.inf]]))
     assert spread.count.tolist() == [2, 0]
     assert spread.mean[0] == 2

@@ -294,9 +294,9 @@ def test_ramps_follow_the_run(tiny):
 
 
 def test_reference_pictures_come_from_files_too(lite0, shown, tmp_path):
-    from featviz.io import images
+    from featviz.io import images, sheets
 
-    images.save(images.to_pil(shown[0]), tmp_path / "cat.png")
+    images.save(sheets.to_pil(shown[0]), tmp_path / "cat.png")
     objective = fv.feature_match(LAYER, tmp_path / "cat.png")
     assert fv.objective(str(objective)) == objective
     value = objective(lite0, shown)

@@ -11,8 +11,8 @@ import featviz as fv
 from featviz.errors import FeatvizWarning
 from featviz.networks.gradients import guided_relu, redirected_relu
 from featviz.optim import tracing as T
-from featviz.optim.evaluator import Bound
 from featviz.optim.fusion import Clipped, FusedConvolution
+from featviz.optim.gradient_evaluator import GradientEvaluator
 from tests import nets
 
 
@@ -137,30 +137,30 @@ def test_redirection_reaches_dead_units_through_a_traced_pass():
     goal = fv.channel("act", 1)
 
     def climb(traced):
-        bound = Bound(model, goal, (8, 8), channels=3, batch=1, traced=traced)
-        bound.opened = redirected_relu()
+        evaluator = GradientEvaluator(model, goal, (8, 8), channels=3, batch=1, traced=traced)
+        evaluator.redirect(redirected_relu())
         with model.session():
-            return bound.climb(images, images, torch.tensor(0.0), 1.0)
+            return evaluator.gradients(images, images, torch.tensor(0.0))
 
     eager, traced = climb(False), climb(True)
     for one, other in zip(eager, traced, strict=True):
         torch.testing.assert_close(one, other)
-    assert traced[3].all()
-    assert traced[2].abs().sum() > 0
+    assert traced.redirected.all()
+    assert traced.by_seen.abs().sum() > 0
 
 
 @pytest.mark.parametrize("unit", ["channel:_blocks.4:{}", "class:{}"])
 def test_a_picture_is_the_same_to_the_bit_alone_and_among_others(lite0, unit, monkeypatch):
     made = []
-    wide = Bound._wide
-    monkeypatch.setattr(Bound, "_wide", lambda self: made.append(self) or wide(self))
+    wide = GradientEvaluator._wide
+    monkeypatch.setattr(GradientEvaluator, "_wide", lambda self: made.append(self) or wide(self))
     goals = [unit.format(c) for c in range(6)]
     several = fv.render(lite0, goals, size=96, steps=T.PAYS, seed=[5] * 6)
     for index in (1, 5):  # among four that go through together, and one that is left over
         alone = fv.render(lite0, goals[index], size=96, steps=T.PAYS, seed=5)
         assert torch.equal(alone.images[0], several.images[index])
         assert torch.equal(alone.history[:, 0], several.history[:, index])
-    assert [len(part) for part in made[0].parts] == [4, 1, 1]
+    assert [len(part) for part in made[0]._parts] == [4, 1, 1]
 
 
 def test_a_traced_picture_is_as_near_as_rounding_lets_it_be(lite0, monkeypatch):
@@ -168,7 +168,7 @@ def test_a_traced_picture_is_as_near_as_rounding_lets_it_be(lite0, monkeypatch):
     picture is as far from the untraced one as that is from its own with the input * (1 + 1e-5)."""
     given = {"objective": "channel:_blocks.4:7", "size": 96, "steps": T.PAYS}
     traced = fv.render(lite0, **given)
-    monkeypatch.setattr("featviz.optim.loop.PAYS", 10**9)
+    monkeypatch.setattr("featviz.optim.ascent.PAYS", 10**9)
     plain = fv.render(lite0, **given)
     normalize = fv.Model.normalize
     monkeypatch.setattr(fv.Model, "normalize", lambda self, x: normalize(self, x) * (1 + 1e-5))
@@ -209,7 +209,7 @@ class StraightThrough(nn.Module):
 @pytest.mark.parametrize("net", [Branches(), StraightThrough()], ids=["branch", "gradient"])
 def test_what_cannot_be_traced_runs_as_it_is_and_says_so(net):
     model = fv.Model(net, size=(6, 6), channels=3)
-    with pytest.warns(FeatvizWarning, match="runs as it is, and slower: it cannot be traced"):
+    with pytest.warns(FeatvizWarning, match="runs untraced, and slower: it cannot be traced"):
         result = fv.render(model, "layer:output", steps=T.PAYS, transforms=())
     assert result.scores[0] > result.history[0, 0]
     with warnings.catch_warnings():

@@ -17,9 +17,10 @@ from featviz.errors import FeatvizError
 pytest.importorskip("pyarrow")
 
 from featviz.atlases import view
-from featviz.atlases.files import folder_of
+from featviz.atlases.remote_files import folder_of
 from featviz.atlases.store import Store
-from featviz.atlases.viewer import code, data, order, sheets
+from featviz.atlases.viewer import code, data, order
+from featviz.atlases.viewer import tile_sheets as sheets
 from featviz.cli.main import main
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'%41#?/&ü\u2028{title}"

@@ -1,65 +1,53 @@
-"""Make an atlas: plan, subtract what is stored, do the rest batch by batch."""
+"""Make an atlas: plan, subtract what is stored, make the rest batch by batch."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from featviz.atlases import metadata as about
-from featviz.atlases import painter as paint
-from featviz.atlases import plan
+from featviz.atlases import metadata, painter, plan
 from featviz.atlases.local_workers import Batch, inline, processes
 from featviz.atlases.painter import Brief, Row
-from featviz.atlases.plan import Template, Units
 from featviz.atlases.ray_cluster import on_ray
 from featviz.atlases.reader import Atlas
+from featviz.atlases.settings import AtlasKeywords, AtlasSettings
 from featviz.atlases.store import Store
-from featviz.atlases.tensorboard import Board
+from featviz.atlases.tensorboard import ContactSheetWriter
 from featviz.atlases.unit_tables import observe
 from featviz.errors import FeatvizError, FeatvizWarning
-from featviz.io.dataset import Source
+from featviz.io.dataset import Dataset, ImageDataset
 from featviz.networks.model import Model
-from featviz.param import Param
-from featviz.transforms import Transform
-from featviz.types import Precision, Size
+from featviz.optim.batching import optimized_together
+from featviz.optim.callbacks import Callback, Step
+from featviz.optim.settings import Settings
+from featviz.options import split, takes
+from featviz.types import Unpack
 from featviz.validation import positive_int
 
 
+@takes(AtlasSettings, Settings)
 def atlas(
     model: Model,
     layers: Sequence[str] | str,
     *,
     out: str | Path,
-    units: Units = None,
-    signs: str | Sequence[str] = "+-",
-    seeds: int | Iterable[int] = 0,
-    objective: Template = None,
-    param: Param | str | None = None,
-    transforms: Sequence[Transform] | str | None = None,
-    quality: str = "standard",
-    steps: int | None = None,
-    size: Size | None = None,
-    lr: float | None = None,
-    examples: Any = None,
-    workers: int = 0,
-    ray: str | None = None,
+    images: Dataset | None = None,
+    settings: Settings | None = None,
     batch_size: int | None = None,
-    encoding: str = "png",
-    beside: bool = False,
     device: str | torch.device | None = None,
-    precision: Precision = "fp32",
-    tensorboard: str | Path | None = None,
-    callbacks: Sequence[Callable[[list[Row]], Any]] = (),
+    callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
+    on_stored: Sequence[Callable[[list[Row]], Any]] = (),
     progress: bool = False,
+    **options: Unpack[AtlasKeywords],
 ) -> Atlas:
-    """Render every unit of some layers into a folder; go on where an earlier run ended.
+    """Render every unit of some layers into a folder; continue where an earlier run ended.
 
     What is stored already is not made again. Ctrl-C, and whatever else ends a run, loses the
     pictures that were being made and no others.
@@ -72,36 +60,24 @@ def atlas(
         Names, or patterns such as ``_blocks.*`` (``*`` and ``?``).
     out
         The folder, or a URL that fsspec knows (``s3://bucket/atlas``).
-    units
-        All of each layer by default; ``"0:32"``, ``"3,7"``, or numbers.
-    signs
-        ``"+-"``: what raises and what lowers each unit; or one of them.
-    seeds
-        One picture a seed.
-    objective
-        What a picture shows: a text with ``{layer}`` and ``{unit}``, or a function of both that
-        returns an objective; ``channel:{layer}:{unit}`` by default.
-    param, transforms, quality, steps, size, lr, device, precision
-        As in :func:`featviz.render`.
-    examples
-        A data set, as :func:`featviz.examples` takes it: each unit gets the images that it likes
+    images
+        A data set, as :func:`featviz.examples` takes it: each unit gets the images that excite it
         most and least.
-    workers
-        Local processes that share the cores, and the GPUs in turn; 0 for this process alone.
-    ray
-        The address of a Ray cluster, whose workers then do it; ``auto``, ``host:6379``.
+    settings
+        How the pictures are optimized; keywords replace its fields.
     batch_size
         Pictures of a shard, which are made together: 16, on a GPU 128.
-    encoding
-        ``png``, or ``webp``: a fifth of the size, and not quite the same.
-    beside
-        Add to a folder whose pictures were made otherwise, under another settings hash.
-    tensorboard
-        A folder for contact sheets, layer by layer, as the run goes on.
+    device
+        Where to compute: ``None`` is where the model is, ``auto`` the best there is.
     callbacks
+        :class:`featviz.callbacks.Callback` objects or functions of a step, for pictures that this
+        process makes.
+    on_stored
         Functions of the rows that have just been stored.
     progress
-        Show a progress bar on a terminal.
+        Show a progress bar.
+    **options
+        The fields of :class:`AtlasSettings` and :class:`featviz.Settings`.
 
     Returns
     -------
@@ -116,85 +92,104 @@ def atlas(
     """
     if not isinstance(model, Model):
         raise FeatvizError("atlas takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
-    if not isinstance(workers, int) or workers < 0:
-        raise FeatvizError(f"workers must be a whole number and not negative, not {workers!r}")
+    own, rendering = split(options, AtlasSettings, Settings)
+    asked = AtlasSettings.of(None, own)
+    asked.check()
+    if callbacks and (asked.workers or asked.ray):
+        raise FeatvizError("callbacks see the steps of this process: leave workers and ray out")
     if batch_size is not None:
         batch_size = positive_int("batch_size", batch_size)
-    given: dict[str, Any] = {
-        "param": param,
-        "transforms": transforms,
-        "quality": quality,
-        "steps": steps,
-        "size": size,
-        "lr": lr,
-        "device": device,
-        "precision": precision,
-    }
-    brief = Brief(model, given, encoding, objective)
-    paint.check(brief)
-    digest, settings = brief.identity
+    brief = Brief(model, Settings.of(settings, rendering), asked.encoding, asked.objective, device)
+    painter.check(brief)
+    digest, record = brief.identity
     pictures = plan.enumerate_pictures(
-        model, layers, units=units, signs=signs, seeds=seeds, objective=objective
+        model,
+        layers,
+        units=asked.units,
+        signs=asked.signs,
+        seeds=asked.seeds,
+        objective=asked.objective,
     )
     for goal in plan.goals(pictures).values():
-        brief.job.check(goal, 1)
-    if examples is not None:
-        Source(examples)  # says what is wrong with it now, and not after hours
-    store = Store(out)
-    about.check_format(store)
-    store.files.sweep()
-    # A folder is read to the last byte, so that damage is found while it can be mended.
-    records = store.records(verify=store.files.local)
-    about.agree(store, records, digest, settings, beside)
-    for shard, reason in store.damaged.items():
-        warnings.warn(
-            f"{reason}; it is now {store.files.set_aside(shard)!r}", FeatvizWarning, stacklevel=2
-        )
-    if store.dedupe(records):
-        records = store.records()
-    stored = store.keys(records)
-    about.update(store, model, {p.layer for p in pictures}, digest, settings)
-    left = [
+        brief.plan.check(brief.home, goal, 1)
+    if images is not None:
+        ImageDataset(images)  # says what is wrong with it now, and not after hours
+    store, stored = _open(out, asked, digest, record)
+    metadata.update(store, model, {p.layer for p in pictures}, digest, record)
+    together = optimized_together(brief.home.device, batch_size)
+    missing = [
         rest
-        for batch in plan.batches(pictures, batch_size or brief.job.batch_size)
+        for batch in plan.batches(pictures, together)
         for rest in [tuple(p for p in batch if (p.objective, p.seed, digest) not in stored)]
         if rest
     ]
     interrupted = False
     with contextlib.ExitStack() as closing:
-        watchers = list(callbacks)
-        if tensorboard is not None:
-            watchers.append(closing.enter_context(Board(tensorboard, records)))
+        watchers = list(on_stored)
+        if asked.tensorboard is not None:
+            writer = ContactSheetWriter(asked.tensorboard, store.records())
+            watchers.append(closing.enter_context(writer))
         bar = closing.enter_context(
             tqdm(
                 total=len(pictures),
-                initial=len(pictures) - sum(map(len, left)),
+                initial=len(pictures) - sum(map(len, missing)),
                 unit=" pictures",
                 disable=not (progress and sys.stderr.isatty()),
             )
         )
         try:
-            for rows in closing.enter_context(contextlib.closing(_run(brief, left, workers, ray))):
+            made = _make(brief, missing, asked, callbacks)
+            for rows in closing.enter_context(contextlib.closing(made)):
                 store.add(rows)
                 bar.update(len(rows))
                 for watcher in watchers:
                     watcher(rows)
             bar.close()
-            interrupted = observe(store, brief, pictures, examples, progress=progress)
+            interrupted = observe(store, brief, pictures, images, progress=progress)
         except KeyboardInterrupt:
             interrupted = True
     store.reindex(store.records())
-    found = Atlas(out, digest)
-    found.interrupted = interrupted
-    return found
+    result = Atlas(out, digest)
+    result.interrupted = interrupted
+    return result
 
 
-def _run(
-    brief: Brief, left: Sequence[Batch], workers: int, ray: str | None
+def _open(
+    out: str | Path, asked: AtlasSettings, digest: str, record: dict[str, Any]
+) -> tuple[Store, set[Any]]:
+    """Open the folder, mend what another run left, and return it with the keys of its pictures.
+
+    Raises
+    ------
+    FeatvizError
+        If its pictures were made with other settings, or of another network.
+    """
+    store = Store(out)
+    metadata.check_format(store)
+    store.files.sweep()
+    # A folder is read to the last byte, so that damage is found while it can be mended.
+    records = store.records(verify=store.files.local)
+    metadata.agree(store, records, digest, record, asked.beside)
+    for shard, reason in store.damaged.items():
+        aside = store.files.set_aside(shard)
+        warnings.warn(f"{reason}; it is now {aside!r}", FeatvizWarning, stacklevel=4)
+    if store.dedupe(records):
+        records = store.records()
+    return store, store.keys(records)
+
+
+def _make(
+    brief: Brief,
+    missing: Sequence[Batch],
+    asked: AtlasSettings,
+    callbacks: Sequence[Callback | Callable[[Step], Any]],
 ) -> Generator[list[Row], None, None]:
-    if not left:
+    """Yield the rows of the batches as they are made, here or by workers."""
+    if not missing:
         return
-    if ray is not None:
-        yield from on_ray(brief, left, ray, workers or None)
+    if asked.ray is not None:
+        yield from on_ray(brief, missing, asked.ray, asked.workers or None)
+    elif asked.workers:
+        yield from processes(brief, missing, asked.workers)
     else:
-        yield from processes(brief, left, workers) if workers else inline(brief, left)
+        yield from inline(brief, missing, callbacks)

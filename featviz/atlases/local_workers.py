@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -24,6 +24,7 @@ import torch
 from featviz.atlases.painter import Brief, Painter, Row
 from featviz.atlases.plan import Picture
 from featviz.errors import FeatvizError, FeatvizWarning
+from featviz.optim.callbacks import Callback, Step
 
 Batch: TypeAlias = tuple[Picture, ...]
 #: How often in a row workers may die without a batch being finished.
@@ -45,9 +46,13 @@ _CANNOT = (
 )
 
 
-def inline(brief: Brief, batches: Sequence[Batch]) -> Iterator[list[Row]]:
+def inline(
+    brief: Brief,
+    batches: Sequence[Batch],
+    callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
+) -> Iterator[list[Row]]:
     """Do the batches here, one after the other."""
-    paint = Painter(brief)
+    paint = Painter(brief, callbacks)
     for batch in batches:
         yield paint(batch)
 
@@ -134,7 +139,7 @@ def pack(brief: Brief) -> bytes:
     FeatvizError
         If the network cannot be sent.
     """
-    try:  # a copy without the job, which each prepares
+    try:  # a copy without the plan, which each resolves
         model = brief.model.on(torch.device("cpu"))
         return pickle.dumps(dataclasses.replace(brief, model=model))
     except Exception as error:  # whatever a network's own __getstate__ and __reduce__ raise
@@ -148,7 +153,7 @@ def place(brief: Brief) -> str:
     ``None`` of :func:`featviz.atlas` is where the network is: a GPU other than the first has been
     chosen, and the first is where a network goes whose owner said nothing.
     """
-    given, here = brief.given.get("device"), brief.job.model.device
+    given, here = brief.device, brief.home.device
     if here.type != "cuda":
         return str(here)
     if given is None:

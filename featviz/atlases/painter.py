@@ -9,7 +9,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy
@@ -20,12 +20,15 @@ from PIL import features
 from featviz._version import __version__
 from featviz.atlases.plan import Picture, Template, describe
 from featviz.errors import FeatvizError, OptimizationError
-from featviz.io import images
+from featviz.io import images, sheets
+from featviz.networks import devices
 from featviz.networks.model import Model
 from featviz.objectives import objective as as_objective
-from featviz.optim.evaluator import Traces
+from featviz.optim.callbacks import Callback, Step
+from featviz.optim.loop import optimize
 from featviz.optim.result import slug
-from featviz.optim.settings import Job, prepare
+from featviz.optim.settings import Plan, Settings
+from featviz.optim.tracing import PAYS, TraceCache
 from featviz.rendering.held_out import APART, held_out
 from featviz.types import Tensor
 
@@ -40,32 +43,41 @@ class Brief:
     """All that a worker has to know; it can be sent to another process."""
 
     model: Model
-    given: dict[str, Any]  # the arguments of prepare()
+    settings: Settings
     encoding: str  # "png" or "webp"
     template: Template = None
+    device: str | torch.device | None = None
 
     @functools.cached_property
-    def job(self) -> Job:
-        """The job, prepared where it is done."""
-        return prepare(self.model, **self.given)
+    def home(self) -> Model:
+        """The model on the device where the pictures are made."""
+        return self.model.on(devices.resolve(self.device, self.model.device))
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """The settings, resolved."""
+        return self.settings.resolve(self.home)
 
     @functools.cached_property
     def identity(self) -> tuple[str, dict[str, Any]]:
         """The hash of the settings, and the settings; see :func:`featviz.atlases.plan.describe`."""
-        return describe(self.job, self.template, self.encoding)
+        return describe(self.home, self.plan, self.template, self.encoding)
 
     def on(self, device: str) -> Brief:
         """Return the brief of a worker that has a device of its own."""
-        return dataclasses.replace(self, given=self.given | {"device": device})
+        return dataclasses.replace(self, device=device)
 
 
 class Painter:
     """Makes batches of pictures of one network; keeps the trace of a layer for its next batch."""
 
-    def __init__(self, brief: Brief) -> None:
-        self.brief, self.job = brief, brief.job
+    def __init__(
+        self, brief: Brief, callbacks: Sequence[Callback | Callable[[Step], Any]] = ()
+    ) -> None:
+        self.callbacks = callbacks
+        self.brief, self.model, self.plan = brief, brief.home, brief.plan
         self._layer: str | None = None
-        self._traces: Traces | None = None
+        self._traces: TraceCache | None = None
 
     def __call__(self, batch: Sequence[Picture]) -> list[Row]:
         """Return the rows of a batch; one that cannot be optimized says why in ``failure``.
@@ -76,12 +88,20 @@ class Painter:
             For Ctrl-C: a picture that is not finished is not kept.
         """
         if batch[0].layer != self._layer:
-            self._layer, self._traces = batch[0].layer, self.job.traces()
+            self._layer = batch[0].layer
+            self._traces = TraceCache() if self.plan.steps >= PAYS else None
         begun = time.perf_counter()
         goal = as_objective([picture.objective for picture in batch])
         seeds = [picture.seed for picture in batch]
         try:
-            result = self.job.run(goal, seeds, traces=self._traces)
+            result = optimize(
+                self.model,
+                goal,
+                seeds=seeds,
+                settings=self.plan.settings,
+                traces=self._traces,
+                callbacks=self.callbacks,
+            )
         except OptimizationError as error:
             result = error.result
         if result.interrupted:
@@ -102,7 +122,7 @@ class Painter:
                 "seconds": seconds,
                 "redirected": bool(result.redirected is not None and result.redirected[i]),
                 "failure": result.failures.get(i),
-                "settings": json.dumps(self.job.settings),
+                "settings": json.dumps(result.settings),
                 "versions": json.dumps(versions()),
                 "model_hash": settings["model_hash"],
             }
@@ -111,29 +131,28 @@ class Painter:
 
     def _held_out(self, goal: Any, pictures: Tensor, seeds: Sequence[int]) -> Tensor:
         """Return the mean score (B,) under draws of transforms that no step has seen."""
-        if self.job.param.transparent:
+        if self.plan.param.transparent:
             return torch.full((len(pictures),), math.nan)
-        return held_out(self.job.model, goal, pictures, [s + APART for s in seeds])
+        return held_out(self.model, goal, pictures, [s + APART for s in seeds])
 
 
 def encode(picture: Tensor, encoding: str) -> bytes:
     """Return a picture (C, H, W) in [0, 1] as a file: ``png``, or ``webp`` with some loss."""
     if encoding == "png":
-        return images.png_bytes(images.to_pil(picture))
+        return images.png_bytes(sheets.to_pil(picture))
     buffer = io.BytesIO()
-    images.to_pil(picture).save(buffer, "webp", quality=WEBP)
+    sheets.to_pil(picture).save(buffer, "webp", quality=WEBP)
     return buffer.getvalue()
 
 
 def check(brief: Brief) -> None:
     """Raise :class:`FeatvizError` unless the pictures can be stored as such."""
-    job = brief.job
-    channels = (job.param.channels or job.model.channels) + job.param.transparent
-    if len(job.param.shape) != 2 or channels not in (1, 3, 4):
+    param, channels = brief.plan.param, brief.plan.image_channels(brief.home)
+    if len(param.shape) != 2 or channels not in (1, 3, 4):
         raise FeatvizError(
-            f"an atlas holds gray or RGB pictures, not {channels} channels of {job.param.shape}"
+            f"an atlas holds gray or RGB pictures, not {channels} channels of {param.shape}"
         )
-    if job.param.relational:
+    if param.relational:
         raise FeatvizError("an atlas holds pictures that stand alone: take another param")
     if brief.encoding not in ("png", "webp"):
         raise FeatvizError(f"no encoding {brief.encoding!r}: it is png or webp")

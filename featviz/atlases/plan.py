@@ -19,7 +19,7 @@ from featviz.networks.model import Model
 from featviz.objectives import Objective, channel
 from featviz.objectives import objective as as_objective
 from featviz.objectives.parsing import format_field
-from featviz.optim.settings import Job
+from featviz.optim.settings import Plan
 from featviz.rendering.held_out import APART
 
 #: What of a layer's units: all, a text such as ``0:32`` or ``3,7,0:64:4``, or their numbers.
@@ -186,7 +186,9 @@ def batches(pictures: Sequence[Picture], size: int) -> list[tuple[Picture, ...]]
     ]
 
 
-def describe(job: Job, template: Template, encoding: str) -> tuple[str, dict[str, Any]]:
+def describe(
+    model: Model, plan: Plan, template: Template, encoding: str
+) -> tuple[str, dict[str, Any]]:
     """Return the hash of what makes a picture, and what is hashed.
 
     Raises
@@ -194,7 +196,7 @@ def describe(job: Job, template: Template, encoding: str) -> tuple[str, dict[str
     FeatvizError
         If some of it has no text, so that another run could not tell whether it is the same.
     """
-    settings = {k: v for k, v in job.settings.items() if k not in ("version", "model")}
+    settings: dict[str, Any] = dict(plan.record)
     unsaid = [k for k in ("param", "transforms") if settings[k] is None]
     if unsaid:
         raise FeatvizError(f"an atlas takes {unsaid[0]} that can be written down as text")
@@ -202,7 +204,7 @@ def describe(job: Job, template: Template, encoding: str) -> tuple[str, dict[str
         settings["objective"] = template or "channel:{layer}:{unit}"
     else:
         settings["objective"] = getattr(template, "__qualname__", type(template).__qualname__)
-    settings |= {"encoding": encoding, "model_hash": model_hash(job.model)}
+    settings |= {"encoding": encoding, "model_hash": model_hash(model)}
     text = json.dumps(settings, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest(), settings
 

@@ -145,7 +145,7 @@ class _Share(NamedTuple):
 def _share(ray: Any, brief: Brief, batches: int, workers: int | None) -> _Share:
     have = ray.cluster_resources()
     gpus = int(have.get("GPU", 0))
-    given = brief.given.get("device")
+    given = brief.device
     kind = None if given is None or given == "auto" else torch.device(given).type
     if kind == "cuda" and not gpus:
         raise FeatvizError(f"device is {str(given)!r}, and the Ray cluster has no GPU")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featviz.atlases import schema
-from featviz.atlases.files import Files, folder_of
+from featviz.atlases.remote_files import Files, folder_of
 from featviz.errors import FeatvizError
 
 #: What tells one picture from another: its objective's text, its seed, the hash of its settings.

@@ -15,10 +15,10 @@ from PIL import Image
 
 from featviz.atlases.painter import Row
 from featviz.errors import FeatvizError
-from featviz.io import images
+from featviz.io import sheets
 
 
-class Board:
+class ContactSheetWriter:
     """Logs each stored batch as ``atlas/LAYER``; the step is how many pictures the layer has.
 
     Raises
@@ -42,7 +42,7 @@ class Board:
         self._done[layer] += len(rows)
         pictures = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB") for row in rows]
         stacked = torch.from_numpy(np.stack([np.asarray(p) for p in pictures]))
-        page = images.sheet(
+        page = sheets.sheet(
             stacked.movedim(3, 1) / 255, [f"{r['sign']}{r['unit']} seed {r['seed']}" for r in rows]
         )
         step = self._done[layer]
@@ -52,7 +52,7 @@ class Board:
             self._writer.add_histogram(f"score/{layer}", np.asarray(scores), step)
         self._writer.flush()
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> ContactSheetWriter:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -18,7 +18,7 @@ from featviz.atlases.store import DamagedError, Store
 from featviz.dataset_examples.api import examples as find_examples
 from featviz.dataset_examples.result import Examples
 from featviz.errors import FeatvizWarning
-from featviz.io.dataset import Source, picture_files
+from featviz.io.dataset import ImageDataset, picture_files
 from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
 from featviz.optim.result import slug
@@ -67,18 +67,18 @@ def observe(
     if not left:
         return False
     found = find_examples(
-        brief.job.model,
+        brief.home,
         dataset,
         [goal for units in left.values() for goal in units.values()],
         k=K,
         correlate=True,
-        keep=sum(map(len, left.values())) <= HELD or not Source(dataset).repeatable,
-        precision=brief.job.precision,
+        keep=sum(map(len, left.values())) <= HELD or not ImageDataset(dataset).repeatable,
+        precision=brief.plan.precision,
         progress=progress,
     )
     if found.interrupted:
         return True
-    quantiles = found.spread.quantiles([q / 100 for q in range(101)])
+    quantiles = found.statistics.quantiles([q / 100 for q in range(101)])
     place = 0
     for layer, units in left.items():
         here = range(place, place + len(units))
@@ -117,7 +117,7 @@ def _bare(layer: str, units: dict[int, Objective]) -> list[Row]:
 
 def _by_weights(brief: Brief, layer: str, units: dict[int, Objective]) -> list[Row]:
     rows, numbers = _bare(layer, units), list(units)
-    likeness = by_weights(brief.job.model, layer)
+    likeness = by_weights(brief.home, layer)
     if likeness is not None:
         _liken(rows, likeness[numbers][:, numbers], numbers, "weights")
     return rows
@@ -136,7 +136,7 @@ def _units(
         _liken(rows, found.correlation(layer), list(units), "activations")
     else:  # objectives of several layers
         rows = _by_weights(brief, layer, units)
-    spread = found.spread
+    spread = found.statistics
     for row, place in zip(rows, places, strict=True):
         row["images"] = int(spread.count[place])
         if row["images"]:

@@ -13,12 +13,12 @@ from featviz.types import OptimizerFactory, Tensor
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
-    """An attack: ``rate`` gives the step size as a factor of eps for a number of steps."""
+class AttackAlgorithm:
+    """An attack: ``rate`` is the step size over eps for a number of steps, ``update`` the rule."""
 
     rate: Callable[[int], float]
-    rule: Callable[..., OptimizerFactory]
-    random: bool = False
+    update: Callable[[Bounded, Tensor, int], OptimizerFactory]
+    random_start: bool = False
     keep: Literal["last", "best"] = "last"
     steps: int | None = None
 
@@ -37,10 +37,10 @@ def _apgd(param: Bounded, rate: Tensor, steps: int) -> OptimizerFactory:
 
 #: FGSM [Goodfellow2015]_, BIM (``ifgsm``) [Kurakin2017]_, MI-FGSM [Dong2018]_, PGD [Madry2018]_ and
 #: Auto-PGD [Croce2020]_, with their papers' step sizes.
-METHODS = {
-    "pgd": Method(lambda steps: 2.5 / steps, _steepest, random=True),
-    "fgsm": Method(lambda steps: 1.0, _steepest, steps=1),
-    "ifgsm": Method(lambda steps: 1 / steps, _steepest),
-    "mifgsm": Method(lambda steps: 1 / steps, _momentum),
-    "apgd": Method(lambda steps: 2.0, _apgd, random=True, keep="best"),
+ALGORITHMS = {
+    "pgd": AttackAlgorithm(lambda steps: 2.5 / steps, _steepest, random_start=True),
+    "fgsm": AttackAlgorithm(lambda steps: 1.0, _steepest, steps=1),
+    "ifgsm": AttackAlgorithm(lambda steps: 1 / steps, _steepest),
+    "mifgsm": AttackAlgorithm(lambda steps: 1 / steps, _momentum),
+    "apgd": AttackAlgorithm(lambda steps: 2.0, _apgd, random_start=True, keep="best"),
 }

@@ -6,60 +6,59 @@ import math
 
 import torch
 
-from featviz.attacks.criterion import Aim
-from featviz.attacks.restarts import Found, Plan, distance, restarted
+from featviz.attacks.criterion import AttackCriterion
+from featviz.attacks.restarts import Attacked, AttackRun, attack_with_restarts
 from featviz.param.balls import LEVELS
 from featviz.types import Tensor
 
-#: How near the search comes: what succeeded over what did not.
+#: How close the search comes: what succeeded over what did not.
 CLOSE = 1.05
-#: Radii that it ends with at the latest.
-ROUNDS = 32
+#: Radii that are tried at most.
+TRIALS = 32
 
 
-def smallest(
-    plan: Plan, images: Tensor, aim: Aim, first: float, seeds: list[int], restarts: int
-) -> tuple[Found, Tensor]:
+def smallest_radius(
+    run: AttackRun, images: Tensor, criterion: AttackCriterion, first: float, seeds: list[int]
+) -> tuple[Attacked, Tensor]:
     """Search for each picture the smallest radius that succeeds, by doubling and bisection.
 
-    Whole attacks, for all pictures that are undecided at once. Returns the pictures and their
+    Every trial is a whole attack on all pictures that are undecided. Returns the pictures and their
     radii (B,), infinite where nothing succeeded.
     """
     count, numel = len(images), images[0].numel()
-    largest = {"linf": 1.0, "l2": math.sqrt(numel), "l1": float(numel)}[plan.norm]
+    settings = run.settings
+    largest = {"linf": 1.0, "l2": math.sqrt(numel), "l1": float(numel)}[settings.norm]
     low = torch.zeros(count, dtype=torch.float64)
     high = torch.full_like(low, torch.inf)
-    test = torch.full_like(low, first)
-    best: Found | None = None
-    open_ = torch.ones(count, dtype=torch.bool)
-    for _ in range(ROUNDS):
-        rows = open_.nonzero().flatten().tolist()
-        given = [seeds[i] for i in rows]
-        found = restarted(plan, images[rows], aim.at(rows), test[rows].float(), given, restarts)
+    radius = torch.full_like(low, first)
+    best: Attacked | None = None
+    undecided = torch.ones(count, dtype=torch.bool)
+    for _ in range(TRIALS):
+        rows = undecided.nonzero().flatten().tolist()
+        chosen, own = criterion.select(rows), [seeds[i] for i in rows]
+        trial = attack_with_restarts(run, images[rows], chosen, radius[rows].float(), own)
         if best is None:
-            best = found
+            best = trial
         for k, i in enumerate(rows):
-            if found.success[k]:
-                far = distance(found.results[k].images, images[i : i + 1], plan)
-                high[i] = min(float(high[i]), float(far))
-                best.results[i], best.after[i] = found.results[k], found.after[k]
+            if trial.success[k]:
+                reached = run.distance(trial.results[k].images, images[i : i + 1])
+                high[i] = min(float(high[i]), float(reached))
+                best.results[i], best.after[i] = trial.results[k], trial.after[k]
                 best.success[i] = True
             else:
-                low[i] = test[i]
-        test = torch.where(
-            high.isinf(), test * 2, torch.where(low > 0, (low * high).sqrt(), high / 4)
-        )
-        if any(result.interrupted for result in found.results):
+                low[i] = radius[i]
+        between = torch.where(low > 0, (low * high).sqrt(), high / 4)
+        radius = torch.where(high.isinf(), radius * 2, between)
+        if any(result.interrupted for result in trial.results):
             best.results[0].interrupted = True
             break
-        open_ &= high > low * CLOSE
-        open_ &= (test <= largest) & (test > 1e-7)
-        if plan.eight_bit and plan.norm == "linf":
-            test = ((test * LEVELS).round().clamp_min(1)).maximum(
-                (low * LEVELS).round() + 1
-            ) / LEVELS
-            open_ &= test < high - 0.5 / LEVELS
-        if not open_.any():
+        undecided &= high > low * CLOSE
+        undecided &= (radius <= largest) & (radius > 1e-7)
+        if settings.eight_bit and settings.norm == "linf":
+            level = (radius * LEVELS).round().clamp_min(1)
+            radius = level.maximum((low * LEVELS).round() + 1) / LEVELS
+            undecided &= radius < high - 0.5 / LEVELS
+        if not undecided.any():
             break
     assert best is not None
     return best, high

@@ -1,26 +1,30 @@
-"""How often an attack is run: in batches, and again where it failed."""
+"""Running an attack: in batches, and again for the pictures that it failed with."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from featviz.attacks import criterion as aims
-from featviz.attacks.algorithms import METHODS
-from featviz.attacks.criterion import Aim
+from featviz.attacks.algorithms import ALGORITHMS
+from featviz.attacks.criterion import AttackCriterion
+from featviz.attacks.settings import AttackSettings
 from featviz.errors import OptimizationError
 from featviz.networks.model import Model
-from featviz.optim.callbacks import Callback, Run
+from featviz.optim.callbacks import Callback, Run, Step
+from featviz.optim.collecting import predicted_classes
+from featviz.optim.evaluator import scores
 from featviz.optim.loop import optimize
 from featviz.optim.result import Result
+from featviz.optim.tracing import TraceCache
 from featviz.param import Bounded
 from featviz.param.balls import LEVELS, length
 from featviz.types import Tensor
 
-#: Restart r of a picture draws as the seed ``seed + r * APART`` would.
-APART = 2**32
+#: Restart r of a picture draws as the seed ``seed + r * SEED_STRIDE`` would.
+SEED_STRIDE = 2**32
 
 
 class _Stop(Callback):
@@ -29,111 +33,129 @@ class _Stop(Callback):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """An attack with all its settings; :meth:`run` is the part that is repeated."""
+class AttackRun:
+    """An attack on one network: its settings, resolved, and how it is executed."""
 
     model: Model
-    norm: str
-    method: str
-    steps: int
-    step_size: float | None
-    random_start: bool
-    eight_bit: bool
-    universal: bool
-    until: bool
+    settings: AttackSettings
     batch_size: int
-    loop: dict[str, Any]
+    traces: TraceCache | None = None
+    callbacks: Sequence[Callback | Callable[[Step], Any]] = ()
+    record: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def run(self, images: Tensor, aim: Aim, eps: Tensor, seeds: list[int]) -> list[Result]:
+    @property
+    def stops_early(self) -> bool:
+        """Whether a picture is left alone once it succeeds."""
+        return self.settings.early_exit and not self.settings.universal
+
+    def without_random_start(self) -> AttackRun:
+        """Return the run that starts at the pictures themselves."""
+        return dataclasses.replace(
+            self, settings=dataclasses.replace(self.settings, random_start=False)
+        )
+
+    def stopped(self) -> AttackRun:
+        """Return the run that ends before its first step."""
+        return dataclasses.replace(self.without_random_start(), callbacks=[_Stop()])
+
+    def in_batches(
+        self, images: Tensor, criterion: AttackCriterion, eps: Tensor, seeds: list[int]
+    ) -> list[Result]:
         """Attack ``images`` (B, C, *size) with the radii ``eps`` (B,), in batches.
 
         After Ctrl-C the others stay as they are.
         """
-        plan, parts = self, []
+        run, parts = self, []
         for start in range(0, len(images), self.batch_size):
             here = slice(start, start + self.batch_size)
             rows = range(len(images))[here]
-            parts.append(plan._batch(images[here], aim.at(rows), eps[here], seeds[here]))
+            parts.append(run._batch(images[here], criterion.select(rows), eps[here], seeds[here]))
             if parts[-1].interrupted:
-                plan = plan.over
+                run = run.stopped()
         return parts
 
-    @property
-    def over(self) -> Plan:
-        """The plan that ends before its first step."""
-        return dataclasses.replace(
-            self, random_start=False, loop={**self.loop, "callbacks": [_Stop()]}
-        )
-
-    def singles(self, images: Tensor, aim: Aim, eps: Tensor, seeds: list[int]) -> list[Result]:
-        """Do what :meth:`run` does, as one result a picture; what succeeds already stays."""
+    def one_by_one(
+        self, images: Tensor, criterion: AttackCriterion, eps: Tensor, seeds: list[int]
+    ) -> list[Result]:
+        """Do the same, and return one result for each picture; what succeeds already stays."""
         count = len(images)
-        there = aim.reached(aim.before) if aim.until and self.until else torch.zeros(count) > 0
-        found: dict[int, Result] = {}
+        met = torch.zeros(count, dtype=torch.bool)
+        if criterion.until and self.stops_early:
+            met = criterion.is_met(criterion.before)
+        results: dict[int, Result] = {}
         interrupted = False
-        for plan, chosen in (
-            (dataclasses.replace(self, random_start=False), there),
-            (self, ~there),
-        ):
+        for run, chosen in ((self.without_random_start(), met), (self, ~met)):
             rows = chosen.nonzero().flatten().tolist()
-            if rows:
-                now = plan.over if interrupted else plan
-                parts = now.run(images[rows], aim.at(rows), eps[rows], [seeds[i] for i in rows])
-                interrupted |= parts[-1].interrupted
-                results = [part[k] for part in parts for k in range(len(part))]
-                found |= dict(zip(rows, results, strict=True))
-        return [found[i] for i in range(count)]
+            if not rows:
+                continue
+            parts = (run.stopped() if interrupted else run).in_batches(
+                images[rows], criterion.select(rows), eps[rows], [seeds[i] for i in rows]
+            )
+            interrupted |= parts[-1].interrupted
+            singles = [part[k] for part in parts for k in range(len(part))]
+            results |= dict(zip(rows, singles, strict=True))
+        return [results[i] for i in range(count)]
 
-    def _batch(self, images: Tensor, aim: Aim, eps: Tensor, seeds: list[int]) -> Result:
-        method = METHODS[self.method]
-        radii = eps[:1] if self.universal else eps
+    def _batch(
+        self, images: Tensor, criterion: AttackCriterion, eps: Tensor, seeds: list[int]
+    ) -> Result:
+        settings, algorithm = self.settings, ALGORITHMS[self.settings.method]
+        radii = eps[:1] if settings.universal else eps
         param = Bounded(
             images=images,
             eps=tuple(radii.tolist()),
-            norm=self.norm,
-            start="uniform" if self.random_start and method.random else "zero",
-            eight_bit=self.eight_bit,
-            shared=self.universal,
+            norm=settings.norm,
+            start="uniform" if settings.random_start and algorithm.random_start else "zero",
+            eight_bit=bool(settings.eight_bit),
+            shared=settings.universal,
         )
-        rate = radii * method.rate(self.steps)
-        if self.step_size is not None:
-            rate = torch.full_like(rate, self.step_size)
+        rate = radii * algorithm.rate(settings.steps)
+        if settings.step_size is not None:
+            rate = torch.full_like(rate, settings.step_size)
         try:
             return optimize(
                 self.model,
-                aim.objective,
+                criterion.objective,
                 param=param,
-                steps=self.steps,
+                transforms=settings.transforms,
+                steps=settings.steps,
                 seeds=seeds,
-                optimizer=method.rule(param, rate, self.steps),
-                until=aim.success if self.until else None,
-                keep=method.keep,
+                optimizer=algorithm.update(param, rate, settings.steps),
                 redirect=0,
-                **self.loop,
+                precision=settings.precision,
+                samples=settings.eot,
+                until=criterion.success if self.stops_early else None,
+                keep=algorithm.keep,
+                traces=self.traces,
+                callbacks=self.callbacks,
+                record=self.record,
             )
         except OptimizationError as error:  # without a gradient, an attack just does not succeed
             return error.result
 
-    def judge(self, images: Tensor, aim: Aim, originals: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the predicted classes of finished pictures and which of them succeeded."""
-        after = aims.predict(
-            self.model, images, aim.layer, self.batch_size, self.loop.get("traces")
+    def judge(
+        self, images: Tensor, criterion: AttackCriterion, originals: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the predicted classes (B,) of finished pictures and which of them succeeded."""
+        after = predicted_classes(self.model, images, criterion.layer, traces=self.traces)
+        if criterion.until:
+            return after, criterion.is_met(after)
+        reached, before = (
+            scores(self.model, criterion.objectives, pictures, precision=self.settings.precision)
+            for pictures in (images, originals)
         )
-        if aim.until:
-            return after, aim.reached(after)
-        scores = [self._scores(aim, pictures) for pictures in (images, originals)]
-        return after, scores[0] > scores[1]
+        return after, reached > before
 
-    def _scores(self, aim: Aim, images: Tensor) -> Tensor:
-        found = []
-        with torch.no_grad():  # one by one, as any objective may be that of a single picture
-            for objective, image in zip(aim.objectives, images, strict=True):
-                found.append(objective(self.model, image[None].to(self.model.device)).cpu())
-        return torch.cat(found)
+    def distance(self, images: Tensor, originals: Tensor) -> Tensor:
+        """Return the norm (B,) of the difference, exact where both are whole levels."""
+        delta = images.double() - originals.double()
+        if self.settings.eight_bit:
+            delta = (delta * LEVELS).round() / LEVELS
+        return length(delta, self.settings.norm)
 
 
 @dataclasses.dataclass
-class Found:
+class Attacked:
     """Finished pictures, one result each (a universal attack: one for all), and their judgement."""
 
     results: list[Result]
@@ -141,20 +163,20 @@ class Found:
     success: Tensor
 
 
-def restarted(
-    plan: Plan, images: Tensor, aim: Aim, eps: Tensor, seeds: list[int], restarts: int = 1
-) -> Found:
-    """Attack, and again those that the attack failed with; what is returned is the best run."""
+def attack_with_restarts(
+    run: AttackRun, images: Tensor, criterion: AttackCriterion, eps: Tensor, seeds: list[int]
+) -> Attacked:
+    """Attack, and again the pictures that the attack failed with; return the best run of each."""
+    if run.settings.universal:
+        return _universal(run, images, criterion, eps, seeds)
     count = len(images)
-    if plan.universal:
-        return _universal(plan, images, aim, eps, seeds, restarts)
     results: list[Result] = []
     after, success = torch.full((count,), -1), torch.zeros(count, dtype=torch.bool)
     rows = list(range(count))
-    for restart in range(restarts):
-        shifted = [seeds[i] + restart * APART for i in rows]
-        singles = plan.singles(images[rows], aim.at(rows), eps[rows], shifted)
-        classes, fooled = _judged(plan, singles, aim.at(rows), images[rows])
+    for restart in range(run.settings.restarts):
+        shifted = [seeds[i] + restart * SEED_STRIDE for i in rows]
+        singles = run.one_by_one(images[rows], criterion.select(rows), eps[rows], shifted)
+        classes, fooled = _judged(run, singles, criterion.select(rows), images[rows])
         if not restart:
             results, after, success = singles, classes, fooled
         else:
@@ -165,26 +187,27 @@ def restarted(
         if any(single.interrupted for single in singles):
             results[0].interrupted = True  # also where no picture of this run was kept
             break
-        if aim.until:
+        if criterion.until:
             rows = [i for i in range(count) if not success[i]]
         if not rows:
             break
-    return Found(results, after, success)
+    return Attacked(results, after, success)
 
 
 def _universal(
-    plan: Plan, images: Tensor, aim: Aim, eps: Tensor, seeds: list[int], restarts: int
-) -> Found:
+    run: AttackRun, images: Tensor, criterion: AttackCriterion, eps: Tensor, seeds: list[int]
+) -> Attacked:
     """Return the run whose one difference succeeds with most pictures; of equals, scores higher."""
-    best: tuple[tuple[int, float], Found] | None = None
-    for restart in range(restarts):
-        (result,) = plan.run(images, aim, eps, [seed + restart * APART for seed in seeds])
+    best: tuple[tuple[int, float], Attacked] | None = None
+    for restart in range(run.settings.restarts):
+        shifted = [seed + restart * SEED_STRIDE for seed in seeds]
+        (result,) = run.in_batches(images, criterion, eps, shifted)
         result.seeds = list(seeds)
-        found = Found([result], *_judged(plan, [result], aim, images))
-        worth = int(found.success.sum()), float(result.scores.mean())
+        attacked = Attacked([result], *_judged(run, [result], criterion, images))
+        worth = int(attacked.success.sum()), float(result.scores.mean())
         if best is None or worth > best[0]:
-            best = worth, found
-        if result.interrupted or (aim.until and found.success.all()):
+            best = worth, attacked
+        if result.interrupted or (criterion.until and attacked.success.all()):
             break
     assert best is not None
     best[1].results[0].interrupted |= result.interrupted
@@ -192,20 +215,12 @@ def _universal(
 
 
 def _judged(
-    plan: Plan, results: list[Result], aim: Aim, originals: Tensor
+    run: AttackRun, results: list[Result], criterion: AttackCriterion, originals: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Judge finished pictures; Ctrl-C ends the attack, but loses none of them."""
     finished = torch.cat([result.images for result in results])
     try:
-        return plan.judge(finished, aim, originals)
+        return run.judge(finished, criterion, originals)
     except KeyboardInterrupt:
         results[0].interrupted = True
-        return plan.judge(finished, aim, originals)
-
-
-def distance(images: Tensor, originals: Tensor, plan: Plan) -> Tensor:
-    """Return the norm (B,) of the difference, exact where both are whole levels."""
-    delta = images.double() - originals.double()
-    if plan.eight_bit:
-        delta = (delta * LEVELS).round() / LEVELS
-    return length(delta, plan.norm)
+        return run.judge(finished, criterion, originals)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from featviz.errors import FeatvizError
 from featviz.io import images as _images
+from featviz.io import sheets
 from featviz.optim.result import Result
-from featviz.types import Tensor
-
-try:
-    from typing import Self
-except ImportError:  # Python 3.10
-    from typing_extensions import Self
+from featviz.types import Self, Tensor
 
 _PER_SAMPLE = ("originals", "success", "before", "after", "norm", "eps", "steps_used")
 
@@ -36,6 +34,8 @@ class AttackResult(Result):
         (B,): the predicted class of the original and of the result; -1 where there are none.
     norm
         (B,): the norm of the difference, in image units.
+    norm_kind
+        ``linf``, ``l2`` or ``l1``; ``patch`` where the whole range of values was allowed.
     eps
         (B,): the radius that was allowed, or with ``eps="min"`` the smallest that succeeded, and
         infinity where none did.
@@ -43,6 +43,8 @@ class AttackResult(Result):
         (B,): updates until success, or all.
     eight_bit
         Whether the pictures are those that an 8-bit file holds, so that success is the file's.
+    classes
+        The names of the network's classes, where it has some.
     seconds
         How long it took.
     """
@@ -52,9 +54,11 @@ class AttackResult(Result):
     before: Tensor
     after: Tensor
     norm: Tensor
+    norm_kind: str
     eps: Tensor
     steps_used: Tensor
     eight_bit: bool
+    classes: Sequence[str] | None
     seconds: float
 
     def __getitem__(self, index: int) -> Self:
@@ -66,7 +70,7 @@ class AttackResult(Result):
     @property
     def record(self) -> dict[str, Any]:
         return {
-            **{key: value for key, value in super().record.items() if key != "classes"},
+            **super().record,
             "success": self.success.tolist(),
             "before": self.before.tolist(),
             "after": self.after.tolist(),
@@ -78,18 +82,18 @@ class AttackResult(Result):
     @property
     def labels(self) -> list[str]:
         """One line a picture: what it was, what it is, and how far it went."""
-        classes: list[str] | None = self.settings.get("classes")
 
         def name(number: int) -> str:
-            return classes[number] if classes else f"class {number}"
+            return self.classes[number] if self.classes else f"class {number}"
 
-        found = []
+        labels = []
         rows = (self.before, self.after, self.success, self.norm)
-        for was, now, ok, far in zip(*(row.tolist() for row in rows), strict=True):
-            size = f"{far * 255:.3g}/255" if self.settings["norm"] == "linf" else f"{far:.3g}"
-            change = f"{name(was)} -> {name(now)}, " if was >= 0 else ""
-            found.append(f"{change}{'' if ok else 'not '}fooled, {self.settings['norm']} {size}")
-        return found
+        for before, after, success, norm in zip(*(row.tolist() for row in rows), strict=True):
+            change = f"{name(before)} -> {name(after)}, " if before >= 0 else ""
+            size = f"{norm * 255:.3g}/255" if self.norm_kind == "linf" else f"{norm:.3g}"
+            length = "" if self.norm_kind == "patch" else f", {self.norm_kind} {size}"
+            labels.append(f"{change}{'' if success else 'not '}fooled{length}")
+        return labels
 
     @property
     def patch(self) -> Tensor:
@@ -116,14 +120,12 @@ class AttackResult(Result):
         FeatvizError
             If 8 bits cannot hold the pictures, or the file cannot be written.
         """
-        self._check_eight_bit()
         path = Path(path)
-        page = _images.sheet(*self._sheet(), columns=columns or 3)
-        written = [_images.save(page, path, self.record)]
+        written = [_images.save(self.sheet(columns=columns), path, self.record)]
         if separate:
             for i in range(len(self)):
                 place = path.with_name(f"{path.stem}.{i}{path.suffix}")
-                written.append(_images.save(_images.to_pil(self.images[i]), place, self[i].record))
+                written.append(_images.save(sheets.to_pil(self.images[i]), place, self[i].record))
         return written
 
     def _check_eight_bit(self) -> None:
@@ -133,7 +135,8 @@ class AttackResult(Result):
                 "eight_bit=True, or keep result.images with torch.save"
             )
 
-    def _sheet(self) -> tuple[Tensor, list[str]]:
+    def sheet(self, *, columns: int | None = None) -> Image.Image:
+        self._check_eight_bit()
         delta = self.images - self.originals
         largest = delta.flatten(1).abs().amax(1).clamp_min(1e-12)
         factors = (0.5 / largest).floor().clamp_min(1)
@@ -142,8 +145,4 @@ class AttackResult(Result):
         labels = []
         for text, factor in zip(self.labels, factors.tolist(), strict=True):
             labels += ["original", f"difference x{factor:.0f}", text]
-        return rows, labels
-
-    def _repr_png_(self) -> bytes:
-        self._check_eight_bit()
-        return _images.png_bytes(_images.sheet(*self._sheet(), columns=3), self.record)
+        return sheets.sheet(rows, labels, columns=columns or 3)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from featviz.optim.optimizers import Ascent
+from featviz.optim.optimizers import SampleAscent
 from featviz.types import Tensor
 
 #: The share of the pixels that an L1 step moves: SLIDE's 99th percentile.
@@ -33,7 +33,7 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
     return (signs / signs.abs().sum(1, keepdim=True).clamp_min(1)).view_as(gradient)
 
 
-class Steepest(Ascent):
+class Steepest(SampleAscent):
     """Steps of a fixed length in ``norm``: FGSM, BIM and PGD.
 
     [Goodfellow2015]_, [Kurakin2017]_, [Madry2018]_
@@ -68,7 +68,7 @@ class Momentum(Steepest):
         leaf.add_(rate * steepest(state["momentum"], self.norm))
 
 
-class Apgd(Ascent):
+class Apgd(SampleAscent):
     """Auto-PGD: a step that halves, sample by sample, where it no longer pays.
 
     Algorithm 1 of [Croce2020]_ with the constants of its section 3: alpha = 0.75, rho = 0.75,

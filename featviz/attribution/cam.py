@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 
 from featviz.attribution.case import Case, captum
-from featviz.attribution.forward import Forward
 from featviz.attribution.gradient_based import gradient, guided_backprop
 from featviz.errors import FeatvizError
 from featviz.networks.layers import module_names
+from featviz.optim.evaluator import Evaluator
 from featviz.resample import resize
 from featviz.types import LayerInfo, Tensor
 
@@ -29,19 +29,21 @@ def grad_cam(case: Case) -> Tensor:
         As :func:`find_layers`, or if the objective has no gradient by the layer.
     """
     name = case.options["layer"]
-    fitting = find_layers(case.forward, name)
+    fitting = find_layers(case.evaluator, name)
     there = with_gradient(case, fitting)
     if not there:
         raise FeatvizError(
-            f"{case.forward.objective} has no gradient by the maps of "
+            f"{case.evaluator.objective} has no gradient by the maps of "
             f"{'any layer' if name is None else f'layer {name!r}: name another one'}"
         )
     info = there[-1]
-    module = module_names(case.forward.model.net)[info.name]
-    explain = captum().LayerGradCam(case.forward, module)
-    found: Tensor = explain.attribute(case.leaf(), relu_attributions=True)
+    module = module_names(case.evaluator.model.net)[info.name]
+    explain = captum().LayerGradCam(case.evaluator, module)
+    maps: Tensor = explain.attribute(case.leaf(), relu_attributions=True)
     # Gradients by a layer are those inside of the network.
-    return resize(found.detach().float() / case.forward.scale, tuple(case.image.shape[2:]))
+    return resize(
+        maps.detach().float() / case.evaluator.gradient_scale, tuple(case.image.shape[2:])
+    )
 
 
 def guided_grad_cam(case: Case) -> Tensor:
@@ -54,7 +56,7 @@ def with_gradient(case: Case, layers: list[LayerInfo]) -> list[LayerInfo]:
 
     That a layer runs before what the objective reads does not say that it leads there.
     """
-    modules = module_names(case.forward.model.net)
+    modules = module_names(case.evaluator.model.net)
     reached: set[str] = set()
     calls: dict[str, int] = {}
 
@@ -75,7 +77,7 @@ def with_gradient(case: Case, layers: list[LayerInfo]) -> list[LayerInfo]:
     return [info for info in layers if info.name in reached]
 
 
-def find_layers(forward: Forward, name: str | None) -> list[LayerInfo]:
+def find_layers(evaluator: Evaluator, name: str | None) -> list[LayerInfo]:
     """Return the layer whose maps are taken; without a name all that could be, in their order.
 
     Raises
@@ -84,13 +86,13 @@ def find_layers(forward: Forward, name: str | None) -> list[LayerInfo]:
         If the layer has no maps (C, *spatial), does not run before what the objective reads,
         or none is named and there is none.
     """
-    table = forward.table
+    table = evaluator.forward.table
     order = [info.name for info in table]
-    last = max((order.index(n) for n in forward.needs), default=0)
-    plain = module_names(forward.model.net)
+    last = max((order.index(n) for n in evaluator.needs), default=0)
+    plain = module_names(evaluator.model.net)
 
     def fits(info: LayerInfo) -> bool:
-        maps = info.axis == 1 and len(info.positions) == len(forward.size)
+        maps = info.axis == 1 and len(info.positions) == len(evaluator.size)
         return maps and math.prod(info.positions) > 1 and info.name in plain
 
     if name is not None:
@@ -102,13 +104,13 @@ def find_layers(forward: Forward, name: str | None) -> list[LayerInfo]:
             )
         if order.index(name) > last:
             raise FeatvizError(
-                f"layer {name!r} comes after what {forward.objective} reads: name an earlier one"
+                f"layer {name!r} comes after what {evaluator.objective} reads: name an earlier one"
             )
         return [info]
     fitting = [info for info in table[: last + 1] if fits(info)]
     if not fitting:
         raise FeatvizError(
-            f"no layer that {forward.objective} depends on has maps (C, *positions): Grad-CAM "
+            f"no layer that {evaluator.objective} depends on has maps (C, *positions): Grad-CAM "
             "needs one, other methods do not"
         )
     return fitting

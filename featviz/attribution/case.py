@@ -1,4 +1,4 @@
-"""One picture and what is asked about it, and captum, where a method is captum's."""
+"""One image and what is asked about it; and captum, for the methods that are captum's."""
 
 from __future__ import annotations
 
@@ -6,28 +6,32 @@ import dataclasses
 import importlib
 from typing import Any
 
-from featviz.attribution.forward import Forward
 from featviz.errors import FeatvizError
+from featviz.optim.evaluator import Evaluator
 from featviz.types import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One picture (1, C, *size) on the network's device, within the model's session.
+    """One image (1, C, *size) on the network's device, within the model's session.
 
-    ``baseline`` is of the same shape, for methods that have one. ``together`` copies of the picture
-    go through the network at a time. ``options`` has every option that the method takes.
+    ``baseline`` is of the same shape, for methods that have one. ``options`` has every option that
+    the method takes.
     """
 
-    forward: Forward
+    evaluator: Evaluator
     image: Tensor
     baseline: Tensor | None
     seed: int
-    together: int
     options: dict[str, Any]
 
+    @property
+    def batch_size(self) -> int:
+        """How many copies of the image go through the network together."""
+        return self.evaluator.batch_size
+
     def leaf(self) -> Tensor:
-        """Return a copy of the picture that gradients are taken by."""
+        """Return a copy of the image that gradients are taken by."""
         return self.image.detach().clone().requires_grad_()
 
     @property

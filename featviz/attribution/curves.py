@@ -11,11 +11,13 @@ import torch
 
 from featviz.attribution.baselines import baseline as make_baseline
 from featviz.attribution.baselines import grid
-from featviz.attribution.forward import Forward
 from featviz.errors import FeatvizError
 from featviz.networks import devices
 from featviz.networks.model import Model
 from featviz.objectives.base import Objective
+from featviz.optim.batching import evaluated_together
+from featviz.optim.evaluator import Evaluator
+from featviz.optim.tracing import TraceCache
 from featviz.seeds import generator
 from featviz.types import Precision, Tensor
 
@@ -101,7 +103,8 @@ def measure(
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise FeatvizError(f"{name} must be a positive whole number, not {count!r}")
     home = model.on(devices.resolve(device, model.device))
-    together = devices.together(home.device, batch_size)
+    together = evaluated_together(home.device, batch_size)
+    traces = TraceCache()
     size = tuple(images.shape[2:])
     labels = grid(size, cells).flatten()
     count = int(labels.max()) + 1
@@ -111,7 +114,9 @@ def measure(
     rows: list[list[Tensor]] = []
     with home.session():
         for i, goal in enumerate(goals):
-            forward = Forward(home, goal, size, precision)
+            evaluator = Evaluator(
+                home, goal, size, precision=precision, batch_size=together, traces=traces
+            )
             picture, ground = images[i : i + 1].to(home.device), grounds[i : i + 1].to(home.device)
             draw = generator(seeds[i], "curves")
             tie = torch.randperm(count, generator=draw)
@@ -127,10 +132,10 @@ def measure(
                 moments = when[labels].view(1, 1, *size).to(picture.dtype).to(home.device)
                 for ends in ((picture, ground), (ground, picture)):
                     values = [
-                        forward.values(_mixed(ends, moments, part), together)
+                        evaluator.scores(_mixed(ends, moments, part))
                         for part in fractions.split(together)
                     ]
-                    found.append(torch.cat(values).cpu().double())
+                    found.append(torch.cat(values).double())
             rows.append(found)
     scaled = [_normalized(found) for found in rows]
     table = torch.stack([torch.stack(found) for found in scaled])  # (B, 2 (1 + orders), n + 1)

@@ -1,4 +1,4 @@
-"""Attribution by gradients: one pass back, or the mean of several."""
+"""Gradient-based attribution: one backward pass, or the mean of several."""
 
 from __future__ import annotations
 
@@ -10,22 +10,19 @@ from featviz.seeds import generator
 from featviz.types import Tensor
 
 
-def saliency(case: Case) -> Tensor:
-    """Return |∂o/∂x|. [Simonyan2014]_."""
-    found: Tensor = captum().Saliency(case.forward).attribute(case.leaf(), abs=True)
-    return found
-
-
 def gradient(case: Case) -> Tensor:
     """Return ∂o/∂x, with its sign."""
-    found: Tensor = captum().Saliency(case.forward).attribute(case.leaf(), abs=False)
-    return found
+    return _gradients(case, case.leaf())
+
+
+def saliency(case: Case) -> Tensor:
+    """Return |∂o/∂x|. [Simonyan2014]_."""
+    return gradient(case).abs()
 
 
 def input_x_gradient(case: Case) -> Tensor:
     """Return x ∂o/∂x, x in [0, 1]. [Shrikumar2016]_."""
-    found: Tensor = captum().InputXGradient(case.forward).attribute(case.leaf())
-    return found
+    return case.image * gradient(case)
 
 
 def guided_backprop(case: Case) -> Tensor:
@@ -41,22 +38,21 @@ def deconvnet(case: Case) -> Tensor:
 
 
 def smooth_grad(case: Case) -> Tensor:
-    """Return the mean of ∂o/∂x over noisy copies of the picture. [Smilkov2017]_.
+    """Return the mean of ∂o/∂x over noisy copies of the image. [Smilkov2017]_.
 
-    The noise's deviation is ``sd`` times the range of the picture's values. It is drawn from the
-    sample's own seed, copy by copy.
+    The noise's standard deviation is ``sd`` times the range of the image's values. It is drawn from
+    the sample's own seed, copy by copy.
     """
     draw = generator(case.seed, "smooth_grad")
     image, copies = case.image, case.options["steps"]
     low, high = image.aminmax()
     width = case.options["sd"] * (high - low)
-    explain = captum().Saliency(case.forward)
     total = torch.zeros(image.shape, dtype=torch.float64)
-    for first in range(0, copies, case.together):
-        count = min(case.together, copies - first)
+    for first in range(0, copies, case.batch_size):
+        count = min(case.batch_size, copies - first)
         noise = torch.stack([torch.randn(image.shape[1:], generator=draw) for _ in range(count)])
         noisy = (image + noise.to(image) * width).requires_grad_()
-        total += explain.attribute(noisy, abs=False).cpu().double().sum(0, keepdim=True)
+        total += _gradients(case, noisy).cpu().double().sum(0, keepdim=True)
     return (total / copies).to(image.dtype)
 
 
@@ -65,15 +61,21 @@ def integrated_gradients(case: Case) -> Tensor:
 
     The mean is a Gauss-Legendre quadrature of ``steps`` points.
     """
-    found: Tensor = (
+    attributions: Tensor = (
         captum()
-        .IntegratedGradients(case.forward)
+        .IntegratedGradients(case.evaluator)
         .attribute(
             case.leaf(),
             baselines=case.base,
             n_steps=case.options["steps"],
             method="gausslegendre",
-            internal_batch_size=case.together,
+            internal_batch_size=case.batch_size,
         )
     )
-    return found.to(case.image.dtype)
+    return attributions.to(case.image.dtype)
+
+
+def _gradients(case: Case, images: Tensor) -> Tensor:
+    """Return each image's own gradient (B, C, *size)."""
+    with torch.enable_grad():
+        return torch.autograd.grad(case.evaluator(images).sum(), images)[0]

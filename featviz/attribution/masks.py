@@ -26,7 +26,7 @@ from featviz.types import Precision, Tensor
 
 KINDS = ("preserve", "delete")
 #: Masks (B, 1, *size), why some could not be found, by their index, and whether Ctrl-C ended it.
-Found: TypeAlias = tuple[Tensor, dict[int, str], bool]
+FoundMasks: TypeAlias = tuple[Tensor, dict[int, str], bool]
 #: Weight of the area's template at the last step, where the objective's range is 1.
 _AREA = 300.0
 #: Weights of the mean of what is shown (or deleted), and of its total variation over the number
@@ -36,11 +36,11 @@ _SIZE, _ROUGH = 0.5, 0.05
 _FIRST = {"preserve": 1.0, "delete": 0.3}
 
 
-@dataclasses.dataclass(frozen=True)
-class Masks:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskProblem:
     """Photographs (B, C, *size), their objectives, and how the masks are found.
 
-    ``scores`` and ``lowest`` (B,) are the objectives' values on photographs and baselines.
+    ``scores`` and ``baseline_scores`` (B,) are the objectives' values on photographs and baselines.
     """
 
     model: Model
@@ -48,7 +48,7 @@ class Masks:
     baselines: Tensor
     goals: Sequence[Objective]
     scores: Tensor
-    lowest: Tensor
+    baseline_scores: Tensor
     seeds: Sequence[int]
     options: dict[str, Any]
     precision: Precision
@@ -58,9 +58,11 @@ class Masks:
     @property
     def drops(self) -> Tensor:
         """By how much each objective is higher on the photograph than on the baseline, (B,)."""
-        return (self.scores - self.lowest).double()
+        return (self.scores - self.baseline_scores).double()
 
-    def climb(self, costs: Callable[[int], Objective], *, spread: float, rate: float) -> Found:
+    def optimize(
+        self, costs: Callable[[int], Objective], *, spread: float, rate: float
+    ) -> FoundMasks:
         """Return the masks (B, 1, *size), what is preserved or deleted, and how it went.
 
         ``costs`` makes what is subtracted, of the number of the opacity's channel. A photograph
@@ -83,7 +85,7 @@ class Masks:
         images, baselines = self.images[rows].to(device), self.baselines[rows].to(device)
         delete = self.options["kind"] == "delete"
         opacity = self.images.shape[1]
-        ends = self.lowest if delete else self.scores
+        ends = self.baseline_scores if delete else self.scores
         parts = []
         for i in rows:
             away = (self.goals[i] - float(ends[i])) / float(self.drops[i])
@@ -105,8 +107,8 @@ class Masks:
             schedule=lambda share: 1 - 0.9 * share,
             redirect=0,
             importance=False,
-            micro=self.micro,
             precision=self.precision,
+            micro=self.micro,
             callbacks=self.callbacks,
         )
         mask = made.images[:, opacity:].clamp(0, 1)
@@ -116,7 +118,7 @@ class Masks:
         return whole, dict(sorted(failures.items())), made.interrupted
 
 
-def extremal_perturbation(masks: Masks) -> Found:
+def extremal_perturbation(masks: MaskProblem) -> FoundMasks:
     """Return the mask of a given area that keeps, or loses, most of the objective. [Fong2019]_.
 
     The template of the area weighs more and more, which makes the mask one of 0 and 1. At the
@@ -132,10 +134,10 @@ def extremal_perturbation(masks: Masks) -> Found:
         template = area(1 - share if delete else share, channel=opacity)
         return size + ramp(0, _AREA) * template
 
-    return masks.climb(costs, spread=2.6, rate=0.05)
+    return masks.optimize(costs, spread=2.6, rate=0.05)
 
 
-def meaningful_perturbation(masks: Masks) -> Found:
+def meaningful_perturbation(masks: MaskProblem) -> FoundMasks:
     """Return the smooth mask for which little deleted loses, or little kept keeps. [Fong2017]_.
 
     The costs are the mean of what is deleted (or kept) and the mask's total variation.
@@ -148,4 +150,4 @@ def meaningful_perturbation(masks: Masks) -> Found:
         size = _SIZE * (1 - shown) if delete else _SIZE * shown
         return size + _ROUGH / longer * total_variation()
 
-    return masks.climb(costs, spread=1.0, rate=0.05)
+    return masks.optimize(costs, spread=1.0, rate=0.05)

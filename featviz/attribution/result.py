@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
 
 from featviz.attribution.curves import Curves, measure
 from featviz.errors import FeatvizError
-from featviz.io import images as _images
+from featviz.io import sheets
 from featviz.networks.model import Model
 from featviz.objectives.base import Objective
+from featviz.optim.base_result import BaseResult, finite
 from featviz.types import Tensor
 
 #: What stands for most against and most for the objective; nothing is white.
@@ -26,7 +26,7 @@ _LEFT, _PALE = 0.25, 0.75
 
 
 @dataclasses.dataclass
-class Attribution:
+class Attribution(BaseResult):
     """Pictures and what in them carries an objective; one row for each.
 
     Attributes
@@ -37,9 +37,8 @@ class Attribution:
         (B, C or 1, *size): what the method computes, in the units of the objective, with a sign
         where the method has one; of a mask, how much of the picture it keeps or deletes, 0 to 1.
     heat
-        (B, *size): the attributions over the channels (their sum; for ``saliency`` their maximum),
-        divided by the percentile of their absolute values that ``settings["percentile"]`` says,
-        and clipped: in [-1, 1] for methods with a sign and [0, 1] for others.
+        (B, *size): :attr:`pixels` divided by the 99th percentile of their absolute values, and
+        clipped: in [-1, 1] for methods with a sign and [0, 1] for others.
     scores
         (B,): the objective's value on each picture.
     baseline_scores
@@ -49,6 +48,8 @@ class Attribution:
         gradients leave out; None for methods that do not promise it.
     objectives, seeds
         The text of each picture's objective, and its seed.
+    method, reduction
+        The method's name, and how the channels become one value of a pixel: ``sum`` or ``max``.
     settings
         What was asked for.
     failures
@@ -65,6 +66,8 @@ class Attribution:
     seeds: list[int]
     baseline_scores: Tensor | None = None
     delta: Tensor | None = None
+    method: str = ""
+    reduction: Literal["sum", "max"] = "sum"
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     failures: dict[int, str] = dataclasses.field(default_factory=dict)
     interrupted: bool = False
@@ -95,7 +98,7 @@ class Attribution:
     def pixels(self) -> Tensor:
         """The attributions over the channels as they are, (B, *size): not divided, not clipped."""
         over = self.attributions.float()
-        return over.amax(1) if self.settings.get("over") == "max" else over.sum(1)
+        return over.amax(1) if self.reduction == "max" else over.sum(1)
 
     def curves(self, model: Model, **options: Any) -> Curves:
         """Return the deletion and insertion curves, and those of random orders.
@@ -107,14 +110,18 @@ class Attribution:
     @property
     def record(self) -> dict[str, Any]:
         """The settings with objectives, seeds, scores and failures, for JSON and PNG."""
-        found = {**self.settings, "objective": self.objectives, "seed": self.seeds}
-        for name in ("scores", "baseline_scores", "delta"):
-            values = getattr(self, name)
-            key = {"scores": "score", "baseline_scores": "baseline_score"}.get(name, name)
-            found[key] = None if values is None else [_plain(v) for v in values.tolist()]
-        return {**found, "failure": [self.failures.get(i) for i in range(len(self))]}
+        keys = {"score": self.scores, "baseline_score": self.baseline_scores, "delta": self.delta}
+        return {
+            **self.settings,
+            "objective": self.objectives,
+            "seed": self.seeds,
+            **{
+                k: None if values is None else finite(values.tolist()) for k, values in keys.items()
+            },
+            "failure": [self.failures.get(i) for i in range(len(self))],
+        }
 
-    def sheet(self) -> Image.Image:
+    def sheet(self, *, columns: int | None = None) -> Image.Image:
         """Draw a row for each picture: the photograph, the heat, the heat on the photograph.
 
         Red is for the objective, blue against it, white neither.
@@ -133,22 +140,9 @@ class Attribution:
         rows = torch.stack([photos, colours(self.heat), overlay(photos, self.heat)], 1)
         labels = []
         for text, score in zip(self.objectives, self.scores.tolist(), strict=True):
-            method = self.settings.get("method", "heat")
-            labels += ["image", str(method).replace("_", " "), f"{text}: {score:.4g}"]
-        return _images.sheet(rows.flatten(0, 1), labels, columns=3)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the sheet; a PNG carries the record.
-
-        Raises
-        ------
-        FeatvizError
-            As :meth:`sheet`, or if the file cannot be written.
-        """
-        return _images.save(self.sheet(), path, self.record)
-
-    def _repr_png_(self) -> bytes:
-        return _images.png_bytes(self.sheet(), self.record)
+            method = (self.method or "heat").replace("_", " ")
+            labels += ["image", method, f"{text}: {score:.4g}"]
+        return sheets.sheet(rows.flatten(0, 1), labels, columns=columns or 3)
 
 
 def normalized(values: Tensor, percentile: float, *, signed: bool) -> Tensor:
@@ -180,7 +174,3 @@ def overlay(photos: Tensor, heat: Tensor) -> Tensor:
 def _ends(heat: Tensor) -> Tensor:
     against, favour = (torch.tensor(end).view(1, 3, 1, 1) for end in (_AGAINST, _FOR))
     return torch.where(heat[:, None] < 0, against, favour)
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,51 +1,52 @@
-"""Can the picture be trusted? Renders it in company and asks all that is known against it."""
+"""Can the picture be trusted? Renders it in company and applies all that speaks against it."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from featviz._version import __version__
 from featviz.checks.judges import panel
 from featviz.checks.result import Checks
-from featviz.checks.runner import Inquiry
-from featviz.errors import FeatvizError, did_you_mean
-from featviz.io.dataset import Dataset, Source
+from featviz.checks.runner import CheckRunner
+from featviz.checks.settings import CheckKeywords, CheckSettings
+from featviz.errors import FeatvizError
+from featviz.io.dataset import Dataset, ImageDataset
+from featviz.networks import devices
 from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
 from featviz.objectives.base import ONE, terms_of
 from featviz.objectives.matching import BatchnormMatch
 from featviz.objectives.penalties import L1, L2, Blur, BoundaryComplexity, Spectrum, TotalVariation
+from featviz.optim.callbacks import Callback, Step
 from featviz.optim.result import Result
-from featviz.optim.settings import prepare
+from featviz.optim.settings import Settings
+from featviz.options import split, takes
 from featviz.seeds import expand
-from featviz.types import Precision
+from featviz.types import Unpack
 from featviz.validation import positive_int
 
-#: What keeps a picture calm and says nothing of a unit; a picture is judged without it.
+#: What regularizes a picture and says nothing of a unit; a picture is judged without it.
 PRIORS = (TotalVariation, L1, L2, Blur, BoundaryComplexity, Spectrum, BatchnormMatch)
-#: What of a result's settings makes its pictures again.
-_REPEATED = ("param", "transforms", "steps", "size", "lr", "redirect", "precision")
 
 
+@takes(CheckSettings, Settings)
 def check(
     model: Model,
     objective: Objective | str | Sequence[Objective | str] | None = None,
     *,
     result: Result | None = None,
     images: Dataset | None = None,
-    judges: Sequence[str | Model] | None = None,
-    seeds: int = 3,
+    settings: Settings | None = None,
     seed: int = 0,
-    randomize: bool = True,
-    k: int = 9,
+    batch_size: int | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "fp32",
+    callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
     progress: bool = False,
-    **settings: Any,
+    **options: Unpack[CheckKeywords],
 ) -> Checks:
     """Render objectives and say, by six criteria, whether their pictures can be trusted.
 
@@ -66,25 +67,19 @@ def check(
     images
         A folder or data set as in :func:`featviz.examples`; without, ``strength`` and ``path``
         are not measured.
-    judges
-        Networks with the same class names, by name or as models; by default, of an embedded
-        network, its siblings.
-    seeds
-        How many pictures are made of each objective, with ``seed``, ``seed + 1``, ….
+    settings
+        How the pictures are optimized; keywords replace its fields.
     seed
         The seed of the picture that is judged.
-    randomize
-        Whether to render on a copy with permuted weights, too: it doubles the memory of the
-        weights.
-    k
-        How many images count as those that excite a unit most.
-    device, precision, progress
+    batch_size, device, callbacks, progress
         As in :func:`featviz.render`.
-    settings
-        ``param``, ``transforms``, ``quality``, ``steps``, ``size``, ``optimizer``, ``lr``,
-        ``schedule``, ``redirect``, ``compile`` and ``batch_size``, as in :func:`featviz.render`.
+    **options
+        The fields of :class:`CheckSettings` and :class:`featviz.Settings`.
 
-    Ctrl-C ends the run and returns what was measured so far, with ``interrupted`` set.
+    Returns
+    -------
+    Checks
+        After Ctrl-C what was measured so far, with ``interrupted`` set.
 
     Raises
     ------
@@ -99,46 +94,61 @@ def check(
         raise FeatvizError("check takes either objectives or a result")
     if result is not None and not isinstance(result, Result):
         raise FeatvizError(f"result is what fv.render returns, not {type(result).__name__}")
-    firsts = None
+    own, rendering = split(options, CheckSettings, Settings)
+    asked = CheckSettings.of(None, own)
     (seed,) = expand(seed, 1)
-    if result is not None:
-        if settings or seed or precision != "fp32":
+    if result is None:
+        chosen, firsts = Settings.of(settings, rendering), None
+    else:
+        if rendering or settings is not None or seed:
             raise FeatvizError("a result brings its settings, seeds and precision with it")
-        objective, firsts, settings = list(result.objectives), result.seeds, recall(result.record)
-        precision = settings.pop("precision")
-    given = [objective] if isinstance(objective, (str, Objective)) else list(objective or ())
-    goals = [as_objective(o) for o in given]
+        objective, firsts = list(result.objectives), result.seeds
+        chosen = recall(result.record)
+    several = [objective] if isinstance(objective, (str, Objective)) else list(objective or ())
+    goals = [as_objective(o) for o in several]
     if not goals:
         raise FeatvizError("give at least one objective, such as class:285")
-    _check_settings(settings)
-    plain = {name: value for name, value in settings.items() if name != "batch_size"}
-    job = prepare(model, device=device, precision=precision, **plain)
-    if job.param.transparent or job.param.relational:
-        raise FeatvizError("check takes opaque pictures that stand alone: take another param")
+    home = model.on(devices.resolve(device, model.device))
+    plan = chosen.resolve(home)
+    if plan.param.transparent or plan.param.relational:
+        raise FeatvizError("check takes opaque pictures that stand alone: use another param")
     for goal in goals:
         if goal.relational or goal.sliced(slice(0, 1)) != goal:
             raise FeatvizError(f"{goal} is about a batch: check takes those of single pictures")
-        job.check(goal, 1)
+        plan.check(home, goal, 1)
     if images is not None:
-        Source(images)  # a folder that is not there is named before the first step
-    inquiry = Inquiry(
-        model=job.model,
+        ImageDataset(images)  # a folder that is not there is named before the first step
+    runner = CheckRunner(
+        model=home,
         goals=goals,
         subjects=[subject(goal) for goal in goals],
         firsts=firsts or [seed] * len(goals),
-        seeds=positive_int("seeds", seeds),
-        k=positive_int("k", k),
+        seeds=positive_int("seeds", asked.seeds),
+        k=positive_int("k", asked.k),
         images=images,
-        panel=panel(job.model, judges),
-        randomize=randomize,
-        rendering={**settings, "precision": precision, "progress": progress},
+        panel=panel(home, asked.judges),
+        randomize=asked.randomize,
+        settings=plan.settings,
+        batch_size=batch_size,
+        callbacks=callbacks,
+        progress=progress,
         given=None if result is None else result.images,
     )
-    interrupted = inquiry.run()
-    asked: dict[str, Any] = {"seeds": seeds, "k": k, "batch_size": settings.get("batch_size")}
-    asked |= {"seed": firsts or seed, "judges": list(inquiry.panel.judges)}
-    record = {**job.settings, **asked, "verb": "check", "images": inquiry.count}
-    return Checks(tuple(inquiry.checks()), record, interrupted)
+    interrupted = runner.run()
+    record = {
+        "version": __version__,
+        "model": model.name,
+        **plan.record,
+        "verb": "check",
+        "seeds": asked.seeds,
+        "seed": firsts or seed,
+        "k": asked.k,
+        "batch_size": batch_size,
+        "judges": list(runner.panel.judges),
+        "images": runner.count,
+    }
+    checks = tuple(runner.checks())
+    return Checks(checks, record, interrupted)
 
 
 def subject(goal: Objective) -> Objective:
@@ -147,37 +157,24 @@ def subject(goal: Objective) -> Objective:
     >>> str(subject(as_objective("class:1 + 20*batchnorm_match - 0.1*l1")))
     'class:1'
     """
-    kept = [(c, part) for c, part in terms_of(goal) if part is not ONE]
-    kept = [(c, part) for c, part in kept if not isinstance(part, PRIORS)]
-    if not kept or len(kept) == len(terms_of(goal)):
+    terms = [(c, part) for c, part in terms_of(goal) if part is not ONE]
+    terms = [(c, part) for c, part in terms if not isinstance(part, PRIORS)]
+    if not terms or len(terms) == len(terms_of(goal)):
         return goal
-    return sum((c * part for c, part in kept[1:]), kept[0][0] * kept[0][1])
+    return sum((c * part for c, part in terms[1:]), terms[0][0] * terms[0][1])
 
 
-def recall(record: dict[str, Any]) -> dict[str, Any]:
-    """Return what :func:`check` has to be given to make the pictures of a record again.
+def recall(record: dict[str, Any]) -> Settings:
+    """Return the settings that made the pictures of a record.
 
     Raises
     ------
     FeatvizError
         If they were made with something that has no text, or ended early.
     """
-    missing = [name for name in _REPEATED if record.get(name) is None]
-    if missing or record.get("verb") != "render":
-        raise FeatvizError(
-            f"its {missing[0] if missing else 'verb'} has no text, so that the picture cannot be "
-            "made again: give the objective and the settings"
-        )
-    if record.get("optimizer") != "adam" or record.get("schedule") is not None:
-        raise FeatvizError("it was made with an optimizer of your own: give objective and settings")
-    if record.get("steps_done", record["steps"]) != record["steps"]:
+    if record.get("verb") != "render":
+        raise FeatvizError("its verb is not render: give the objective and the settings")
+    settings = Settings.from_record(record)
+    if record.get("steps_done", settings.steps) != settings.steps:
         raise FeatvizError("the run ended early: render the picture to its end first")
-    return {**{n: record[n] for n in _REPEATED}, "size": tuple(record["size"])}
-
-
-def _check_settings(settings: dict[str, Any]) -> None:
-    known = {*inspect.signature(prepare).parameters, "batch_size"} - {"model", "device"}
-    for name in settings:
-        if name not in known:
-            hint = did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"
-            raise FeatvizError(f"check has no setting {name!r}{hint}")
+    return settings

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import torch
-
 from featviz.checks.verdicts import Criterion, judged, unmeasured
 from featviz.errors import FeatvizError
 from featviz.networks import zoo
@@ -15,7 +13,7 @@ from featviz.networks.zoo import efficientnet
 from featviz.objectives import Objective
 from featviz.objectives.base import terms_of
 from featviz.objectives.classes import ClassLogit, LogProbability, Margin, Probability
-from featviz.rendering.held_out import TOGETHER
+from featviz.optim.collecting import collect
 from featviz.resample import resize
 from featviz.types import Tensor
 
@@ -98,13 +96,8 @@ def probabilities(model: Model, pictures: Tensor) -> Tensor:
     info = model.layer(model.logits)
     if info.positions:
         raise FeatvizError(f"layer {info.name!r} holds a map, not the logits of classes")
-    found = []
-    with torch.no_grad():
-        for part in pictures.split(TOGETHER):
-            seen = resize(part.to(model.device), model.size, antialias=True).clamp(0, 1)
-            logits = model.activations(seen, [model.logits])[model.logits]
-            found.append(logits.float().softmax(1).cpu())
-    return torch.cat(found)
+    shown = resize(pictures, model.size, antialias=True).clamp(0, 1)
+    return collect(model, shown, [model.logits], lambda _, a: a.float().softmax(1))[model.logits]
 
 
 def wanted_class(model: Model, goal: Objective) -> int | None:

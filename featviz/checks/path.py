@@ -15,6 +15,7 @@ from featviz.checks.verdicts import Criterion, judged, unmeasured
 from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives.scene import Target
+from featviz.optim.collecting import collect
 from featviz.types import LayerInfo, Tensor
 
 #: Pictures whose activations are held at a time.
@@ -49,19 +50,19 @@ def profiles(model: Model, pictures: Tensor, infos: Sequence[LayerInfo]) -> dict
 
     Layers whose first axis is not the batch (windows of a picture, sequences first) are left out.
     """
-    found: dict[str, list[Tensor]] = {info.name: [] for info in infos}
-    with torch.no_grad():
-        for part in pictures.split(TOGETHER):
-            made = model.activations(part.to(model.device), list(found))
-            for info in infos:
-                if info.name not in found:
-                    continue
-                if len(made[info.name]) != len(part):
-                    del found[info.name]
-                    continue
-                units = made[info.name].movedim(info.axis, 1).reshape(len(part), info.units, -1)
-                found[info.name].append(units.float().mean(2).cpu())
-    return {name: torch.cat(rows) for name, rows in found.items()}
+    layers = {info.name: info for info in infos}
+    foreign: set[str] = set()
+
+    def mean(name: str, activation: Tensor) -> Tensor:
+        info = layers[name]
+        units = activation.movedim(info.axis, 1)
+        if units.shape[1] != info.units:
+            foreign.add(name)
+            return activation.new_zeros(0, info.units)
+        return units.reshape(len(units), info.units, -1).float().mean(2)
+
+    rows = collect(model, pictures, list(layers), mean, batch_size=TOGETHER)
+    return {n: r for n, r in rows.items() if n not in foreign and len(r) == len(pictures)}
 
 
 def ranks(values: Tensor) -> Tensor:

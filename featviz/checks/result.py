@@ -14,6 +14,7 @@ from featviz.checks.sheet import Shown
 from featviz.checks.verdicts import DOUBTFUL, NOT_MEASURED, OK, Criterion, overall, plain
 from featviz.errors import FeatvizError
 from featviz.io import images as _images
+from featviz.optim.base_result import BaseResult
 from featviz.optim.result import slug
 from featviz.types import Tensor
 
@@ -103,7 +104,7 @@ class Check:
 
 
 @dataclasses.dataclass(frozen=True)
-class Checks:
+class Checks(BaseResult):
     """What :func:`featviz.check` found, one :class:`Check` for each objective.
 
     Attributes
@@ -133,12 +134,28 @@ class Checks:
         return "\n".join(map(str, self.checks))
 
     @property
+    def objectives(self) -> list[str]:  # type: ignore[override]
+        """The text of each objective."""
+        return [check.objective for check in self.checks]
+
+    def sheet(self, *, columns: int | None = None) -> Image.Image:
+        """Draw the sheets of all checks, one below the other (or in several ``columns``)."""
+        pages = [check.sheet() for check in self.checks]
+        wide = max(1, columns or 1)
+        width, height = max(p.width for p in pages), max(p.height for p in pages)
+        rows = -(-len(pages) // wide)
+        whole = Image.new("RGB", (width * min(wide, len(pages)), height * rows), "white")
+        for index, page in enumerate(pages):
+            whole.paste(page, (index % wide * width, index // wide * height))
+        return whole
+
+    @property
     def record(self) -> dict[str, Any]:
         """The settings and the record of each check, for JSON."""
         return {
             **self.settings,
             "interrupted": self.interrupted,
-            "objective": [c.objective for c in self.checks],
+            "objective": self.objectives,
             "checks": [c.record for c in self.checks],
         }
 
@@ -167,7 +184,7 @@ class Checks:
         return written
 
     def _repr_png_(self) -> bytes | None:
-        return self.checks[0]._repr_png_() if len(self) == 1 else None
+        return super()._repr_png_() if self.checks else None
 
     def __repr__(self) -> str:
         return str(self) or "Checks()"

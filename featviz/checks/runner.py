@@ -1,10 +1,10 @@
-"""The stages of a check; each needs what those before it made, and Ctrl-C may end any of them."""
+"""The stages of a check; each builds on those before it, and Ctrl-C may end any of them."""
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,10 @@ from featviz.errors import FeatvizError, FeatvizWarning, OptimizationError
 from featviz.io.dataset import Dataset
 from featviz.networks.model import Model
 from featviz.objectives import Objective, per_sample
+from featviz.optim.callbacks import Callback, Step
+from featviz.optim.evaluator import scores
 from featviz.optim.result import Result
+from featviz.optim.settings import Settings
 from featviz.rendering import held_out as held_out_views
 from featviz.rendering.api import render
 from featviz.types import Tensor
@@ -32,8 +35,8 @@ ONCE = 0
 
 
 @dataclasses.dataclass
-class Inquiry:
-    """What is asked about ``goals``, and what was found so far.
+class CheckRunner:
+    """What is checked about ``goals``, and what was measured so far.
 
     ``subjects`` are the objectives by which pictures are judged; ``firsts`` the seed of each
     objective's first picture, ``given`` those pictures where they exist already.
@@ -48,7 +51,10 @@ class Inquiry:
     images: Dataset | None
     panel: judging.Panel
     randomize: bool
-    rendering: dict[str, Any]
+    settings: Settings
+    batch_size: int | None = None
+    callbacks: Sequence[Callback | Callable[[Step], Any]] = ()
+    progress: bool = False
     given: Tensor | None = None
     #: How many images were seen.
     count: int = 0
@@ -88,7 +94,7 @@ class Inquiry:
             yield Check(str(self.goals[i]), self.firsts[i], value, criteria, company)
 
     def _score(self, members: list[Objective], pictures: Tensor) -> Tensor:
-        return held_out_views.scores(self.model, _each(members), pictures)
+        return scores(self.model, _each(members), pictures)
 
     def _render(self) -> None:
         """Make the pictures of all seeds and the negative of each objective, side by side."""
@@ -96,7 +102,7 @@ class Inquiry:
         for goal, subject, first in zip(self.goals, self.subjects, self.firsts, strict=True):
             goals += [goal] * self.seeds + [goal - 2 * subject]
             seeds += [*range(first, first + self.seeds), first]
-        made = render(self.model, goals, seed=seeds, **self.rendering)
+        made = self._rendered(self.model, goals, seeds)
         each = self.seeds + 1
         here = len(made) // each  # fewer than asked for where Ctrl-C ended a batch
         pictures = made.images[: here * each].unflatten(0, (here, each)) if here else made.images
@@ -122,6 +128,26 @@ class Inquiry:
                 self.failures[i] = made.failures[i * each]
         if made.interrupted:
             raise KeyboardInterrupt
+
+    def _rendered(self, model: Model, goals: list[Objective], seeds: list[int]) -> Result:
+        return render(
+            model,
+            goals,
+            settings=self.settings,
+            seed=seeds,
+            batch_size=self.batch_size,
+            callbacks=self.callbacks,
+            progress=self.progress,
+        )
+
+    def _quietly(self, twin: Model) -> Result:
+        """Render on a randomized network, and keep to the result what fails on purpose."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FeatvizWarning)
+            try:
+                return self._rendered(twin, self.goals, self.firsts)
+            except OptimizationError as error:
+                return error.result
 
     def _disturb(self) -> None:
         """Measure what remains in held-out views, and how far the seeds differ."""
@@ -159,11 +185,11 @@ class Inquiry:
             k=self.k,
             sample=path.DRAWN,
             seed=ONCE,
-            precision=self.rendering["precision"],
-            progress=self.rendering["progress"],
+            precision=self.settings.precision,
+            progress=self.progress,
         )
         self.count = made.count
-        quantiles = made.spread.quantiles([q / 1000 for q in range(1001)])
+        quantiles = made.statistics.quantiles([q / 1000 for q in range(1001)])
         for i, found in enumerate(self.found):
             best = float(made.top.values[i, 0])
             value = float(self.values[i, 0])
@@ -181,7 +207,7 @@ class Inquiry:
         tops = [[j for j in row if j >= 0] for row in made.top.indices.tolist()]
         order = sorted({j for row in tops for j in row} | set(made.drawn))
         place = {index: row for row, index in enumerate(order)}
-        natural = path.profiles(self.model, torch.stack([made.album[j] for j in order]), infos)
+        natural = path.profiles(self.model, torch.stack([made.cache[j] for j in order]), infos)
         own = path.profiles(self.model, self.pictures[:, 0], infos)
         for i, found in enumerate(self.found):
             top = [place[j] for j in tops[i]]
@@ -198,7 +224,7 @@ class Inquiry:
         """Render once more on a copy with permuted weights."""
         try:
             twin = randomized.permuted(self.model, ONCE)
-            made = _quietly(twin, self.goals, self.firsts, self.rendering)
+            made = self._quietly(twin)
         except FeatvizError as error:
             for found in self.found:
                 found["randomized"] = unmeasured("randomized", str(error))
@@ -237,15 +263,3 @@ def _gallery(made: Examples, unit: int, side: str, label: str) -> tuple[Shown, .
         short = f"{value:.4g}, {name.rpartition('/')[2]}"
         shown.append(Shown(image, short if rank else f"{label} {short}", value, name))
     return tuple(shown)
-
-
-def _quietly(
-    twin: Model, goals: list[Objective], seeds: list[int], rendering: dict[str, Any]
-) -> Result:
-    """Render, and keep to the result what fails on purpose."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FeatvizWarning)
-        try:
-            return render(twin, goals, seed=seeds, **rendering)
-        except OptimizationError as error:
-            return error.result

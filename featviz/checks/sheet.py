@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn import functional as F
 
-from featviz.io import images
+from featviz.io import sheets
 from featviz.resample import resize
 from featviz.types import Tensor
 
@@ -47,7 +47,7 @@ def draw(company: Mapping[str, Sequence[Shown]], lines: Sequence[str]) -> Image.
             else:
                 pictures.append(torch.ones_like(pictures[0]))
                 labels.append("")
-    page = images.sheet(torch.stack(pictures), labels, columns=columns)
+    page = sheets.sheet(torch.stack(pictures), labels, columns=columns)
     return _beside(page, lines)
 
 
@@ -62,7 +62,7 @@ def _fitted(image: Tensor, size: tuple[int, ...]) -> Tensor:
 
 def _beside(page: Image.Image, lines: Sequence[str]) -> Image.Image:
     font: Any = ImageFont.load_default(15)
-    text = "\n\n".join(images.wrap(line, font, _TEXT) for line in lines)
+    text = "\n\n".join(sheets.wrap(line, font, _TEXT) for line in lines)
     place = page.width + 4, 8
     low = ImageDraw.Draw(page).multiline_textbbox(place, text, font=font, spacing=4)[3]
     whole = Image.new("RGB", (page.width + _TEXT + 16, max(page.height, int(low) + 8)), "white")

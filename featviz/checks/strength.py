@@ -10,7 +10,8 @@ import torch
 from featviz.checks.verdicts import Criterion, doubted, judged, unmeasured
 from featviz.networks.model import Model
 from featviz.objectives import Objective
-from featviz.rendering.held_out import VIEWS, scores
+from featviz.optim.evaluator import scores
+from featviz.rendering.held_out import VIEWS
 from featviz.seeds import generator
 from featviz.types import Tensor
 

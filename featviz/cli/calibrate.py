@@ -11,7 +11,7 @@ import featviz as fv
 from featviz.cli import options
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("images")
 @click.option("-o", "--output", required=True, help="The statistics to write (.safetensors).")
 @click.option("--size", type=options.SIZE, default="224", show_default=True)

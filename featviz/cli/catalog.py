@@ -8,9 +8,10 @@ import json
 import click
 
 import featviz as fv
+from featviz.cli import options
 
 
-@click.command()
+@click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def models(as_json: bool) -> None:
     """List the networks that can be named, and how to install what is missing."""
@@ -24,7 +25,7 @@ def models(as_json: bool) -> None:
         click.echo(f"{entry.name.ljust(width)}  {entry.description}{state}")
 
 
-@click.command()
+@click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def layers(model: str, as_json: bool) -> None:

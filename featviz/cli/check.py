@@ -12,15 +12,14 @@ import click
 
 import featviz as fv
 from featviz.checks.api import recall
+from featviz.checks.settings import CheckSettings
 from featviz.cli import options
 from featviz.io import images
 from featviz.networks.zoo import SOURCES, efficientnet, exported
-
-#: What is handed on as it was given, where it was.
-_PASSED = ("steps", "param", "transforms", "size", "lr", "quality")
+from featviz.optim.settings import Settings
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model", required=False)
 @click.argument("objectives", nargs=-1)
 @click.option("-o", "--output", help="The sheet to write (.png); one for each objective.")
@@ -34,18 +33,13 @@ _PASSED = ("steps", "param", "transforms", "size", "lr", "quality")
     metavar="MODEL...",
     help="Networks with the same classes; of an embedded network its siblings if not given.",
 )
-@click.option("--seeds", type=int, default=3, show_default=True, help="Pictures of each objective.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The first one's seed.")
+@options.of(CheckSettings, skip=("k",))
+@click.option("-k", "k", type=int, default=None, help="Images that count as best. Default: 9.")
 @click.option("--no-randomize", is_flag=True, help="Do without the network of permuted weights.")
-@click.option("-k", "k", type=int, default=9, show_default=True, help="Images that count as best.")
-@click.option("--quality", default=None, help="fast, standard (if not given) or best.")
-@click.option("--steps", type=int, default=None, help="Updates; 512 in standard quality.")
-@click.option("--size", type=options.SIZE, help="Side in pixels; the model's own if not given.")
-@click.option("--param", default=None, help="As in featviz render.")
-@click.option("--transforms", default=None, help="As in featviz render.")
-@click.option("--lr", type=float, default=None, help="Learning rate of Adam.")
+@options.of(Settings)
+@click.option("--seed", type=int, default=None, help="The first picture's seed. Default: 0.")
+@options.batch_size
 @options.device
-@options.precision
 @options.as_json
 def check(**given: Any) -> int:
     r"""Say whether the pictures of OBJECTIVES can be trusted, by six criteria.
@@ -58,42 +52,42 @@ def check(**given: Any) -> int:
     if given["images"] and not Path(given["images"]).exists():
         raise fv.FeatvizError(f"no folder {given['images']!r} of images")
     objectives, judges = _sorted(given["objectives"], given["judges"])
-    chosen = {name: given[name] for name in _PASSED if given[name] is not None}
-    chosen |= {"seed": given["seed"], "precision": given["precision"]}
+    chosen = options.given(given, Settings)
+    name, seed, settings = given["model"], given["seed"], None
     if given["source"]:
-        if given["model"] and not objectives and given["judges"]:  # --judges A B: B stands first
-            judges, given["model"] = [*judges, given["model"]], None
-        said = click.get_current_context().get_parameter_source
-        for name in ("seed", "precision"):
-            if said(name) is not click.core.ParameterSource.DEFAULT:
-                raise fv.FeatvizError(f"--from takes the {name} from the picture, too")
-        if given["model"] or objectives or len(chosen) > 2:
-            raise fv.FeatvizError("--from takes model, objective and settings from the picture")
-        given["model"], objectives, chosen = _recall(given["source"])
-    if not given["model"] or not objectives:
+        if name and not objectives and given["judges"]:  # --judges A B: B stands first
+            judges, name = [*judges, name], None
+        if name or objectives or chosen or seed is not None:
+            raise fv.FeatvizError(
+                "--from takes model, objective, seed and settings from the picture"
+            )
+        name, objectives, seed, settings = _recall(given["source"])
+    if not name or not objectives:
         raise fv.FeatvizError("give a model and at least one objective, such as class:285")
     begun = time.perf_counter()
-    found = fv.check(
-        fv.load(given["model"]),
+    result = fv.check(
+        fv.load(name),
         objectives,
         images=given["images"],
         judges=judges or None,
-        seeds=given["seeds"],
         randomize=not given["no_randomize"],
-        k=given["k"],
+        settings=settings,
+        seed=seed or 0,
+        batch_size=given["batch_size"],
         device=given["device"],
         progress=sys.stderr.isatty(),
+        **{k: given[k] for k in ("seeds", "k") if given[k] is not None},
         **chosen,
     )
-    written = [str(p) for p in found.save(output)] if output else []
+    written = [str(p) for p in result.save(output)] if output else []
     seconds = round(time.perf_counter() - begun, 3)
     if given["as_json"]:
-        document = {**found.record, "files": written, "seconds": seconds}
+        document = {**result.record, "files": written, "seconds": seconds}
         click.echo(json.dumps(document, indent=1, allow_nan=False))
     else:
-        click.echo(str(found))
+        click.echo(str(result))
         click.echo(f"{', '.join(written)}  ({seconds:.1f} s)".strip())
-    return 130 if found.interrupted else 0
+    return 130 if result.interrupted else 0
 
 
 def _sorted(words: tuple[str, ...], named: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -112,15 +106,15 @@ def _network(word: str) -> bool:
     return known or (first.count(".") > 0 and all(p.isidentifier() for p in first.split(".")))
 
 
-def _recall(path: str) -> tuple[str, list[str], dict[str, Any]]:
-    kept = images.read_settings(path)
-    if kept.get("model") is None:
+def _recall(path: str) -> tuple[str, list[str], int, Settings]:
+    record = images.read_settings(path)
+    if record.get("model") is None:
         raise fv.FeatvizError(f"{path!r} does not say which network made it: give the objective")
     try:
-        settings = recall(kept)
+        settings = recall(record)
     except fv.FeatvizError as error:
         raise fv.FeatvizError(f"{path!r} cannot be checked: {error}") from error
-    texts, seeds = kept["objective"], kept["seed"]
+    texts, seeds = record["objective"], record["seed"]
     if len(set(seeds)) > 1:
         raise fv.FeatvizError(f"{path!r} holds pictures of several seeds: check one of them")
-    return kept["model"], texts, {**settings, "seed": seeds[0]}
+    return record["model"], texts, seeds[0], settings

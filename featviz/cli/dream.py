@@ -12,29 +12,21 @@ import click
 
 import featviz as fv
 from featviz.cli import options
+from featviz.dreaming.settings import DreamSettings
 from featviz.io import images, video
-from featviz.io.inputs import read
+from featviz.io.inputs import read_image
 from featviz.resample import resize
 from featviz.types import Tensor
 
-#: What is handed on only where it was given: the verbs know their own defaults.
-_PASSED = ("octaves", "octave_scale", "steps", "lr", "jitter", "tile", "guide", "mask", "colors")
 
-
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model")
 @click.argument("image")
 @click.option("-o", "--output", help="The picture to write (.png).")
 @click.option("--objective", help="What to enhance; a layer's energy if not given.")
-@click.option("--octaves", type=int, help="Sizes, from coarse to fine (4; for videos 2).")
-@click.option("--octave-scale", type=float, help="Factor between two sizes (1.4).")
-@click.option("--steps", type=int, help="Steps in each octave (10; for videos 4).")
-@click.option("--lr", type=float, help="Mean change of a pixel in a step (0.01).")
-@click.option("--jitter", type=float, help="Largest shift, in pixels (32, or half a tile).")
-@click.option("--tile", type=int, help="Side of the pieces that the network sees, for any size.")
 @click.option("--guide", metavar="IMAGE", help="Dream of what is in this picture.")
 @click.option("--mask", metavar="IMAGE", help="Dream where this picture is white.")
-@click.option("--colors", type=click.Choice(["free", "preserve"]), help="Keep the colours (free).")
+@options.of(DreamSettings)
 @click.option("--size", type=int, help="Resize the picture to this longer side first.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--video", "film", metavar="FILE", help="Go on into a video: .mp4, .gif or .webp.")
@@ -42,8 +34,8 @@ _PASSED = ("octaves", "octave_scale", "steps", "lr", "jitter", "tile", "guide", 
 @click.option("--fps", type=float, default=24, show_default=True, help="Frames a second.")
 @click.option("--zoom", type=float, default=1.02, show_default=True, help="Zoom of a frame.")
 @click.option("--rotate", type=float, default=0, show_default=True, help="Degrees a frame turns.")
+@options.batch_size
 @options.device
-@options.precision
 @options.as_json
 def dream(**given: Any) -> int:
     r"""Enhance in IMAGE what MODEL sees in it.
@@ -53,24 +45,28 @@ def dream(**given: Any) -> int:
     featviz dream efficientnet_lite0 photo.jpg -o dream.png --objective layer:_blocks.8 --tile 512
     featviz dream efficientnet_lite0 photo.jpg --video dream.mp4 --frames 240 --rotate 0.3
 
-    The frames of a video are kept beside it, in FILE.frames: the same command goes on there.
+    A video has 2 octaves and 4 steps by default, since its frames build on one another. They are
+    kept beside it, in FILE.frames: the same command continues there.
     """
     if not given["output"] and not given["film"]:
         raise fv.FeatvizError("give -o OUT.png, --video OUT.mp4, or both")
     output = images.check_output(given["output"]) if given["output"] else None
     film = video.check_output(given["film"]) if given["film"] else None
     model = fv.load(given["model"])
-    picture = _sized(read(given["image"], model.channels, "image"), given["size"])
-    chosen = {name: given[name] for name in _PASSED if given[name] is not None}
-    chosen |= {"device": given["device"], "precision": given["precision"], "seed": given["seed"]}
+    picture = _resized(read_image(given["image"], model.channels, "image"), given["size"])
+    chosen = options.given(given, DreamSettings)
+    chosen |= {name: given[name] for name in ("guide", "mask") if given[name] is not None}
+    chosen |= {name: given[name] for name in ("device", "seed", "batch_size")}
     begun = time.perf_counter()
     files: list[str] = []
     document: dict[str, Any] = {}
     interrupted = False
     if output is not None:
-        made = fv.dream(model, picture, given["objective"], progress=sys.stderr.isatty(), **chosen)
-        files += [str(path) for path in made.save(output)]
-        document, interrupted = made.record, made.interrupted
+        result = fv.dream(
+            model, picture, given["objective"], progress=sys.stderr.isatty(), **chosen
+        )
+        files += [str(path) for path in result.save(output)]
+        document, interrupted = result.record, result.interrupted
     if film is not None and not interrupted:
         frames = fv.dream_video(
             model,
@@ -94,7 +90,7 @@ def dream(**given: Any) -> int:
     return 130 if interrupted else 0
 
 
-def _sized(picture: Tensor, longer: int | None) -> Tensor:
+def _resized(picture: Tensor, longer: int | None) -> Tensor:
     if longer is None:
         return picture
     if longer < 1:

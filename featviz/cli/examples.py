@@ -13,18 +13,19 @@ import click
 import featviz as fv
 from featviz.cli import options
 from featviz.dataset_examples.result import MOST
-from featviz.io import images
+from featviz.dataset_examples.settings import ExamplesSettings
+from featviz.io.images import check_output
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model")
-@click.argument("dataset", metavar="IMAGES")
+@click.argument("images", metavar="IMAGES")
 @click.option("--objective", "objectives", required=True, multiple=True, help="May be repeated.")
-@click.option("-k", "k", type=int, default=9, show_default=True, help="Images at each end.")
 @click.option("-o", "--output", required=True, help="The sheet to write (.png).")
-@click.option("--batch-size", type=int, default=None, help="4 on a CPU, 32 elsewhere.")
+@click.option("-k", "k", type=int, default=None, help="Images at each end. Default: 9.")
+@options.of(ExamplesSettings, skip=("k",))
+@options.batch_size
 @options.device
-@options.precision
 @options.as_json
 def examples(**given: Any) -> int:
     r"""Find the pictures of the folder IMAGES with the highest and lowest values.
@@ -32,20 +33,22 @@ def examples(**given: Any) -> int:
     \b
     featviz examples efficientnet_lite0 photos/ --objective channel:_blocks.10:5 -o units.png
     """
-    output = images.check_output(given["output"])
-    if not Path(given["dataset"]).exists():
-        raise fv.FeatvizError(f"no folder {given['dataset']!r} of images")
+    output = check_output(given["output"])
+    if not Path(given["images"]).exists():
+        raise fv.FeatvizError(f"no folder {given['images']!r} of images")
     if len(given["objectives"]) > MOST:
         raise fv.FeatvizError(f"a sheet has at most {MOST} objectives")
     begun = time.perf_counter()
     result = fv.examples(
         fv.load(given["model"]),
-        given["dataset"],
+        given["images"],
         list(given["objectives"]),
+        batch_size=given["batch_size"],
+        device=given["device"],
         progress=sys.stderr.isatty(),
-        **{name: given[name] for name in ("k", "batch_size", "device", "precision")},
+        **options.given(given, ExamplesSettings),
     )
-    written = result.save(output)
+    (written,) = result.save(output)
     seconds = time.perf_counter() - begun
     if given["as_json"]:
         more = {"files": [str(written)], "seconds": round(seconds, 3)}
@@ -65,5 +68,5 @@ def _line(result: fv.Examples, unit: int, text: str) -> str:
         if index >= 0:
             value = float(side.values[unit, 0])
             ends.append(f"{name} {value:.4g} {result.sources[index]}")
-    median = float(result.spread.quantile(0.5)[unit])
+    median = float(result.statistics.quantile(0.5)[unit])
     return f"{text}: {', '.join([*ends, f'median {median:.4g}'])}"

@@ -21,13 +21,16 @@ COMMANDS = {
     "render": ("render", "Render what units respond to."),
     "dream": ("dream", "Dream into a picture, or from it into a video."),
     "attack": ("attack", "Change images until a network is fooled."),
-    "explain": ("explain", "Show which pixels of images carry an objective."),
+    "explain": ("explain", "Show which pixels of images an objective depends on."),
+    "attribute": ("explain", ""),
     "atlas": ("atlas", "Render every unit of some layers into a folder."),
     "examples": ("examples", "Find the images of a data set that move units most."),
     "check": ("check", "Say whether a picture can be trusted."),
     "view": ("view", "Write pages that show an atlas."),
     "calibrate": ("calibrate", "Measure the colours and spectrum of images."),
 }
+#: Other names of commands.
+ALIASES = {"attribute": "explain"}
 
 
 class _Lazy(click.Group):
@@ -38,7 +41,7 @@ class _Lazy(click.Group):
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"featviz.cli.{COMMANDS[name][0]}")
-        command: click.Command = getattr(module, name)
+        command: click.Command = getattr(module, ALIASES.get(name, name))
         return command
 
     def resolve_command(
@@ -51,7 +54,7 @@ class _Lazy(click.Group):
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items() if text])
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,11 +1,17 @@
-"""Options that several commands share."""
+"""Options of commands: those that several share, and those made from the options of verbs."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import click
+
+from featviz.options import Options
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Size(click.ParamType):  # type: ignore[type-arg]
@@ -14,7 +20,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: Any, context: Any) -> Any:
         if isinstance(value, tuple):
             return value
-        match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value))
+        match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", str(value))
         if match is None or not all(int(v) for v in match.groups() if v):
             self.fail(f"{value!r} is no size: give a side such as 224, or HxW such as 180x320")
         height = int(match[1])
@@ -36,14 +42,77 @@ class _Seed(click.ParamType):  # type: ignore[type-arg]
 
 SIZE = _Size()
 SEED = _Seed()
+_TYPES: dict[Any, Any] = {"size": SIZE, "seed": SEED}
 
+
+def of(*classes: type[Options], skip: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """Add the fields of options classes to a command as ``--options``, None where not given."""
+    fields = {f.name: f for c in classes for f in dataclasses.fields(c)}
+    chosen = [f for n, f in fields.items() if f.metadata["cli"] is not None and n not in skip]
+
+    def decorate(command: F) -> F:
+        for field in reversed(chosen):
+            command = _option(field)(command)
+        return command
+
+    return decorate
+
+
+def _option(field: dataclasses.Field[Any]) -> Callable[[F], F]:
+    flag = f"--{field.name.replace('_', '-')}"
+    help = re.sub(r" ?\[\w+\]_", "", field.metadata["help"])  # a citation
+    if field.metadata["cli"] is bool:
+        return click.option(flag, field.name, is_flag=True, default=None, help=help)
+    if field.default not in (None, (), ""):
+        help = f"{help} Default: {_shown(field)}."
+    kind = _TYPES.get(field.metadata["cli"], field.metadata["cli"])
+    metavar = field.metadata["metavar"]
+    return click.option(flag, field.name, type=kind, default=None, metavar=metavar, help=help)
+
+
+def _shown(field: dataclasses.Field[Any]) -> str:
+    value: Any = field.default
+    if field.name == "eps":
+        return f"{value * 255:g}/255"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def given(values: Mapping[str, Any], *classes: type[Options]) -> dict[str, Any]:
+    """Return what was said on the command line for options classes."""
+    names = [f.name for c in classes for f in dataclasses.fields(c)]
+    return {name: values[name] for name in names if values.get(name) is not None}
+
+
+seed = click.option(
+    "--seed",
+    type=SEED,
+    default=None,
+    help="Picture i uses SEED + i; 0,1,2 gives one seed a picture. Default: 0.",
+)
+batch_size = click.option(
+    "--batch-size",
+    "--batch",
+    "batch_size",
+    type=int,
+    default=None,
+    help="Pictures that are processed together. Default: as many as suit the device.",
+)
 tensorboard = click.option(
     "--tensorboard", metavar="DIR", help="Log pictures and scores for TensorBoard."
 )
 device = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps."
 )
-precision = click.option(
-    "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True
-)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+class Command(click.Command):
+    """A command whose raw docstring marks examples, whose lines are kept, as click does."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.help = self.help and self.help.replace("\\b\n", "\b\n")
+
+
+#: What all commands have.
+CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}

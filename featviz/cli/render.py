@@ -13,62 +13,24 @@ import click
 import featviz as fv
 from featviz.cli import options
 from featviz.io import images
-from featviz.optim.loop import REDIRECT
-
-_REPEATED = ("steps", "param", "transforms", "lr", "redirect", "precision", "size")
+from featviz.optim.settings import Settings
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model", required=False)
 @click.argument("objectives", nargs=-1)
 @click.option("-o", "--output", required=True, help="The picture to write (.png).")
 @click.option("--from", "source", metavar="PNG", help="Repeat the picture in this file.")
-@click.option(
-    "--size", type=options.SIZE, help="Side in pixels, or HxW; the model's own if not given."
-)
-@click.option(
-    "--quality",
-    default="standard",
-    show_default=True,
-    help="fast, standard or best: steps and transforms where they are not given.",
-)
-@click.option("--steps", type=int, default=None, help="Updates; 512 in standard quality.")
-@click.option(
-    "--seed",
-    type=options.SEED,
-    default="0",
-    show_default=True,
-    help="Picture i uses SEED + i; 0,1,2 makes three pictures of one objective.",
-)
-@click.option(
-    "--param",
-    default="fourier",
-    show_default=True,
-    help="fourier, pixel, laplacian, maco, cppn, alpha or gan:NAME; settings: fourier:decay=1.2",
-)
-@click.option(
-    "--transforms",
-    default=None,
-    help="standard, lucid, none or a list: jitter:8,rotate:5,noise:0.1; the quality's by default.",
-)
-@click.option("--lr", type=float, default=None, help="Learning rate of Adam.")
-@click.option(
-    "--redirect",
-    type=int,
-    default=REDIRECT,
-    show_default=True,
-    help="Steps in which dead ReLUs are redirected.",
-)
-@click.option("--batch", type=int, default=None, help="Pictures optimized at once.")
+@options.of(Settings)
+@options.seed
+@options.batch_size
 @click.option("--columns", type=int, default=None, help="Columns of the contact sheet.")
 @click.option("--alpha", is_flag=True, help="Make transparent what did not matter.")
 @click.option("--separate", is_flag=True, help="Also write a file for each objective.")
 @options.tensorboard
 @options.device
-@options.precision
 @options.as_json
-@click.pass_context
-def render(context: click.Context, /, **given: Any) -> int:
+def render(**given: Any) -> int:
     r"""Render what the units named by OBJECTIVES respond to in MODEL.
 
     \b
@@ -79,13 +41,14 @@ def render(context: click.Context, /, **given: Any) -> int:
     output = images.check_output(given["output"])
     if given["columns"] is not None and given["columns"] < 1:
         raise fv.FeatvizError(f"columns must be positive, not {given['columns']}")
-    texts: list[str] = list(given["objectives"])
+    name, texts, seed, settings = given["model"], list(given["objectives"]), given["seed"], None
     if given["source"]:
-        texts = [_recall(context, given)]
-    if not given["model"] or not texts:
+        name, text, first, settings = _recall(given)
+        texts, seed = [text], first if seed is None else seed
+    if not name or not texts:
         raise fv.FeatvizError("give a model and at least one objective, such as class:285")
     goal = fv.objective(texts[0] if len(texts) == 1 else texts)
-    model = fv.load(given["model"])
+    model = fv.load(name)
     watchers = [fv.callbacks.TensorBoard(given["tensorboard"])] if given["tensorboard"] else []
     begun = time.perf_counter()
     failed = None
@@ -93,19 +56,13 @@ def render(context: click.Context, /, **given: Any) -> int:
         result = fv.render(
             model,
             goal,
-            param=given["param"],
-            transforms=given["transforms"],
-            quality=given["quality"],
-            steps=given["steps"],
-            seed=given["seed"],
-            size=given["size"],
-            lr=given["lr"],
-            redirect=given["redirect"],
+            settings=settings,
+            seed=0 if seed is None else seed,
+            batch_size=given["batch_size"],
             device=given["device"],
-            precision=given["precision"],
             callbacks=watchers,
             progress=sys.stderr.isatty(),
-            **({} if given["batch"] is None else {"batch_size": given["batch"]}),
+            **options.given(given, Settings),
         )
     except fv.OptimizationError as error:
         result, failed = error.result, error
@@ -143,34 +100,24 @@ def _report(result: fv.Result, written: list[Path], seconds: float, as_json: boo
     click.echo(f"{', '.join(map(str, written))}  ({seconds:.1f} s)")
 
 
-def _recall(context: click.Context, given: dict[str, Any]) -> str:
-    """Take from a picture what the command line does not say itself; return its objective."""
+def _recall(given: dict[str, Any]) -> tuple[str, str, Any, Settings]:
+    """Return the model, objective, seeds and settings that a picture carries."""
     path = given["source"]
     if given["model"]:
         raise fv.FeatvizError("--from repeats a picture: give it without a model and objectives")
-    kept = images.read_settings(path)
-    missing = [k for k in ("model", "goal", "seed", *_REPEATED) if kept.get(k) is None]
-    if missing:
+    record = images.read_settings(path)
+    for key in ("model", "goal", "seed"):
+        if record.get(key) is None:
+            raise fv.FeatvizError(
+                f"{path!r} cannot be repeated from here: its {key} has no text; repeat it in Python"
+            )
+    try:
+        settings = Settings.from_record(record)
+    except fv.FeatvizError as error:
+        raise fv.FeatvizError(f"{path!r} cannot be repeated from here: {error}") from error
+    done = record.get("steps_done", settings.steps)
+    if done != settings.steps and given["steps"] is None:
         raise fv.FeatvizError(
-            f"{path!r} cannot be repeated from here: its {missing[0]} has no text; "
-            "repeat it in Python"
+            f"{path!r} ended after {done} of {settings.steps} steps: say how many with --steps"
         )
-    if kept.get("optimizer") != "adam" or kept.get("schedule") is not None:
-        raise fv.FeatvizError(
-            f"{path!r} cannot be repeated from here: it was made with an optimizer of your own"
-        )
-    said = {
-        name
-        for name in (*_REPEATED, "seed")
-        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
-    }
-    if kept.get("steps_done", kept["steps"]) != kept["steps"] and "steps" not in said:
-        raise fv.FeatvizError(
-            f"{path!r} ended after {kept['steps_done']} of {kept['steps']} steps: say how many "
-            "with --steps"
-        )
-    given["model"] = kept["model"]
-    for name in (*_REPEATED, "seed"):
-        if name not in said:
-            given[name] = tuple(kept[name]) if name == "size" else kept[name]
-    return str(kept["goal"])
+    return record["model"], str(record["goal"]), record["seed"], settings

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 
+from featviz.cli import options
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("url", metavar="DIR")
 @click.option(
     "--open/--no-open",

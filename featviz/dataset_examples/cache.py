@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from featviz.errors import FeatvizError
-from featviz.io import images as _images
-from featviz.io.dataset import Item, Source
+from featviz.io import sheets
+from featviz.io.dataset import DatasetItem, ImageDataset
 from featviz.types import Tensor
 
 
-class Album:
+class ExampleCache:
     """Images by their index, each once; the others are forgotten as soon as nobody wants them.
 
     Pictures are held as PNG in 8 bits, anything else as it is. With ``keep=False`` nothing is
@@ -28,7 +28,7 @@ class Album:
     """
 
     def __init__(
-        self, source: Source, channels: int, size: tuple[int, ...], *, keep: bool = True
+        self, source: ImageDataset, channels: int, size: tuple[int, ...], *, keep: bool = True
     ) -> None:
         if not keep and not source.repeatable:
             raise FeatvizError("the data set gives its images only once: keep them, keep=True")
@@ -47,7 +47,7 @@ class Album:
         held = [h for h in self._held.values() if h is not None]
         return sum(len(h) if isinstance(h, bytes) else h.nbytes for h in held)
 
-    def settle(self, wanted: set[int], batch: Mapping[int, tuple[Item, Tensor]]) -> None:
+    def settle(self, wanted: set[int], batch: Mapping[int, tuple[DatasetItem, Tensor]]) -> None:
         """Keep what is wanted of what there was and of ``batch``, and forget the rest."""
         for index in [i for i in self._held if i not in wanted]:
             del self._held[index], self.names[index]
@@ -72,5 +72,5 @@ class Album:
         if len(self._size) != 2 or self._channels not in (1, 3):
             return image.clone()  # not a view, which would hold its whole batch
         buffer = io.BytesIO()
-        _images.to_pil(image).save(buffer, "png", compress_level=1)
+        sheets.to_pil(image).save(buffer, "png", compress_level=1)
         return buffer.getvalue()

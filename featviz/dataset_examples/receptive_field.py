@@ -31,7 +31,7 @@ def grid(info: LayerInfo, target: Target) -> tuple[int, tuple[int, ...]] | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Field:
+class ReceptiveField:
     """The receptive field of the positions of a layer, in pixels of images of ``size``.
 
     ``prefix`` and ``grid`` say how the layer's positions, counted row by row, lie on the picture;
@@ -91,7 +91,7 @@ def receptive_field(
 
 def measure(
     model: Model, layer: str, fraction: float = 0.95, *, images: int = 8, seed: int = 0
-) -> Field:
+) -> ReceptiveField:
     """Measure the effective receptive field of the central position of a layer.
 
     The gradients of the position by the pixels are squared and added up over channels and over
@@ -121,7 +121,7 @@ def measure(
     centre = tuple(side // 2 for side in sides)
     energy = _energy(model, info, _place(centre, prefix, sides, info), images, seed)
     start, stop = _peel(energy, fraction)
-    return Field(model.size, prefix, sides, centre, start, stop)
+    return ReceptiveField(model.size, prefix, sides, centre, start, stop)
 
 
 def _place(

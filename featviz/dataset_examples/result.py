@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import operator
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +11,14 @@ from typing import Any
 import torch
 from PIL import Image
 
-from featviz.dataset_examples.cache import Album
+from featviz.dataset_examples.cache import ExampleCache
 from featviz.dataset_examples.correlation import Correlation
-from featviz.dataset_examples.statistics import Spread
+from featviz.dataset_examples.statistics import RunningStatistics
 from featviz.errors import FeatvizError
 from featviz.io import images as _images
+from featviz.io import sheets
 from featviz.objectives.base import Objective
+from featviz.optim.base_result import BaseResult, finite
 from featviz.types import Tensor
 
 #: Objectives that fit on one sheet; the quantiles that a record has.
@@ -50,7 +51,7 @@ class Ranked:
 
 
 @dataclasses.dataclass
-class Examples:
+class Examples(BaseResult):
     """The images with the highest and the lowest values, and how the values are spread.
 
     Attributes
@@ -59,7 +60,7 @@ class Examples:
         The text of each objective; a unit below is its index in this list, or the text.
     top, bottom
         The images with the highest and with the lowest values.
-    spread
+    statistics
         Count, mean, deviation, extremes and quantiles of all the values, each (units,).
     count
         How many images were seen.
@@ -76,9 +77,9 @@ class Examples:
     objectives: list[str]
     top: Ranked
     bottom: Ranked
-    spread: Spread
+    statistics: RunningStatistics
     count: int
-    album: Album
+    cache: ExampleCache
     correlations: dict[str, tuple[list[int], Correlation]] = dataclasses.field(default_factory=dict)
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
     interrupted: bool = False
@@ -91,7 +92,7 @@ class Examples:
     @property
     def sources(self) -> dict[int, str]:
         """What the images are called, by index: the path below the folder, or the index."""
-        return self.album.names
+        return self.cache.names
 
     def unit(self, unit: int | str | Objective) -> int:
         """Return the index of an objective; raise :class:`FeatvizError` if it is not one of them.
@@ -119,7 +120,7 @@ class Examples:
 
     def images(self, unit: int | str | Objective, side: str = "top") -> Tensor:
         """Return the images of a unit, best first, as floats (k or fewer, C, *size) in [0, 1]."""
-        found = [self.album[index] for index in self._indices(unit, side)]
+        found = [self.cache[index] for index in self._indices(unit, side)]
         return torch.stack(found) if found else torch.zeros(0)
 
     def crops(self, unit: int | str | Objective, side: str = "top") -> list[Tensor]:
@@ -148,7 +149,7 @@ class Examples:
         return self._record(range(len(self)))
 
     def _record(self, units: Sequence[int]) -> dict[str, Any]:
-        spread = self.spread
+        spread = self.statistics
         named = {"mean": spread.mean, "std": spread.std, "min": spread.min, "max": spread.max}
         named |= {f"q{q:g}": spread.quantile(q) for q in QUANTILES}
         return {
@@ -156,7 +157,7 @@ class Examples:
             "objective": [self.objectives[u] for u in units],
             "count": self.count,
             "skipped": self.skipped,
-            "spread": {name: _plain(t[list(units)].tolist()) for name, t in named.items()},
+            "spread": {name: finite(t[list(units)].tolist()) for name, t in named.items()},
             "top": [self._entries(u, "top") for u in units],
             "bottom": [self._entries(u, "bottom") for u in units],
         }
@@ -169,11 +170,16 @@ class Examples:
             self._indices(unit, side), *(row[unit].tolist() for row in rows), strict=False
         ):
             place = None if -1 in position else position
-            entry = {"value": _plain([value])[0], "index": index, "image": self.sources[index]}
+            entry = {"value": finite([value])[0], "index": index, "image": self.sources[index]}
             found.append({**entry, "position": place, "box": box})
         return found
 
-    def sheet(self, units: Sequence[int | str | Objective] | None = None) -> Image.Image:
+    def sheet(
+        self,
+        units: Sequence[int | str | Objective] | None = None,
+        *,
+        columns: int | None = None,
+    ) -> Image.Image:
         """Draw a row of the highest and one of the lowest for each unit, boxes outlined.
 
         Raises
@@ -185,8 +191,8 @@ class Examples:
         if len(chosen) > MOST:
             raise FeatvizError(f"a sheet has at most {MOST} objectives, not {len(chosen)}")
         rows = [(u, side) for u in chosen for side in ("top", "bottom")]
-        columns = max((len(self._indices(u, s)) for u, s in rows), default=0)
-        if not columns:
+        width = max((len(self._indices(u, s)) for u, s in rows), default=0)
+        if not width:
             raise FeatvizError("there are no examples to draw: no image has a value")
         shown: list[Tensor] = []
         labels: list[str] = []
@@ -198,14 +204,14 @@ class Examples:
                 which = "highest" if side == "top" else "lowest"
                 title = f"{self.objectives[unit]} {which}: " if rank == 0 else ""
                 labels.append(f"{title}{float(ranked.values[unit, rank]):.4g} {name}")
-            for _ in range(columns - len(pictures)):
+            for _ in range(width - len(pictures)):
                 shown.append(torch.ones_like(shown[0]))
                 labels.append("")
-        return _images.sheet(torch.stack(shown), labels, columns=columns)
+        return sheets.sheet(torch.stack(shown), labels, columns=columns or width)
 
     def save(
         self, path: str | Path, *, units: Sequence[int | str | Objective] | None = None
-    ) -> Path:
+    ) -> list[Path]:
         """Write the sheet of all or some units; a PNG carries its record.
 
         Raises
@@ -215,14 +221,10 @@ class Examples:
         """
         page = self.sheet(units)
         chosen = [self.unit(u) for u in (range(len(self)) if units is None else units)]
-        return _images.save(page, path, self._record(chosen))
+        return [_images.save(page, path, self._record(chosen))]
 
     def _repr_png_(self) -> bytes:
         return _images.png_bytes(self.sheet(range(min(len(self), MOST))))
-
-
-def _plain(values: list[float]) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values]
 
 
 def _crop(image: Tensor, box: list[int]) -> Tensor:

@@ -13,7 +13,7 @@ from featviz.types import Tensor
 EXACT, BINS = 1024, 2048
 
 
-class Spread:
+class RunningStatistics:
     """Count, mean, standard deviation, extremes and quantiles of each unit.
 
     Mean and deviation are exact, merged batch by batch in double precision. [Chan1983]_

@@ -14,8 +14,8 @@ from featviz._version import __version__
 from featviz.dreaming.api import dream
 from featviz.dreaming.defaults import dream_objective
 from featviz.errors import FeatvizError
-from featviz.io import images
-from featviz.io.inputs import ImageLike, read
+from featviz.io import images, sheets
+from featviz.io.inputs import ImageLike, read_image
 from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.transforms.geometric import Rotate, Scale, warp
@@ -75,7 +75,7 @@ def dream_video(
         raise FeatvizError(f"zoom must be positive, not {zoom}")
     if not math.isfinite(rotate):
         raise FeatvizError(f"rotate must be a number of degrees, not {rotate}")
-    picture = read(image, model.channels, "image")
+    picture = read_image(image, model.channels, "image")
     if len(picture) != 1:
         raise FeatvizError(f"a video starts at one picture, not {len(picture)}")
     if folder is not None:
@@ -89,7 +89,7 @@ def dream_video(
     recipe = {
         "goal": str(goal),
         "model": model.name,
-        "image": zlib.crc32(images.to_pil(picture[0]).tobytes()),
+        "image": zlib.crc32(sheets.to_pil(picture[0]).tobytes()),
         "zoom": zoom,
         "rotate": rotate,
         "seed": seed,
@@ -126,7 +126,7 @@ def _frames(
                     "video": recipe,
                     "frame": k,
                 }
-                images.save(images.to_pil(picture[0]), path, record)
+                images.save(sheets.to_pil(picture[0]), path, record)
         yield picture[0]
 
 

@@ -29,7 +29,7 @@ class UnreadableError(FeatvizError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Item:
+class DatasetItem:
     """What a data set holds at ``index``: the image as it was given, and what to call it."""
 
     index: int
@@ -61,7 +61,7 @@ class Item:
         return image if low >= 0 and high <= 1 else image.clamp(0, 1)
 
 
-class Source:
+class ImageDataset:
     """A data set that is gone through in its order; nothing is decoded on the way.
 
     A folder gives the pictures below it, sorted by path and named relative to it. Of tuples the
@@ -95,7 +95,7 @@ class Source:
         """Whether an image can be asked for again."""
         return self.count is not None
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[DatasetItem]:
         if self.count is None:
             for index, row in enumerate(self._rows):
                 yield self._item(index, row)
@@ -103,15 +103,15 @@ class Source:
             for index in range(self.count):
                 yield self[index]
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> DatasetItem:
         """Return what lies at ``index``, also once more; not of what only yields images."""
         return self._item(index, self._rows[index])
 
-    def _item(self, index: int, row: Any) -> Item:
+    def _item(self, index: int, row: Any) -> DatasetItem:
         name, given = _name(row, index)
         if self._root is not None:
             name = given.relative_to(self._root).as_posix()
-        return Item(index, name, given)
+        return DatasetItem(index, name, given)
 
 
 def _name(row: Any, index: int) -> tuple[str, Any]:

@@ -1,10 +1,12 @@
-"""Images in any form that a verb takes: files, Pillow images, tensors; and masks."""
+"""Images in any form that a verb takes: files, Pillow images, arrays, tensors, lists; and masks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -13,83 +15,112 @@ from featviz.io import decode, images
 from featviz.resample import resize
 from featviz.types import Tensor
 
-#: What is dreamed into, or where: a file, a Pillow picture, or floats in [0, 1].
-ImageLike = str | Path | Image.Image | Tensor
+#: One image, or a batch of equal size: a file, a Pillow image, an array or a tensor.
+ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 #: How far resampling may have taken values out of [0, 1].
-_ROUNDING = 1e-3
+ROUNDING = 1e-3
 
 
-def read(image: ImageLike, channels: int, what: str, axes: int = 2) -> Tensor:
-    """Return a picture as floats (B, C, H, W) in [0, 1] on the CPU; tensors of other ``axes`` too.
+def read_image(image: ImageLike, channels: int, what: str, axes: int = 2) -> Tensor:
+    """Return an image as floats (B, C, *spatial) in [0, 1] on the CPU, in its own size.
+
+    Tensors and arrays have ``axes`` spatial axes and may be a batch. Arrays of bytes are divided by
+    255, and an array may have its channels last.
 
     Raises
     ------
     FeatvizError
-        If it cannot be read, or is a tensor of another kind, with what to do.
+        If it cannot be read, or has another type, shape or range, with what to do.
     """
     if isinstance(image, (str, Path)):
         return images.read(image, channels)
     if isinstance(image, Image.Image):
         return decode.from_pil(image, channels)
+    if isinstance(image, np.ndarray):
+        image = _from_array(image, channels, axes)
     if not isinstance(image, torch.Tensor):
         kind = type(image).__name__
-        raise FeatvizError(f"{what} must be a file, a Pillow picture or a float tensor, not {kind}")
+        raise FeatvizError(
+            f"{what} must be a file, a Pillow image, an array or a float tensor, not {kind}"
+        )
     if not image.is_floating_point():
         raise FeatvizError(f"{what} must be floats in [0, 1], not {image.dtype}: divide by 255")
-    found = image.detach().float().cpu()
-    found = found if found.ndim == axes + 2 else found[None]
-    if found.ndim != axes + 2 or found.shape[1] != channels or 0 in found.shape:
+    batch = image.detach().float().cpu()
+    batch = batch if batch.ndim == axes + 2 else batch[None]
+    if batch.ndim != axes + 2 or batch.shape[1] != channels or 0 in batch.shape:
         sides = {1: "L", 2: "H, W", 3: "D, H, W"}.get(axes, "*size")
         raise FeatvizError(
             f"{what} must have shape (B, {channels}, {sides}), not {tuple(image.shape)}"
         )
-    low, high = found.aminmax()
-    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # also for NaN
+    low, high = batch.aminmax()
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # also for NaN
         raise FeatvizError(f"{what} must be in [0, 1], not from {low:.3g} to {high:.3g}: scale it")
-    return found if low >= 0 and high <= 1 else found.clamp(0, 1)
+    return batch if low >= 0 and high <= 1 else batch.clamp(0, 1)
 
 
-def read_fitted(
+def _from_array(array: np.ndarray, channels: int, axes: int) -> Tensor:
+    """Return an array as a tensor, bytes as floats in [0, 1], channels first."""
+    if array.dtype == np.uint8:
+        array = array.astype(np.float32) / 255
+    if array.ndim == axes and channels == 1:
+        array = array[None]
+    first = array.ndim - axes - 1  # where the channels should be
+    if first in (0, 1) and array.shape[first] != channels == array.shape[-1]:
+        array = np.moveaxis(array, -1, first)
+    try:
+        return torch.from_numpy(np.ascontiguousarray(array))
+    except TypeError:
+        raise FeatvizError(f"an image cannot be made of an array of {array.dtype}") from None
+
+
+def read_images(
     image: ImageLike | Sequence[ImageLike],
     channels: int,
-    default: tuple[int, ...],
-    size: tuple[int, ...] | None,
+    own: tuple[int, ...],
     what: str,
+    *,
+    size: tuple[int, ...] | None = None,
 ) -> Tensor:
-    """Return one picture or several as floats (B, C, *size) in [0, 1], as a network takes them.
+    """Return one image or several as floats (B, C, *size) in [0, 1], as a network takes them.
 
-    A file or Pillow picture is cropped about its centre to the aspect of ``size`` and resized to it
-    (bilinear, antialiased), as in :func:`featviz.examples`; ``default`` where none is given.
-    A tensor is resized only where a ``size`` is given, and not cropped.
+    A file or Pillow image is cropped about its centre to the aspect of ``size`` and resized to it
+    (bilinear, antialiased), as in :func:`featviz.examples`; by default ``size`` is the network's
+    ``own``. An array or tensor is resized only where a ``size`` is given, and not cropped.
 
     Raises
     ------
     FeatvizError
-        If it cannot be read, is a tensor of another kind, or several have different sizes.
+        If one cannot be read, has another type, shape or range, or several have different sizes.
     """
     if isinstance(image, (list, tuple)):
         if not image:
             raise FeatvizError(f"{what}: give at least one")
-        found = [read_fitted(item, channels, default, size, what) for item in image]
-        if len({tuple(f.shape[1:]) for f in found}) > 1:
+        several = [read_images(item, channels, own, what, size=size) for item in image]
+        if len({tuple(batch.shape[1:]) for batch in several}) > 1:
             raise FeatvizError(f"{what}: several of different sizes; say to which with size=")
-        return torch.cat(found)
-    fitted = default if size is None else size
-    if isinstance(image, (str, Path, Image.Image)) and len(fitted) != 2:
-        raise FeatvizError(f"{what} of a network of size {default} must be a float tensor")
+        return torch.cat(several)
+    fitted = own if size is None else size
+    if isinstance(image, (str, Path, Image.Image)) and len(own) != 2:
+        raise FeatvizError(f"{what} of a network of size {own} must be a float tensor")
     if isinstance(image, (str, Path)):
         return images.read(image, channels, fitted)
     if isinstance(image, Image.Image):
         return decode.from_pil(image, channels, fitted)
-    given = read(image, channels, what, len(default))  # type: ignore[arg-type]
-    return given if size is None else resize(given, size, antialias=True).clamp(0, 1)
+    batch = read_image(image, channels, what, len(own))  # type: ignore[arg-type]
+    return batch if size is None else resize(batch, size, antialias=True).clamp(0, 1)
 
 
 def read_mask(mask: ImageLike, size: tuple[int, int], batch: int) -> Tensor:
-    """Return a mask as floats (1 or B, 1, *size)."""
+    """Return a mask as floats (1 or B, 1, *size) in [0, 1].
+
+    Raises
+    ------
+    FeatvizError
+        As :func:`read_image`, or if there are several, but not one for each of ``batch`` images.
+    """
     if isinstance(mask, torch.Tensor) and mask.ndim == 2:
         mask = mask[None, None]
-    found = read(mask, 1, "mask")
-    if len(found) not in (1, batch):
-        raise FeatvizError(f"{len(found)} masks for {batch} pictures")
-    return resize(found, size, antialias=True).clamp_(0, 1)
+    masks = read_image(mask, 1, "mask")
+    if len(masks) not in (1, batch):
+        raise FeatvizError(f"{len(masks)} masks for {batch} pictures")
+    return resize(masks, size, antialias=True).clamp_(0, 1)

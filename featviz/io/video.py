@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from featviz.errors import FeatvizError
-from featviz.io.images import to_pil
+from featviz.io.files import check_writable
+from featviz.io.sheets import to_pil
 from featviz.types import Tensor
 
 ENDINGS = (".mp4", ".gif", ".webp")
@@ -30,10 +30,7 @@ def check_output(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
         raise FeatvizError(f"cannot write {str(path)!r}: a video ends in {', '.join(ENDINGS)}")
-    if not path.parent.is_dir():
-        raise FeatvizError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise FeatvizError(f"cannot write {str(path)!r}: it is not writable")
+    check_writable(path)
     if path.suffix.lower() == ".mp4":
         _pyav()
     return path
@@ -102,3 +99,6 @@ def _pyav() -> Any:
             'MP4 needs PyAV: pip install "featviz[video]", or write .gif or .webp'
         ) from None
     return av
+
+
+__all__ = ["ENDINGS", "check_output", "write"]

@@ -173,3 +173,6 @@ def _tags(run: Run) -> list[str]:
     from featviz.optim.result import slug
 
     return [f"{slug(o)}/seed{s}" for o, s in zip(run.objectives, run.seeds, strict=True)]
+
+
+__all__ = ["Callback", "Progress", "Run", "Step", "TensorBoard"]

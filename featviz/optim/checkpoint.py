@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from featviz.errors import FeatvizError
-from featviz.io.images import write_bytes
+from featviz.io.files import write_bytes
 from featviz.types import State, Tensor
 
 

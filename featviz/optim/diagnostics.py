@@ -1,4 +1,4 @@
-"""What goes wrong while a picture is optimized, noted without waiting for the device."""
+"""Gradient diagnostics: which samples cannot be optimized, and why."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from featviz.types import Tensor
 
 
-class Watch:
-    """Notes, on the device and without waiting for it, which samples have a usable gradient."""
+class GradientDiagnostics:
+    """Notes which samples had a usable gradient, and which became NaN, without a host sync."""
 
     def __init__(self, batch: int, device: torch.device) -> None:
         self.moved = torch.zeros(batch, dtype=torch.bool, device=device)
-        self.broken = torch.full((batch,), -1, device=device)  # the first step that was not finite
+        self.first_bad_step = torch.full((batch,), -1, device=device)
         self.redirected = torch.zeros(batch, dtype=torch.bool, device=device)
 
-    def see(
+    def update(
         self,
         index: int,
         scores: Tensor,
@@ -25,41 +25,46 @@ class Watch:
         scale: float,
         redirected: Tensor,
     ) -> Tensor:
-        """Return the norm of each sample's gradient (B,); NaN where the score is not finite."""
+        """Return the norm (B,) of each sample's gradient; NaN where the score is not finite.
+
+        ``gradients`` (B, …) are ``scale`` times the true ones.
+        """
         total = torch.zeros(len(scores), device=scores.device)
-        for gradient in gradients:  # a parameter that all samples share counts for each
+        for gradient in gradients:  # of a parameter that all samples share it counts for each
             total = total + torch.linalg.vector_norm(gradient.detach().flatten(1), dim=1).square()
         norms = total.sqrt() / scale
         norms = torch.where(scores.detach().isfinite(), norms, torch.nan)
         finite = norms.isfinite()
         self.moved |= finite & (norms > 0) & ~redirected
         self.redirected |= redirected
-        self.broken = torch.where((self.broken < 0) & ~finite, index, self.broken)
+        self.first_bad_step = torch.where(
+            (self.first_bad_step < 0) & ~finite, index, self.first_bad_step
+        )
         return norms
 
-    def hopeless(self) -> bool:
-        """Tell whether no sample ever had a usable gradient; waits for the device."""
+    def all_stuck(self) -> bool:
+        """Return whether no sample had a usable gradient so far; waits for the device."""
         return not bool(self.moved.any())
 
     def failures(self, texts: list[str], scores: Tensor, settled: bool) -> dict[int, str]:
-        """Say for each sample that failed what happened to it.
+        """Return why samples failed, by their index.
 
-        ``settled`` tells whether there were steps without redirected ReLUs; before, a gradient
-        that came through them counts.
+        ``settled`` says whether there were steps without redirected ReLUs; before, a gradient that
+        came through them counts.
         """
         if not settled:
             self.moved |= self.redirected
-        found = {}
-        columns = (self.moved.tolist(), self.broken.tolist(), scores.isfinite().tolist())
-        for i, (moved, broken, finite) in enumerate(zip(*columns, strict=True)):
-            if not finite or (not moved and broken >= 0):
-                found[i] = (
-                    f"objective {texts[i]} became NaN or infinite at step {max(broken, 0)}: "
+        reasons = {}
+        columns = (self.moved.tolist(), self.first_bad_step.tolist(), scores.isfinite().tolist())
+        for i, (moved, bad_step, finite) in enumerate(zip(*columns, strict=True)):
+            if not finite or (not moved and bad_step >= 0):
+                reasons[i] = (
+                    f"objective {texts[i]} became NaN or infinite at step {max(bad_step, 0)}: "
                     "lower lr, or use precision fp32"
                 )
             elif not moved:
-                found[i] = (
+                reasons[i] = (
                     f"objective {texts[i]} has no gradient: the unit is dead or does not depend "
                     "on the image; try another seed or a layer before its ReLU"
                 )
-        return found
+        return reasons

@@ -1,121 +1,51 @@
-"""An objective bound to a network: the scores of images and their gradients."""
+"""The value of an objective for images: one number each, with or without gradients, in batches."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Sequence
 
 import torch
 
-from featviz.errors import FeatvizError, FeatvizWarning
-from featviz.networks.gradients import redirected_relu
-from featviz.networks.layers import INPUT, LayerTable
+from featviz.errors import FeatvizError
+from featviz.networks import devices
 from featviz.networks.model import Model
 from featviz.objectives.base import Objective
-from featviz.objectives.scene import Scene, Score, Target
-from featviz.optim.tracing import Traced, trace
-from featviz.types import Tensor
-
-T = TypeVar("T")
-
-#: Samples that a CPU takes at a time where that leaves every bit as it is: enough to keep its
-#: cores busy, and still small enough for their caches.
-WIDE = 4
+from featviz.objectives.scene import Score, Target
+from featviz.optim.batching import evaluated_together, in_batches
+from featviz.optim.forward import ForwardPass
+from featviz.optim.tracing import PAYS, TraceCache
+from featviz.types import Precision, Tensor
 
 
-@dataclasses.dataclass
-class Traces:
-    """Traced networks, for several runs of the same model in the same precision.
+class Evaluator:
+    """Computes an objective's value (B,) for images (B, C, *size).
 
-    ``made`` has them by the shape that they take and the layers that they give; ``alone`` notes
-    whether samples that went through together differed from those that went alone, None as long
-    as that is not known.
+    ``evaluator(images)`` is differentiable in the images; ``evaluator.scores(images)`` goes through
+    any number of them in batches, without gradients.
+
+    Parameters
+    ----------
+    model
+        On the device where the values are computed.
+    objective
+        For ``scores``, a :func:`featviz.per_sample` has one objective for each of the images.
+    size
+        The images' size.
+    channels
+        The images' number of channels where it is not the network's: an opacity is one more.
+    batch_size
+        Images that go through the network together in ``scores``; 4 on a CPU, 32 elsewhere.
+    expected
+        How many images are to be evaluated: from :data:`featviz.optim.tracing.PAYS` on, whole
+        batches run traced.
+    traces
+        Shares traced passes with other evaluators of the same network and precision.
+
+    Raises
+    ------
+    FeatvizError
+        At once, if the objective does not fit the network.
     """
-
-    made: dict[tuple[tuple[int, ...], tuple[str, ...]], Traced | None] = dataclasses.field(
-        default_factory=dict
-    )
-    alone: bool | None = None
-
-    def find(
-        self,
-        model: Model,
-        seen: Tensor,
-        needs: tuple[str, ...],
-        table: LayerTable,
-        *,
-        compiled: bool = False,
-    ) -> Traced | None:
-        """Return the traced pass for images like ``seen``, made now if there is none yet."""
-
-        def run(images: Tensor) -> list[Tensor]:
-            found = model.capture(images, needs, table)
-            return [found[name] for name in needs]
-
-        key = tuple(seen.shape), needs
-        if key not in self.made:
-            # A wide pass is compared with the narrow one, to the bit, when it has been run.
-            alone = (1, *seen.shape[1:]), needs
-            known = alone in self.made
-            self.made[key] = (
-                None
-                if known and self.made[alone] is None
-                else trace(run, seen, compiled=compiled, checked=not known)
-            )
-        return self.made[key]
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Some samples of the batch: which, the layers that they read, and their scores.
-
-    Samples that go through the network together are still scored one by one, where they would
-    be alone: a mean over a batch adds in another order.
-    """
-
-    here: slice
-    needs: tuple[str, ...]
-    scores: tuple[Score, ...]
-    checks: tuple[Score, ...] = ()
-
-    def __len__(self) -> int:
-        return int(self.here.stop - self.here.start)
-
-    def score(self, scene: Scene) -> Tensor:
-        """Return the value of each sample, (B,)."""
-        return _each(self.scores, scene)
-
-    def check(self, scene: Scene) -> Tensor:
-        """Return how far each sample is beyond what ends its run, (B,); without one, -inf."""
-        if not self.checks:
-            return scene.images.new_full((len(self),), -torch.inf)
-        return _each(self.checks, scene).detach()
-
-
-def _each(scores: tuple[Score, ...], scene: Scene) -> Tensor:
-    if len(scores) == 1:
-        return scores[0](scene)
-    return torch.cat([score(sample) for score, sample in zip(scores, scene.samples, strict=True)])
-
-
-#: Scores (B,), their gradients by the clean images and by what the network sees, which samples had
-#: a ReLU redirected (B,), and how far each is beyond what ends its run (B,).
-Climb: TypeAlias = tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor]
-
-
-class Bound:
-    """Scores and gradients of a batch, ``micro`` samples at a time.
-
-    ``traced`` flattens the network (:mod:`featviz.optim.tracing`), ``compiled`` compiles that;
-    ``traces`` holds what earlier runs traced and gets what this one does. ``until`` is checked in
-    the same pass, without a gradient.
-    """
-
-    #: What redirects the gradients of ReLUs in this step.
-    opened: redirected_relu | None = None
 
     def __init__(
         self,
@@ -123,193 +53,115 @@ class Bound:
         objective: Objective,
         size: tuple[int, ...],
         *,
-        channels: int,
-        batch: int,
-        micro: int | None = None,
-        traced: bool = False,
-        compiled: bool = False,
-        until: Objective | None = None,
-        traces: Traces | None = None,
+        channels: int | None = None,
+        precision: Precision = "fp32",
+        batch_size: int | None = None,
+        expected: int = 1,
+        traces: TraceCache | None = None,
     ) -> None:
-        self.model, self.objective, self.table = model, objective, model.layers(size)
-        self.until = until
-        self.size, self.channels, self.batch = size, channels, batch
-        self.traced, self.compiled = traced or compiled, compiled
-        goals = [objective] if until is None else [objective, until]
-        for goal in goals:
-            goal.bind(Target(model, size, batch, channels))  # what is wrong is said of the whole
-        relational = any(goal.relational for goal in goals)
-        single = not relational and model.device.type == "cpu"
-        self.widen = single and micro is None and self.traced and batch >= WIDE
-        micro = batch if relational else micro or (1 if single else batch)
-        self._cut(micro)
-        self._traces = Traces() if traces is None else traces
+        self.model, self.objective, self.size, self.channels = model, objective, size, channels
+        self.batch_size = evaluated_together(model.device, batch_size)
+        self.forward = ForwardPass(
+            model,
+            size,
+            precision=precision,
+            traced=expected >= PAYS or traces is not None,
+            traced_batch=self.batch_size,
+            traces=traces,
+        )
+        #: By how much gradients are larger inside of the network than by the images.
+        self.gradient_scale = devices.gradient_scale(precision)
+        self._bound: dict[int, tuple[tuple[str, ...], Score]] = {}
+        one = objective.sliced(slice(0, 1))
+        self.needs = one.needs(self._target(1))
+        if not one.relational:
+            one.bind(self._target(1))
 
-    def _cut(self, micro: int) -> None:
-        """Let ``micro`` samples at a time through."""
-        starts = range(0, self.batch, micro)
-        self.parts = [self._part(start, min(start + micro, self.batch)) for start in starts]
-        self.narrow = self.parts  # as they are before some are put together
-        self.single = micro == 1
+    def _target(self, batch: int) -> Target:
+        return Target(self.model, self.size, batch, self.channels)
 
-    def _part(self, start: int, stop: int) -> Part:
-        here = slice(start, stop)
-        target = Target(self.model, self.size, stop - start, self.channels)
-        goals = [g.sliced(here) for g in (self.objective, self.until) if g is not None]
-        needs = sorted({name for goal in goals for name in goal.needs(target)})
-        score, *checks = [goal.bind(target) for goal in goals]
-        return Part(here, tuple(needs), (score,), tuple(checks))
+    def _bind(self, batch: int) -> tuple[tuple[str, ...], Score]:
+        if batch not in self._bound:
+            target = self._target(batch)
+            needs = tuple(sorted(self.objective.needs(target)))
+            self._bound[batch] = needs, self.objective.bind(target)
+        return self._bound[batch]
 
-    def climb(
-        self,
-        images: Tensor,
-        seen: Tensor,
-        progress: Tensor,
-        scale: float,
-        awake: Sequence[bool] | None = None,
-    ) -> Climb:
-        """Return scores, scaled gradients by images and seen, what was redirected, the checks.
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the values (B,) of images on the model's device, within ``model.session()``.
 
-        ``images`` (B, C, *size) are the clean ones, ``seen`` what the network gets of them. A
-        gradient that no sample has is None. Parts without a sample that is ``awake`` are left
-        out: their gradients are zero and their scores undefined.
+        Gradients of half precision are scaled inside of the network, and unscaled for the images.
+
+        Raises
+        ------
+        FeatvizError
+            If a gradient is asked for and there is none.
         """
-        scores = images.new_zeros(len(images))
-        checks = torch.full_like(scores, -torch.inf)
-        redirected = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-        found: list[Any] = [scores, None, None, redirected, checks]
-
-        def run(parts: list[Part]) -> None:
-            for part in parts:
-                answers = self._climb(part, images[part.here], seen[part.here], progress, scale)
-                for place, answer in enumerate(answers):
-                    if answer is not None:
-                        if found[place] is None:
-                            found[place] = torch.zeros_like(images if place == 1 else seen)
-                        found[place][part.here] = answer
-
-        if self.widen and self._traces.alone is False:  # an earlier run has shown it
-            self.widen, self.parts = False, self._wide()
-        self._fitting(lambda: run(self.parts if awake is None else self._awake(awake)))
-        if self.widen and awake is None and self._traces.alone is None:
-            self.widen = False
-            alone = [None if answer is None else answer.clone() for answer in found]
-            narrow, self.parts = self.parts, self._wide()
-            run(self.parts)
-            parts, wide = [], self.parts
-            for part in wide:
-                both = [(a, b) for a, b in zip(alone, found, strict=True) if a is not None]
-                if all(torch.equal(a[part.here], b[part.here]) for a, b in both):
-                    parts.append(part)
-                else:
-                    parts += narrow[part.here]
-            self.parts = parts
-            self._traces.alone = parts != wide
-            found = alone
-        return found[0], found[1], found[2], found[3], found[4]
-
-    def _fitting(self, call: Callable[[], T], *, quiet: bool = False) -> T:
-        """Return what ``call`` does, with fewer samples at a time where memory does not do."""
-        while True:
-            try:
-                return call()
-            except RuntimeError as error:
-                if not _out_of_memory(error):
-                    raise
-            self._split(quiet)  # outside of the handler, whose traceback holds on to the memory
-
-    def _split(self, quiet: bool) -> None:
-        """Let half as many samples through at a time; raise where it is one already."""
-        most = max(map(len, self.parts))
-        size = "x".join(map(str, self.size))
-        if most == 1 or self.objective.relational:
-            several = f"{most} pictures that depend on one another" if most > 1 else "one picture"
+        differentiated = images.requires_grad and torch.is_grad_enabled()
+        scale = self.gradient_scale
+        if differentiated and scale != 1:
+            images = images.view_as(images)  # the hook belongs to this pass
+            images.register_hook(lambda gradient: gradient / scale)
+        needs, score = self._bind(len(images))
+        scene = self.forward.scene(images, needs)
+        with torch.autocast(images.device.type, enabled=False):
+            values = score(scene)
+        if differentiated and not values.requires_grad:
             raise FeatvizError(
-                f"out of memory with {several} of {size}: take a smaller size, an earlier layer, "
-                "or precision bf16"
+                f"objective {self.objective} has no gradient by the image: the network detaches "
+                "it, or does not read it; occlusion, feature_ablation and kernel_shap need none"
             )
-        micro = most // 2
-        self._traces.made.clear()
-        self._cut(micro)
-        if self.model.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if not quiet:
-            warnings.warn(
-                f"out of memory with {most} pictures of {size} at a time: {micro} now",
-                FeatvizWarning,
-                stacklevel=2,
-            )
+        if differentiated and scale != 1:
+            values.register_hook(lambda gradient: gradient * scale)
+        return values
 
-    def _awake(self, awake: Sequence[bool]) -> list[Part]:
-        """Return the parts that some samples need; a group that thins out is taken apart."""
-        parts: list[Part] = []
-        for part in self.parts:
-            wanted = awake[part.here]
-            if self.single and not all(wanted):
-                pairs = zip(self.narrow[part.here], wanted, strict=True)
-                parts += [alone for alone, on in pairs if on]
-            elif any(wanted):
-                parts.append(part)
-        return parts
+    def scores(self, images: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Return the values (B,) of any number of images, on the CPU in float32.
 
-    def _wide(self) -> list[Part]:
-        """Put samples that stand side by side and read the same layers together by fours."""
-        parts: list[Part] = []
-        start = 0
-        while start < self.batch:
-            group = self.parts[start : start + WIDE]
-            if len(group) == WIDE and len({part.needs for part in group}) == 1:
-                scores = tuple(score for part in group for score in part.scores)
-                checks = tuple(check for part in group for check in part.checks)
-                group = [Part(slice(start, start + WIDE), group[0].needs, scores, checks)]
-            parts += group
-            start += sum(map(len, group))
-        return parts
+        ``seen`` is what the network sees of the images where that is something else.
+        """
+        pairs = images if seen is None else seen
 
-    def _climb(
-        self, part: Part, images: Tensor, seen: Tensor, progress: Tensor, scale: float
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor]:
-        clean, shown = images.detach().requires_grad_(), seen.detach().requires_grad_()
-        if self.opened is not None:
-            self.opened.batch = len(part)
-        values, checks = self._scores(part, clean, shown, progress)
-        one = two = None
-        if values.requires_grad:
-            total = values.sum() * scale
-            one, two = torch.autograd.grad(total, [clean, shown], allow_unused=True)
-        if one is None and two is None:
-            text = self.objective.sliced(part.here)
-            raise FeatvizError(f"objective {text} does not depend on the image")
-        acted = self.opened.take(len(part)) if self.opened is not None else None
-        return values.detach(), one, two, acted, checks
+        def run(here: slice) -> Tensor:
+            goal = self.objective.sliced(here)
+            shown = pairs[here].to(self.model.device)
+            clean = shown if seen is None else images[here].to(self.model.device)
+            if goal is self.objective:
+                needs, score = self._bind(len(shown))
+            else:
+                target = self._target(len(shown))
+                needs, score = goal.needs(target), goal.bind(target)
+            scene = self.forward.scene(shown, needs, images=clean)
+            with torch.autocast(shown.device.type, enabled=False):
+                return score(scene).float().cpu()
 
-    def _scores(
-        self, part: Part, images: Tensor, seen: Tensor, progress: Tensor | float
-    ) -> tuple[Tensor, Tensor]:
-        found = self._activations(seen, part.needs)
-        with torch.autocast(seen.device.type, enabled=False):
-            scene = Scene(images, {name: a.float() for name, a in found.items()}, progress)
-            return part.score(scene), part.check(scene)
-
-    def _activations(self, seen: Tensor, needs: tuple[str, ...]) -> dict[str, Tensor]:
-        if self.traced and set(needs) - {INPUT}:
-            made = self._traces.find(self.model, seen, needs, self.table, compiled=self.compiled)
-            if made is not None:
-                made.switch.opened = self.opened
-                return dict(zip(needs, made(seen), strict=True))
-        with self.opened or contextlib.nullcontext():
-            return self.model.capture(seen, needs, self.table)
-
-    def values(self, images: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scores and checks of finished pictures, which the network sees as ``seen``."""
-
-        def rows() -> list[tuple[Tensor, Tensor]]:
-            return [self._scores(p, images[p.here], seen[p.here], 1.0) for p in self.parts]
-
-        scores, checks = zip(*self._fitting(rows, quiet=True), strict=True)
-        return torch.cat(scores), torch.cat(checks)
+        together = len(images) if self.objective.relational else self.batch_size
+        with self.model.session(), torch.no_grad():
+            parts = list(in_batches(len(images), together, self.size, run))
+        return torch.cat(parts) if parts else torch.zeros(0)
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    # What the allocator of the CPU raises has no type of its own.
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+def scores(
+    model: Model,
+    objectives: Objective | Sequence[Objective],
+    images: Tensor,
+    *,
+    precision: Precision = "fp32",
+    batch_size: int | None = None,
+    traces: TraceCache | None = None,
+) -> Tensor:
+    """Return the value (B,) of each image (B, C, *size), on the CPU, without gradients.
+
+    ``objectives`` is one for all images, or one for each: then every image is evaluated by itself.
+    """
+    size = tuple(images.shape[2:])
+    if isinstance(objectives, Objective):
+        evaluator = Evaluator(
+            model, objectives, size, precision=precision, batch_size=batch_size, traces=traces
+        )
+        return evaluator.scores(images)
+    rows = [
+        Evaluator(model, objective, size, precision=precision, traces=traces).scores(image)
+        for objective, image in zip(objectives, images.split(1), strict=True)
+    ]
+    return torch.cat(rows)

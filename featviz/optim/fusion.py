@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from featviz.networks.gradients import redirected_relu
+from featviz.optim.torch_internals import fused_convolution
 from featviz.types import Tensor
 
 aten = torch.ops.aten
@@ -20,7 +21,7 @@ _INFINITE = float("inf")
 class Switch:
     """Whether the ReLUs of a pass let a dead unit be reached, and which redirection does it."""
 
-    opened: redirected_relu | None = None
+    redirect: redirected_relu | None = None
 
 
 class Clipped(nn.Module):
@@ -31,8 +32,8 @@ class Clipped(nn.Module):
         self.bounds, self.in_place, self.switch = bounds, in_place, switch
 
     def forward(self, values: Tensor) -> Tensor:
-        if self.switch.opened is not None:
-            made: Tensor = _Opened.apply(values, self.bounds, self.switch.opened)
+        if self.switch.redirect is not None:
+            made: Tensor = _Redirected.apply(values, self.bounds, self.switch.redirect)
             return values.copy_(made) if self.in_place else made
         if self.bounds[1] == _INFINITE:
             return F.relu(values, self.in_place)
@@ -72,8 +73,8 @@ class FusedConvolution(nn.Module):
         made: Tensor = self.convolve(images, self.weight, self.bias, *self.settings)
         if self.bounds is None:
             return made
-        if self.switch.opened is not None:
-            return _Opened.apply(made, self.bounds, self.switch.opened)
+        if self.switch.redirect is not None:
+            return _Redirected.apply(made, self.bounds, self.switch.redirect)
         return made.clamp(*self.bounds)
 
 
@@ -102,46 +103,46 @@ def rowwise_linear(features: Tensor, weight: Tensor, bias: Tensor | None = None)
     return torch.cat([F.linear(row, weight, bias) for row in features.split(1)])
 
 
-class _Opened(torch.autograd.Function):
+class _Redirected(torch.autograd.Function):
     """Clip, with the redirected gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any, values: Tensor, bounds: tuple[float, float], opened: redirected_relu
+        ctx: Any, values: Tensor, bounds: tuple[float, float], redirect: redirected_relu
     ) -> Tensor:
         made = values.clamp(*bounds)
         ctx.save_for_backward(made)
-        ctx.bounds, ctx.opened = bounds, opened
+        ctx.bounds, ctx.redirect = bounds, redirect
         return made
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         (made,) = ctx.saved_tensors
-        return _passed(gradient, made, ctx.bounds, ctx.opened), None, None
+        return _passed(gradient, made, ctx.bounds, ctx.redirect), None, None
 
 
 def _passed(
     gradient: Tensor,
     made: Tensor,
     bounds: tuple[float, float],
-    opened: redirected_relu | None,
+    redirect: redirected_relu | None,
     owned: bool = False,
 ) -> Tensor:
     """Return the gradient of what was clipped to ``made``, in the place of one that is owned."""
     low, high = bounds
-    if opened is not None and made.device.type != "cpu":  # asking would wait for the device
-        return opened.rule(gradient, made <= low, made >= high)
-    if opened is None:
+    if redirect is not None and made.device.type != "cpu":  # asking would wait for the device
+        return redirect.rule(gradient, made <= low, made >= high)
+    if redirect is None:
         if owned:
             return aten.hardtanh_backward.grad_input(gradient, made, low, high, grad_input=gradient)
         return aten.hardtanh_backward(gradient, made, low, high)
     passed = aten.hardtanh_backward(gradient, made, low, high)
     rows = len(made)
-    each = rows // opened.batch if opened.batch and rows % opened.batch == 0 else 1
+    each = rows // redirect.batch if redirect.batch and rows % redirect.batch == 0 else 1
     # Dead samples are rare: all are asked before anything is compared for them.
     if all(bool(part.any()) for part in passed.split(each)):
         return passed
-    return opened.rule(gradient, made <= low, made >= high)
+    return redirect.rule(gradient, made <= low, made >= high)
 
 
 class _Fused(torch.autograd.Function):
@@ -157,7 +158,7 @@ class _Fused(torch.autograd.Function):
             made = made if bounds is None else made.clamp_(*bounds)
         if bounds is not None:
             ctx.save_for_backward(made)
-        ctx.shape, ctx.layer, ctx.opened = images.shape, layer, layer.switch.opened
+        ctx.shape, ctx.layer, ctx.redirect = images.shape, layer, layer.switch.redirect
         return made
 
     @staticmethod
@@ -165,7 +166,7 @@ class _Fused(torch.autograd.Function):
         layer: FusedConvolution = ctx.layer
         if layer.bounds is not None:
             (made,) = ctx.saved_tensors
-            gradient = _passed(gradient, made, layer.bounds, ctx.opened, layer.owns)
+            gradient = _passed(gradient, made, layer.bounds, ctx.redirect, layer.owns)
         stride, padding, dilation, groups = layer.settings
         weight = layer.weight
         if layer.back is not None:
@@ -200,8 +201,7 @@ def _one_kernel(weight: Tensor) -> bool:
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
         and weight.ndim == 4
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        and fused_convolution() is not None
     )
 
 
@@ -219,6 +219,7 @@ def _convolve(
         after = ("relu", [], "")
     else:
         after = ("hardtanh", list(bounds), "")
-    kernel = torch.ops.mkldnn._convolution_pointwise
+    kernel = fused_convolution()
+    assert kernel is not None
     made: Tensor = kernel(images, weight, bias, padding, stride, dilation, groups, *after)
     return made

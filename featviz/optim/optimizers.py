@@ -97,7 +97,7 @@ class Cosine:
         return self.end + (1 - self.end) * (1 + math.cos(math.pi * progress)) / 2
 
 
-class Ascent(torch.optim.Optimizer, abc.ABC):
+class SampleAscent(torch.optim.Optimizer, abc.ABC):
     """An optimizer that moves each sample by itself, uphill, as attacks do.
 
     ``rate`` is the length of a step, a number or one a sample (B,); a schedule multiplies it.
@@ -124,3 +124,6 @@ class Ascent(torch.optim.Optimizer, abc.ABC):
     @abc.abstractmethod
     def move_(self, leaf: Tensor, gradient: Tensor, rate: Tensor) -> None:
         """Move ``leaf`` (B, …) in place; ``rate`` (B or 1, 1, …) broadcasts to it."""
+
+
+__all__ = ["Cosine", "adam", "default_rate", "normalized"]

@@ -26,7 +26,7 @@ QUALITIES = {
 }
 
 
-def find(name: str) -> Quality:
+def find_quality(name: str) -> Quality:
     """Return the preset called ``name``; raise :class:`FeatvizError` if there is none."""
     if name not in QUALITIES:
         hint = did_you_mean(str(name), QUALITIES) or f"; it is {', '.join(QUALITIES)}"

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from featviz.errors import FeatvizError
 from featviz.io import images as _images
+from featviz.io import sheets
+from featviz.optim.base_result import BaseResult, finite
 from featviz.optim.checkpoint import Checkpoint
 from featviz.types import Tensor
 
 
 @dataclasses.dataclass
-class Result:
+class Result(BaseResult):
     """Pictures and their scores.
 
     Attributes
@@ -54,6 +57,8 @@ class Result:
         Where the run stood, for ``fv.optimize(…, resume=…)``; None for several batches.
     interrupted
         Whether Ctrl-C ended the run early.
+    relational
+        Whether the pictures depend on one another, so that none can be repeated alone.
     """
 
     images: Tensor
@@ -69,6 +74,7 @@ class Result:
     state: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     checkpoint: Checkpoint | None = None
     interrupted: bool = False
+    relational: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -77,8 +83,8 @@ class Result:
         """Return the result of one picture."""
         i = range(len(self))[operator.index(index)]
         settings = {**self.settings, "goal": self.objectives[i]}
-        if self.settings.get("relational"):
-            settings["goal"] = None  # it cannot be made without the others
+        if self.relational:
+            settings["goal"] = None
         failures = {0: self.failures[i]} if i in self.failures else {}
         return dataclasses.replace(
             self,
@@ -104,8 +110,11 @@ class Result:
             "objective": self.objectives,
             "seed": self.seeds,
             "steps_done": len(self.history),
-            "score": [s if math.isfinite(s) else None for s in self.scores.tolist()],
+            "score": finite(self.scores.tolist()),
         }
+
+    def sheet(self, *, columns: int | None = None) -> Image.Image:
+        return sheets.sheet(self.images, self.objectives, columns=columns)
 
     def save(
         self,
@@ -128,14 +137,14 @@ class Result:
         """
         path = Path(path)
         shown = self._with_alpha() if alpha else self.images
-        page = _images.sheet(shown, self.objectives, columns=columns)
+        page = sheets.sheet(shown, self.objectives, columns=columns)
         written = [_images.save(page, path, self.record)]
         if separate:
             for i, (text, seed) in enumerate(zip(self.objectives, self.seeds, strict=True)):
                 name = f"{path.stem}.{slug(text)}.seed{seed}"
                 twins = [w for w in written if w.stem == name or w.stem.startswith(f"{name}-")]
                 name += (f"-{len(twins) + 1}" if twins else "") + path.suffix
-                picture = _images.to_pil(shown[i])
+                picture = sheets.to_pil(shown[i])
                 written.append(_images.save(picture, path.with_name(name), self[i].record))
         return written
 
@@ -151,9 +160,6 @@ class Result:
         opaque = smooth.flatten(1).quantile(0.95, dim=1).clamp_min(1e-12)
         cover = (smooth / opaque.view(-1, 1, 1, 1)).clamp(0, 1)
         return torch.cat([self.images.expand(-1, 3, -1, -1), cover], 1)
-
-    def _repr_png_(self) -> bytes:
-        return _images.png_bytes(_images.sheet(self.images, self.objectives), self.record)
 
     @classmethod
     def join(cls, parts: list[Result]) -> Result:

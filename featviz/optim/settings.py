@@ -1,27 +1,26 @@
-"""What a run of pictures is made with, apart from their objectives and seeds."""
+"""How a picture is optimized: one set of settings, for Python, the command line and files.
+
+To add a setting, add a field to :class:`Settings` and its type to :class:`SettingsKeywords`, and
+use it in :meth:`Settings.resolve` and wherever it acts. Signatures, docstrings, command-line
+options, records in files and the viewer's code panel follow from the field.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
-import torch
-
-from featviz._version import __version__
 from featviz.errors import FeatvizError
 from featviz.networks import devices
 from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives.scene import Target
-from featviz.optim.callbacks import Callback, Step
-from featviz.optim.evaluator import Traces
-from featviz.optim.loop import REDIRECT, optimize
 from featviz.optim.optimizers import adam, default_rate
-from featviz.optim.quality import find as find_quality
-from featviz.optim.result import Result
-from featviz.optim.tracing import PAYS
+from featviz.optim.quality import find_quality
+from featviz.options import Options, documented, option
 from featviz.param import Fourier, Param
 from featviz.param import parse as parse_param
 from featviz.param import text as param_text
@@ -31,20 +30,175 @@ from featviz.transforms.presets import text as transforms_text
 from featviz.types import OptimizerFactory, Precision, Schedule, Size
 from featviz.validation import positive_int
 
-#: How many pictures are optimized side by side unless the caller says otherwise. A GPU starts with
-#: many: where its memory is too small for them, they go through the network in halves.
-BATCH_SIZE = 16
-BATCH_SIZE_GPU = 128
+#: Steps in which ReLUs let a dead unit be reached, as in lucid.
+REDIRECT = 16
+#: What runs where no transforms are named and the images are no pictures (H, W).
+FLAT_TRANSFORMS = "jitter,noise"
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """A model on its device, and how a picture is optimized; :func:`prepare` checks all of it.
+@documented
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(Options):
+    """How a picture is optimized; verbs take the fields as keywords, or all as ``settings=``.
 
-    ``settings`` says the same in words and numbers, for the files that are written.
+    A picture is a pure function of the model, the objective, these settings and its seed. What is
+    None is chosen by :meth:`resolve`.
     """
 
-    model: Model
+    param: Param | str | None = option(
+        None,
+        "Parameterization: fourier, pixel, laplacian, maco, cppn, alpha or gan:NAME, with settings "
+        "as in fourier:decay=1.2. Default: fourier.",
+        cli=str,
+    )
+    transforms: Sequence[Transform] | str | None = option(
+        None,
+        "What the picture has to be robust to: standard, lucid, none, or a list such as "
+        "jitter:8,rotate:5,noise:0.1. Default: the quality's.",
+        cli=str,
+    )
+    quality: Literal["fast", "standard", "best"] = option(
+        "standard",
+        "fast, standard or best: steps and transforms that belong together, where they are not "
+        "given.",
+        cli=str,
+        recorded=False,
+    )
+    steps: int | None = option(None, "Updates. Default: 512 in standard quality.", cli=int)
+    size: Size | None = option(
+        None, "Side in pixels, or HxW. Default: the model's own.", cli="size"
+    )
+    optimizer: OptimizerFactory | None = option(
+        None,
+        "A torch.optim class, or a function of a list of tensors that returns an optimizer. "
+        "Default: Adam.",
+    )
+    lr: float | None = option(
+        None,
+        "Learning rate of the optimizer. Default: 0.1 up to 256 steps, 25.6 / steps beyond.",
+        cli=float,
+    )
+    schedule: Schedule | None = option(
+        None, "Factor of the learning rate as a function of the progress from 0 to 1."
+    )
+    redirect: int = option(
+        REDIRECT,
+        "Steps at the start in which dead ReLUs pass gradients that would open them. 0: none.",
+        cli=int,
+    )
+    precision: Precision = option(
+        "fp32", "Precision of the network's activations: fp32, bf16 or fp16.", cli=str
+    )
+    compile: bool = option(
+        False,
+        "Give the traced network to torch.compile; it pays on a GPU and for many pictures.",
+        recorded=False,
+    )
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Settings:
+        """Return the settings that a file's ``record`` describes.
+
+        Raises
+        ------
+        FeatvizError
+            If something in it has no text, or the wrong type.
+        """
+        if record.get("optimizer") != "adam" or record.get("schedule") is not None:
+            raise FeatvizError("it was made with an optimizer of your own: repeat it in Python")
+        values = {}
+        for field in dataclasses.fields(cls):
+            if not field.metadata["recorded"] or field.metadata["cli"] is None:
+                continue
+            value = record.get(field.name)
+            if value is None:
+                raise FeatvizError(f"its {field.name} has no text: repeat it in Python")
+            values[field.name] = _read(field, value)
+        return cls(**values)
+
+    def resolve(self, model: Model) -> Plan:
+        """Return the settings with nothing left open, for one model.
+
+        Raises
+        ------
+        FeatvizError
+            For values that cannot work, or do not go together.
+        """
+        preset = find_quality(self.quality)
+        steps = positive_int("steps", preset.steps if self.steps is None else self.steps)
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise FeatvizError(f"lr must be positive, not {self.lr}")
+        param = self._sized_param(model)
+        if self.transforms is None:
+            flat = len(param.shape) == 2
+            transforms = check_transforms(preset.transforms if flat else FLAT_TRANSFORMS)
+        else:
+            transforms = check_transforms(self.transforms)
+        lr = self.lr
+        if lr is None and self.optimizer is None:
+            lr = default_rate(steps) * param.rate
+        devices.half(self.precision)
+        return Plan(
+            settings=dataclasses.replace(
+                self, param=param, transforms=transforms, steps=steps, size=None
+            ),
+            param=param,
+            transforms=transforms,
+            steps=steps,
+            optimizer=_optimizer(self.optimizer, lr),
+            schedule=self.schedule,
+            redirect=self.redirect,
+            precision=self.precision,
+            compile=self.compile,
+            record={
+                "steps": steps,
+                "size": list(param.shape),
+                "param": param_text(param),
+                "transforms": transforms_text(transforms),
+                "optimizer": "adam" if self.optimizer is None else _name(self.optimizer, None),
+                "lr": lr,
+                "schedule": None if self.schedule is None else _name(self.schedule),
+                "redirect": self.redirect,
+                "precision": self.precision,
+            },
+        )
+
+    def _sized_param(self, model: Model) -> Param:
+        param = parse_param(self.param) if isinstance(self.param, str) else self.param or Fourier()
+        if self.size is not None:
+            sized = dataclasses.replace(param, size=self.size)
+            if param.size is not None and param.shape != sized.shape:
+                raise FeatvizError(
+                    f"size {self.size} does not fit a parameterization of {param.shape}"
+                )
+            param = sized
+        return param.sized(model.channels, model.size)
+
+
+class SettingsKeywords(TypedDict, total=False):
+    """The fields of :class:`Settings` as keywords, for type checkers; a test holds them equal."""
+
+    param: Param | str | None
+    transforms: Sequence[Transform] | str | None
+    quality: Literal["fast", "standard", "best"]
+    steps: int | None
+    size: Size | None
+    optimizer: OptimizerFactory | None
+    lr: float | None
+    schedule: Schedule | None
+    redirect: int
+    precision: Precision
+    compile: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """:class:`Settings` with nothing left open; ``record`` says the same in JSON's words.
+
+    ``settings`` are those that resolve to the same plan, without being parsed again.
+    """
+
+    settings: Settings
     param: Param
     transforms: tuple[Transform, ...]
     steps: int
@@ -53,115 +207,16 @@ class Job:
     redirect: int
     precision: Precision
     compile: bool
-    settings: dict[str, Any]
+    record: dict[str, Any]
 
-    @property
-    def batch_size(self) -> int:
-        """How many pictures go at once where nobody says."""
-        return BATCH_SIZE if self.model.device.type == "cpu" else BATCH_SIZE_GPU
+    def image_channels(self, model: Model) -> int:
+        """Return how many channels the images have: transparent ones have an opacity, too."""
+        return (self.param.channels or model.channels) + self.param.transparent
 
-    def traces(self) -> Traces | None:
-        """Return where batches keep the traced network for the next; None if it does not pay."""
-        return Traces() if self.steps >= PAYS else None
-
-    def check(self, goal: Objective, batch: int) -> None:
-        """Raise :class:`FeatvizError` if ``goal`` does not fit the network."""
-        channels = (self.param.channels or self.model.channels) + self.param.transparent
-        goal.bind(Target(self.model, self.param.shape, batch, channels))
-
-    def run(
-        self,
-        goal: Objective,
-        seeds: Sequence[int],
-        *,
-        callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
-        settings: dict[str, Any] | None = None,
-        traces: Traces | None = None,
-    ) -> Result:
-        """Optimize one batch, as :func:`featviz.optimize` does."""
-        return optimize(
-            self.model,
-            goal,
-            param=self.param,
-            transforms=self.transforms,
-            steps=self.steps,
-            seeds=list(seeds),
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            redirect=self.redirect,
-            precision=self.precision,
-            compile=self.compile,
-            callbacks=callbacks,
-            settings=self.settings if settings is None else settings,
-            traces=traces,
-        )
-
-
-def prepare(
-    model: Model,
-    *,
-    param: Param | str | None = None,
-    transforms: Sequence[Transform] | str | None = None,
-    quality: str = "standard",
-    steps: int | None = None,
-    size: Size | None = None,
-    optimizer: OptimizerFactory | None = None,
-    lr: float | None = None,
-    schedule: Schedule | None = None,
-    redirect: int = REDIRECT,
-    device: str | torch.device | None = None,
-    precision: Precision = "fp32",
-    compile: bool = False,
-) -> Job:
-    """Return the job that the arguments of :func:`featviz.render` describe.
-
-    Raises
-    ------
-    FeatvizError
-        For arguments that cannot work, or do not go together.
-    """
-    preset = find_quality(quality)
-    steps = positive_int("steps", preset.steps if steps is None else steps)
-    if lr is not None and not lr > 0:
-        raise FeatvizError(f"lr must be positive, not {lr}")
-    home = model.on(devices.resolve(device, model.device))
-    chosen = parse_param(param) if isinstance(param, str) else param or Fourier()
-    if size is not None:
-        if chosen.size is not None and chosen.shape != dataclasses.replace(chosen, size=size).shape:
-            raise FeatvizError(f"size {size} does not fit a parameterization of {chosen.shape}")
-        chosen = dataclasses.replace(chosen, size=size)
-    chosen = chosen.sized(model.channels, model.size)
-    if transforms is None:
-        flat = len(chosen.shape) == 2
-        changes = check_transforms(preset.transforms if flat else "jitter,noise")
-    else:
-        changes = check_transforms(transforms)
-    if lr is None and optimizer is None:
-        lr = default_rate(steps) * chosen.rate
-    return Job(
-        model=home,
-        param=chosen,
-        transforms=changes,
-        steps=steps,
-        optimizer=_optimizer(optimizer, lr),
-        schedule=schedule,
-        redirect=redirect,
-        precision=precision,
-        compile=compile,
-        settings={
-            "version": __version__,
-            "model": model.name,
-            "steps": steps,
-            "size": list(chosen.shape),
-            "param": param_text(chosen),
-            "transforms": transforms_text(changes),
-            "optimizer": "adam" if optimizer is None else getattr(optimizer, "__name__", None),
-            "lr": lr,
-            "schedule": None if schedule is None else getattr(schedule, "__name__", repr(schedule)),
-            "redirect": redirect,
-            "precision": precision,
-        },
-    )
+    def check(self, model: Model, objective: Objective, batch: int) -> None:
+        """Raise :class:`FeatvizError` if an objective does not fit the network."""
+        channels = self.image_channels(model)
+        objective.bind(Target(model, self.param.shape, batch, channels))
 
 
 def _optimizer(optimizer: OptimizerFactory | None, lr: float | None) -> OptimizerFactory:
@@ -175,3 +230,29 @@ def _optimizer(optimizer: OptimizerFactory | None, lr: float | None) -> Optimize
     if not isinstance(optimizer, type):
         raise FeatvizError("lr goes with a torch.optim class; an optimizer function has its own")
     return functools.partial(optimizer, lr=lr)
+
+
+def _name(function: Callable[..., Any], default: str | None = "") -> str | None:
+    """Return what a function calls itself; its repr, or ``default``, where it has no name."""
+    return getattr(function, "__name__", repr(function) if default == "" else default)
+
+
+def _read(field: dataclasses.Field[Any], value: Any) -> Any:
+    """Return a recorded value as the setting that it was.
+
+    Raises
+    ------
+    FeatvizError
+        If it is of another type.
+    """
+    kind = field.metadata["cli"]
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if kind == "size" and isinstance(value, (list, tuple)) and 1 <= len(value) <= 3:
+        if all(isinstance(side, int) and not isinstance(side, bool) for side in value):
+            return tuple(value)
+    elif kind is float and (whole or isinstance(value, float)) and math.isfinite(value):
+        return float(value)
+    elif (kind is int and whole) or (kind is str and isinstance(value, str)):
+        return value
+    shown = " ".join(repr(value).split())[:60]
+    raise FeatvizError(f"its {field.name} is damaged: {shown}")

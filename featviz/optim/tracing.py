@@ -1,271 +1,157 @@
-"""The truncated pass as a flat list of tensor operations, with what only costs time taken out.
+"""The truncated pass as a flat list of tensor operations, without what only costs time.
 
-A network is traced once for a run, so that the steps call no module and no hook. The list is then
-made shorter, and what it computes stays the same up to rounding: batch-norm goes into the weights
-of the convolution before it, zero padding into the convolution after it, and ReLUs and ReLU6s into
-the convolution that feeds them, which then keeps one map for its gradient instead of three. A layer
-whose activation was asked for keeps it: nothing is folded across it. Weights are copied where they
-change; the network is never touched.
+A network is traced once for a run, so that the steps call no module and no hook. The graph is then
+shortened (:mod:`featviz.optim.folding`), and what it computes stays the same up to rounding. A
+layer whose activation is needed keeps it: nothing is folded across it. Weights are copied where
+they change; the network itself is never touched.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import torch
-from torch import fx, nn
 
 from featviz.errors import FeatvizWarning
-from featviz.optim.fusion import Clipped, FusedConvolution, Switch, rowwise_linear
+from featviz.optim.folding import fold_batchnorm, fuse_activations, merge_padding
+from featviz.optim.fusion import Switch
+from featviz.optim.torch_internals import flat_graph
 from featviz.types import Tensor
 
-aten = torch.ops.aten
-#: From how many steps on a run saves more time than tracing takes. Not the number of pictures:
-#: one has to come out the same alone and with others, also in its last bits.
+#: From how many passes on a run saves more time than tracing takes. Not the number of pictures:
+#: a picture has to be the same alone and with others, also in its last bits.
 PAYS = 32
-#: How far activations may be from the network's own, relative to their largest.
+#: How far activations may be from the network's own, relative to the largest of them.
 TOLERANCE = 1e-4
 #: How far gradients may be from the network's own, relative to their norm: rounding makes a few
 #: units of ReLUs cross their kinks.
-TURN = 0.1
-_CONVOLUTIONS = {aten.conv1d.default: 1, aten.conv2d.default: 2, aten.conv3d.default: 3}
+GRADIENT_TOLERANCE = 0.1
+
+#: Images (B, C, *spatial) to activations, in a fixed order.
+Pass: TypeAlias = Callable[[Tensor], Sequence[Tensor]]
 
 
 class Traced:
-    """A pass made flat: images (B, C, *spatial) to the activations of ``names``.
+    """A flat pass: images (B, C, *spatial), of one batch size, to the activations needed.
 
-    Made for one batch size. With ``switch.opened`` its ReLUs are redirected
-    (:class:`featviz.networks.gradients.redirected_relu`).
+    With ``switch.redirect`` its ReLUs are redirected (:class:`featviz.gradients.redirected_relu`).
     """
 
-    def __init__(self, run: Callable[[Tensor], Sequence[Tensor]], images: Tensor) -> None:
-        from torch.fx.experimental.proxy_tensor import make_fx
-
+    def __init__(self, run: Pass, images: Tensor) -> None:
         self.switch = Switch()
         images = images.detach()
-        self.graph = make_fx(run, pre_dispatch=True, _allow_non_fake_inputs=True)(images)
+        self.graph = flat_graph(run, images)
         cpu = images.device.type == "cpu"
-        self.last = cpu and images.ndim == 4  # oneDNN's own layout
-        _fold_batchnorm(self.graph)
-        _merge_padding(self.graph)
-        _fuse(self.graph, self.switch, cpu)
+        self.channels_last = cpu and images.ndim == 4  # oneDNN's own layout
+        fold_batchnorm(self.graph)
+        merge_padding(self.graph)
+        fuse_activations(self.graph, self.switch, rowwise=cpu)
         self.graph.graph.eliminate_dead_code()
         self.graph.delete_all_unused_submodules()
         self.graph.recompile()
-        self.call: Callable[[Tensor], Sequence[Tensor]] = self.graph
+        self.call: Pass = self.graph
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
-        if self.last:
+        if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return self.call(images)
 
     def compiled(self) -> Traced:
-        """Compile what is left with ``torch.compile``, with CUDA graphs on a GPU."""
+        """Compile the graph with ``torch.compile``, with CUDA graphs on a GPU."""
         mode = "reduce-overhead" if torch.cuda.is_available() else None
         self.call = torch.compile(self.graph, dynamic=False, mode=mode)
         return self
 
 
 def trace(
-    run: Callable[[Tensor], Sequence[Tensor]],
-    images: Tensor,
-    *,
-    compiled: bool = False,
-    checked: bool = True,
+    run: Pass, images: Tensor, *, compiled: bool = False, checked: bool = True
 ) -> Traced | None:
-    """Return the pass ``run`` made flat, or None, with a warning, for what cannot be.
+    """Return ``run`` as a flat pass, or None, with a warning, where it cannot be traced.
 
-    Checked on ``images``: activations equal the network's own up to :data:`TOLERANCE` and
-    gradients its own up to :data:`TURN`; a branch on the data or a gradient of the network's own
-    making would show there; not ``checked`` is for what the caller compares. With gradients
-    overridden from outside (:mod:`featviz.networks.gradients`), nothing is traced.
+    Unless the caller compares the results anyway (``checked=False``), the trace is checked on
+    ``images``: its activations equal the network's own up to :data:`TOLERANCE` and its gradients up
+    to :data:`GRADIENT_TOLERANCE`. A branch on the data, or a gradient of the network's own making,
+    would show there.
     """
-    if torch._C._len_torch_function_stack():
-        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made = Traced(run, images)
-            wrong = _difference(run, made, images) if checked else None
+            traced = Traced(run, images)
+            wrong = _difference(run, traced, images) if checked else None
     except Exception as error:
         # Whatever a network does that cannot be traced: its own forward pass still works.
         wrong = " ".join(str(error).split())[:120] or type(error).__name__
     if wrong:
         warnings.warn(
-            f"the network runs as it is, and slower: it cannot be traced ({wrong})",
+            f"the network runs untraced, and slower: it cannot be traced ({wrong})",
             FeatvizWarning,
             stacklevel=2,
         )
         return None
-    return made.compiled() if compiled else made
+    return traced.compiled() if compiled else traced
 
 
-def _difference(
-    run: Callable[[Tensor], Sequence[Tensor]], made: Traced, images: Tensor
-) -> str | None:
-    """Say what the traced pass does otherwise than the network, or None."""
+def _difference(run: Pass, traced: Pass, images: Tensor) -> str | None:
+    """Say how a traced pass differs from the network's own, or return None."""
     results = []
-    for call in (run, made):
+    for call in (run, traced):
         shown = images.detach().requires_grad_()
-        found = [a.float() for a in call(shown)]
-        waves = [torch.arange(a.numel(), device=a.device).sin().view_as(a) for a in found]
-        total = torch.stack([(a * w).sum() for a, w in zip(found, waves, strict=True)]).sum()
+        activations = [a.float() for a in call(shown)]
+        waves = [torch.arange(a.numel(), device=a.device).sin().view_as(a) for a in activations]
+        sums = [(a * w).sum() for a, w in zip(activations, waves, strict=True)]
+        total = torch.stack(sums).sum()
         gradient = None
         if total.requires_grad:
             (gradient,) = torch.autograd.grad(total, shown, allow_unused=True)
-        results.append(([a.detach() for a in found], gradient))
-    (wanted, slope), (found, ours) = results
-    for one, other in zip(wanted, found, strict=True):
+        results.append(([a.detach() for a in activations], gradient))
+    (expected, expected_gradient), (actual, gradient) = results
+    for one, other in zip(expected, actual, strict=True):
         if one.shape != other.shape:
             return f"shape {tuple(other.shape)} instead of {tuple(one.shape)}"
-        if not (one - other).abs().max() <= TOLERANCE * one.abs().max():
+        finite = one.isfinite()
+        if not torch.equal(finite, other.isfinite()):
             return "its activations change"
-    if (slope is None) != (ours is None):
+        largest = torch.where(finite, one, 0).abs().max()
+        if not torch.where(finite, one - other, 0).abs().max() <= TOLERANCE * largest:
+            return "its activations change"
+    if (expected_gradient is None) != (gradient is None):
         return "its gradient changes"
-    if slope is None or ours is None or (slope - ours).norm() <= TURN * slope.norm():
+    if expected_gradient is None or gradient is None or not expected_gradient.isfinite().all():
         return None
-    return "its gradient changes"
+    error = (expected_gradient - gradient).norm()
+    return (
+        None if error <= GRADIENT_TOLERANCE * expected_gradient.norm() else "its gradient changes"
+    )
 
 
-def _constant(graph: fx.GraphModule, node: Any) -> Any:
-    return getattr(graph, str(node.target)) if isinstance(node, fx.Node) else node
+@dataclasses.dataclass
+class TraceCache:
+    """Traced passes of one network in one precision, shared by several runs.
 
-
-def _is_constant(node: Any) -> bool:
-    return not isinstance(node, fx.Node) or node.op == "get_attr"
-
-
-def _convolution(node: fx.Node) -> list[Any]:
-    """Return (input, weight, bias, stride, padding, dilation, groups) of a convolution."""
-    axes = _CONVOLUTIONS[node.target]  # type: ignore[index]
-    defaults = [None, [1], [0], [1], 1]
-    given = [*node.args, *defaults[len(node.args) - 2 :]]
-    for place in (3, 4, 5):
-        value = given[place]
-        several = list(value) if isinstance(value, (list, tuple)) else [value]
-        given[place] = several * axes if len(several) == 1 else several
-    return given
-
-
-def _add_constant(graph: fx.GraphModule, tensor: Tensor) -> fx.Node:
-    name = f"folded{len(dict(graph.named_buffers()))}"
-    graph.register_buffer(name, tensor)
-    return graph.graph.get_attr(name)
-
-
-def _fold_batchnorm(module: fx.GraphModule) -> None:
-    """Put each batch-norm that follows a convolution, and nothing else sees, into its weights."""
-    graph = module.graph
-    for node in graph.nodes:
-        if node.target is not aten.batch_norm.default or node.args[5]:
-            continue
-        before = node.args[0]
-        if before.target not in _CONVOLUTIONS or len(before.users) > 1:
-            continue
-        source, weight, bias, *settings = _convolution(before)
-        constants = [weight, bias, *node.args[1:5]]
-        if not all(map(_is_constant, constants)) or node.args[3] is None:
-            continue
-        weight, bias, gain, shift, mean, variance = (_constant(module, c) for c in constants)
-        scale = (variance + node.args[7]).rsqrt() * (1 if gain is None else gain)
-        moved = (0 if bias is None else bias) - mean
-        moved = moved * scale + (0 if shift is None else shift)
-        made = (weight * scale.view(-1, *(1,) * (weight.ndim - 1))).detach()
-        with graph.inserting_before(node):
-            ours = _add_constant(module, made), _add_constant(module, moved.detach())
-            new = graph.call_function(before.target, (source, *ours, *settings))
-        node.replace_all_uses_with(new)
-        graph.erase_node(node)
-        graph.erase_node(before)
-
-
-def _merge_padding(module: fx.GraphModule) -> None:
-    """Let convolutions pad with zeros themselves.
-
-    Where an axis gets more at one end than at the other, as under TensorFlow's rule, a depthwise
-    kernel is made larger by zeros; for others that would cost more than the padding does.
+    ``passes`` holds them by the shape that they take and the layers that they return. ``batchwise``
+    notes whether samples that went through the network together differed in their last bits from
+    those that went alone; None as long as that is not known.
     """
-    graph = module.graph
-    for node in graph.nodes:
-        if node.target not in _CONVOLUTIONS:
-            continue
-        source, weight, bias, stride, padding, dilation, groups = _convolution(node)
-        if source.target is not aten.pad.default or len(source.users) > 1:
-            continue
-        mode, value = [*source.args, *["constant", None][len(source.args) - 2 :]][2:]
-        ends = list(source.args[1])
-        if mode != "constant" or value not in (None, 0, 0.0) or len(ends) > 2 * len(padding):
-            continue
-        low, high = ends[::2][::-1], ends[1::2][::-1]  # the last axis comes first in a pad
-        if min(ends) < 0 or len(low) < len(padding):
-            continue
-        if low != high:
-            kernel = _constant(module, weight)
-            if not _is_constant(weight) or groups != len(kernel) or set(dilation) != {1}:
-                continue
-            zeros = [(max(h - lo, 0), max(lo - h, 0)) for lo, h in zip(low, high, strict=True)]
-            made = nn.functional.pad(kernel.detach(), [n for pair in zeros[::-1] for n in pair])
-            with graph.inserting_before(node):
-                weight = _add_constant(module, made)
-        padding = [p + max(lo, hi) for p, lo, hi in zip(padding, low, high, strict=True)]
-        node.args = (source.args[0], weight, bias, stride, padding, dilation, groups)
-        graph.erase_node(source)
 
+    passes: dict[tuple[tuple[int, ...], tuple[str, ...]], Traced | None] = dataclasses.field(
+        default_factory=dict
+    )
+    batchwise: bool | None = None
 
-def _bounds(node: fx.Node) -> tuple[float, float] | None:
-    """Return between which values a ReLU or ReLU6 clips, or None for other nodes."""
-    if node.target in (aten.relu.default, aten.relu_.default):
-        return 0.0, float("inf")
-    if node.target in (aten.relu6.default, aten.relu6_.default):
-        return 0.0, 6.0
-    if node.target in (aten.hardtanh.default, aten.hardtanh_.default):
-        given: list[Any] = [*node.args, *[-1.0, 1.0][len(node.args) - 1 :]]
-        low, high = given[1:]
-        return (0.0, float(high)) if low == 0 else None
-    return None
-
-
-def _fuse(module: fx.GraphModule, switch: Switch, cpu: bool) -> None:
-    """Let ReLUs ask ``switch`` for their gradient, and join them to the convolution before."""
-    graph = module.graph
-
-    def replace(node: fx.Node, made: nn.Module, source: fx.Node) -> None:
-        name = f"fused{len(list(module.children()))}"
-        module.add_submodule(name, made)
-        with graph.inserting_before(node):
-            new = graph.call_module(name, (source,))
-        node.replace_all_uses_with(new)
-        graph.erase_node(node)
-
-    def constant(node: fx.Node) -> bool:
-        return node.target in _CONVOLUTIONS and all(map(_is_constant, _convolution(node)[1:3]))
-
-    def fused(node: fx.Node, bounds: tuple[float, float] | None) -> tuple[nn.Module, fx.Node]:
-        source, weight, bias, *settings = _convolution(node)
-        tensors = _constant(module, weight), _constant(module, bias)
-        return FusedConvolution(*tensors, tuple(settings), bounds, switch), source
-
-    for node in graph.nodes:
-        bounds = _bounds(node)
-        if bounds is None:
-            continue
-        before = node.args[0]
-        if constant(before) and len(before.users) == 1:
-            replace(node, *fused(before, bounds))
-            graph.erase_node(before)
-        else:
-            in_place = str(node.target).split(".")[1].endswith("_")
-            replace(node, Clipped(bounds, in_place, switch), before)
-    for node in graph.nodes:
-        if constant(node):
-            replace(node, *fused(node, None))
-        elif node.target is aten.linear.default and cpu:
-            node.target = rowwise_linear
-    layers = {n: m for n, m in module.named_children() if isinstance(m, FusedConvolution)}
-    for node in graph.nodes:
-        if node.target in layers:
-            layers[node.target].owns = len(node.users) == 1 and all(
-                user.target in layers for user in node.users
-            )
+    def find(
+        self, run: Pass, images: Tensor, needs: tuple[str, ...], *, compiled: bool = False
+    ) -> Traced | None:
+        """Return the traced pass for images like these, tracing it now if need be; or None."""
+        key = tuple(images.shape), needs
+        if key not in self.passes:
+            # A pass of several samples is compared with that of one, to the bit, by who uses it.
+            single = (1, *images.shape[1:]), needs
+            known = single in self.passes
+            if known and self.passes[single] is None:
+                self.passes[key] = None
+            else:
+                self.passes[key] = trace(run, images, compiled=compiled, checked=not known)
+        return self.passes[key]

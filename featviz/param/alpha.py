@@ -11,12 +11,7 @@ from featviz.errors import FeatvizError
 from featviz.param.base import Param
 from featviz.param.combine import Wrapped, join, part
 from featviz.param.fourier import Fourier
-from featviz.types import State, Tensor
-
-try:
-    from typing import Self
-except ImportError:  # Python 3.10
-    from typing_extensions import Self
+from featviz.types import Self, State, Tensor
 
 #: What a transparent picture lies on when its finished score is taken: middle gray.
 GROUND = 0.5

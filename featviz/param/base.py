@@ -17,12 +17,7 @@ from featviz.errors import FeatvizError
 from featviz.param import color as _color
 from featviz.param import ranges as _ranges
 from featviz.seeds import generator
-from featviz.types import Size, State, Tensor
-
-try:
-    from typing import Self
-except ImportError:  # Python 3.10
-    from typing_extensions import Self
+from featviz.types import Self, Size, State, Tensor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from featviz.errors import FeatvizError
-from featviz.io.dataset import Dataset, Source, as_image
+from featviz.io.dataset import Dataset, ImageDataset, as_image
 from featviz.param.stats import Stats
 from featviz.types import Size, Tensor
 
@@ -62,7 +62,7 @@ def calibrate(
     half = (*shape[:-1], shape[-1] // 2 + 1)
     cross = torch.zeros(channels, channels, *half, dtype=torch.complex128)
     count = pixels = 0
-    source = (as_image(item.given, channels, shape) for item in Source(dataset))
+    source = (as_image(item.given, channels, shape) for item in ImageDataset(dataset))
     for chunk in _chunks(tqdm(source, unit="image", disable=None if progress else True)):
         batch = chunk.double()
         rows = batch.flatten(2)

@@ -12,12 +12,7 @@ from featviz.param.base import Param
 from featviz.param.fourier import Fourier
 from featviz.resample import resize
 from featviz.seeds import generator
-from featviz.types import State, Tensor
-
-try:
-    from typing import Self
-except ImportError:  # Python 3.10
-    from typing_extensions import Self
+from featviz.types import Self, State, Tensor
 
 
 def join(parts: dict[str, State]) -> State:

@@ -70,7 +70,7 @@ class Stats:
         """Write the statistics as safetensors, whole or not at all."""
         from safetensors.torch import save
 
-        from featviz.io.images import write_bytes
+        from featviz.io.files import write_bytes
 
         tensors = {
             "mean": self.mean.float().contiguous(),

@@ -8,6 +8,7 @@ import torch
 
 from featviz.networks.model import Model
 from featviz.objectives import Objective
+from featviz.optim.evaluator import scores
 from featviz.transforms import parse, prepare
 from featviz.types import Tensor
 
@@ -17,19 +18,6 @@ HELD_OUT_FLAT = "jitter,noise"  # for what is no picture (H, W)
 VIEWS = 8
 #: Held-out draws are those of seeds so far beyond the pictures' own.
 APART = 2**40
-#: Pictures that are scored together, which fit where they were made.
-TOGETHER = 8
-
-
-def scores(model: Model, goal: Objective, pictures: Tensor) -> Tensor:
-    """Return the value (B,) of each picture (B, C, *size), on the CPU, without gradients."""
-    found = torch.empty(len(pictures))
-    with torch.no_grad():
-        for start in range(0, len(pictures), TOGETHER):
-            here = slice(start, start + TOGETHER)
-            seen = pictures[here].to(model.device)
-            found[here] = goal.sliced(here)(model, seen).float().cpu()
-    return found
 
 
 def held_out(model: Model, goal: Objective, pictures: Tensor, seeds: Sequence[int]) -> Tensor:
@@ -39,9 +27,7 @@ def held_out(model: Model, goal: Objective, pictures: Tensor, seeds: Sequence[in
     """
     size = tuple(pictures.shape[2:])
     changes = parse(HELD_OUT if len(size) == 2 else HELD_OUT_FLAT)
-    draw = prepare(changes, seeds, VIEWS, size, model.device)
-    there = pictures.to(model.device)
-    total = torch.zeros(len(pictures))
-    for view in range(VIEWS):
-        total += scores(model, goal, draw(there, view))
-    return total / VIEWS
+    transform = prepare(changes, seeds, VIEWS, size, model.device)
+    images = pictures.to(model.device)
+    views = torch.stack([transform(images, view) for view in range(VIEWS)])
+    return torch.stack([scores(model, goal, view) for view in views]).mean(0)

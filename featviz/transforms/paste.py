@@ -63,9 +63,13 @@ class Paste(Intensity):
         second = torch.stack([sin, cos, y - sin * middle_x - cos * middle_y], -1)
         return torch.stack([first, second], -2)
 
+    def chosen(self, tape: Tensor) -> Tensor:
+        """Return which of ``images`` each patch is pasted onto, where that is drawn, (…)."""
+        return tape[..., 6].long()
+
     def prepare(self, tape: Tensor) -> Apply:
         matrices = self.placements(tape)
-        which = tape[..., 6].long() if self.choose else None
+        which = self.chosen(tape) if self.choose else None
 
         def apply(patches: Tensor, step: int) -> Tensor:
             images = self.images if which is None else self.images[which[step]]

@@ -20,6 +20,14 @@ def output_size(transforms: Sequence[Transform], size: tuple[int, ...]) -> tuple
     return size
 
 
+def draw_tape(
+    transform: Transform, place: int, seeds: Sequence[int], steps: int, size: tuple[int, ...]
+) -> Tensor:
+    """Return what the transform at ``place`` of a list draws, (steps, B, k), from the seeds."""
+    draws = [transform.draw(generator(s, f"transform {place}"), steps, size) for s in seeds]
+    return torch.stack(draws, dim=1)
+
+
 def prepare(
     transforms: Sequence[Transform],
     seeds: Sequence[int],
@@ -38,8 +46,7 @@ def prepare(
             group.clear()
 
     for place, transform in enumerate(transforms):
-        drawn = [transform.draw(generator(s, f"transform {place}"), steps, size) for s in seeds]
-        tape = torch.stack(drawn, dim=1)
+        tape = draw_tape(transform, place, seeds, steps, size)
         if isinstance(transform, Geometric):
             if not fusible([t for t, _ in group], transform):
                 close()

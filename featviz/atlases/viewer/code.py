@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
+from featviz.optim.settings import Settings
+
 #: What the pages put into the code of a picture.
 OBJECTIVE, SEED = "\x00objective\x00", "\x00seed\x00"
-#: Settings that :func:`featviz.render` takes as they are.
-_PLAIN = ("steps", "lr", "redirect", "precision")
-#: Settings with a text, and what it takes where they have none.
-_TEXTS = {"param": "parameterization", "transforms": "transforms"}
-_OPTIMIZERS = ("ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")  # fmt: skip  # noqa: E501
+#: Settings of a file that code can repeat as they are, in the order of the code.
+_RECORDED = [f for f in dataclasses.fields(Settings) if f.metadata["recorded"]]
 
 
 def pieces(settings: Mapping[str, Any]) -> list[str]:
@@ -24,30 +27,32 @@ def pieces(settings: Mapping[str, Any]) -> list[str]:
 
 def _code(settings: Mapping[str, Any]) -> str:
     imports, lines, notes = ["import featviz as fv"], [], []
-    model = settings.get("model")
-    for key in _PLAIN:
-        value = settings.get(key)
-        if isinstance(value, (int, float, str)):
-            lines.append(f"{key}={_literal(value)}")
-    size = settings.get("size")
-    if isinstance(size, list) and all(isinstance(side, int) for side in size):
-        lines.insert(0, f"size=({', '.join(map(str, size))}{',' if len(size) == 1 else ''})")
-    for key, what in _TEXTS.items():
-        value = settings.get(key)
-        if isinstance(value, str):
-            lines.append(f"{key}={_literal(value)}" if value else f"{key}=()")
-        elif key in settings:
-            notes.append(f"its {what} cannot be written as a text: give yours as {key}=")
-    optimizer = settings.get("optimizer", "adam")
-    if optimizer in _OPTIMIZERS:
-        imports.insert(0, "import torch")
-        lines.append(f"optimizer=torch.optim.{optimizer}")
-    elif optimizer != "adam":
-        notes.append(f"its optimizer is a function{_called(optimizer)}: give yours as optimizer=")
-    if settings.get("schedule") is not None:
-        name = _called(settings["schedule"])
-        notes.append(f"its learning rate follows a function{name}: give yours as schedule=")
-    version = settings.get("version")
+    for field in _RECORDED:
+        name, value = field.name, settings.get(field.name)
+        if name == "optimizer":
+            optimizer = settings.get(name, "adam")
+            if optimizer in _optimizers():
+                imports.insert(0, "import torch")
+                lines.append(f"optimizer=torch.optim.{optimizer}")
+            elif optimizer != "adam":
+                notes.append(
+                    f"its optimizer is a function{_called(optimizer)}: give yours as optimizer="
+                )
+        elif name == "schedule":
+            if value is not None:
+                notes.append(
+                    f"its learning rate follows a function{_called(value)}: give yours as schedule="
+                )
+        elif name == "size":
+            if isinstance(value, list) and all(isinstance(side, int) for side in value):
+                comma = "," if len(value) == 1 else ""
+                lines.append(f"size=({', '.join(map(str, value))}{comma})")
+        elif isinstance(value, (int, float, str)):
+            lines.append(f"{name}={_literal(value)}" if value != "" else f"{name}=()")
+        elif field.metadata["cli"] is str and name in settings:
+            what = "parameterization" if name == "param" else name
+            notes.append(f"its {what} cannot be written as a text: give yours as {name}=")
+    version, model = settings.get("version"), settings.get("model")
     head = [f"# made with featviz {_line(version)}"] if isinstance(version, str) else []
     if isinstance(model, str):
         load = [f"model = fv.load({_literal(model)})"]
@@ -69,6 +74,15 @@ def _code(settings: Mapping[str, Any]) -> str:
             'result.save("picture.png")',
             "",
         ]
+    )
+
+
+@functools.cache
+def _optimizers() -> frozenset[str]:
+    """Return the names of torch's optimizers."""
+    kinds = vars(torch.optim).items()
+    return frozenset(
+        n for n, k in kinds if isinstance(k, type) and issubclass(k, torch.optim.Optimizer)
     )
 
 

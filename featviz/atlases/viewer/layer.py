@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from featviz.atlases.files import folder_of
+from featviz.atlases.remote_files import folder_of
 from featviz.atlases.store import Store
-from featviz.atlases.viewer import sheets
+from featviz.atlases.viewer import tile_sheets as sheets
 from featviz.atlases.viewer.data import number, numbers, runs, script
 from featviz.atlases.viewer.order import chain
 from featviz.errors import FeatvizError

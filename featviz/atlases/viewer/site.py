@@ -14,8 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from featviz.atlases.files import folder_of
 from featviz.atlases.reader import Atlas
+from featviz.atlases.remote_files import folder_of
 from featviz.atlases.store import Store, table_name
 from featviz.atlases.viewer.code import pieces
 from featviz.atlases.viewer.data import script
@@ -114,8 +114,9 @@ def _shell(store: Store, network: str, data: bytes) -> set[str]:
     files["site/atlas.js"] = data
     for path, content in files.items():
         store.files.write(path, content)
-    tag = {path: hashlib.blake2b(content, digest_size=6).hexdigest() for path, content in files.items()}  # fmt: skip  # noqa: E501
-    order = [*(f"site/app/{name}.js" for name in SCRIPTS[:-1]), "site/atlas.js", "site/app/start.js"]  # fmt: skip  # noqa: E501
+    tag = {p: hashlib.blake2b(content, digest_size=6).hexdigest() for p, content in files.items()}
+    own = [f"site/app/{name}.js" for name in SCRIPTS[:-1]]
+    order = [*own, "site/atlas.js", "site/app/start.js"]
     scripts = "\n".join(f'<script src="{path}?{tag[path]}" defer></script>' for path in order)
     page = folder.joinpath("index.html").read_text("utf-8")
     style = f"site/app/{_STYLE}.css"
@@ -176,9 +177,9 @@ def _described(about: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _settings(digest: str, text: str) -> dict[str, Any]:
-    found = _object(text)
-    shown = [[str(key), value if isinstance(value, str) else json.dumps(value)] for key, value in found.items()]  # fmt: skip  # noqa: E501
-    return {"hash": digest, "list": shown, "code": pieces(found)}
+    record = _object(text)
+    shown = [[str(k), v if isinstance(v, str) else json.dumps(v)] for k, v in record.items()]
+    return {"hash": digest, "list": shown, "code": pieces(record)}
 
 
 def _object(text: str | bytes) -> dict[str, Any]:

@@ -122,3 +122,6 @@ def _factory(module_name: str, function_name: str) -> Model:
 def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())[:200]
     return text if isinstance(error, ImportError) else f"{type(error).__name__}: {text}"
+
+
+__all__ = ["export", "load", "models"]

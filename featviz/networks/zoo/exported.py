@@ -21,7 +21,7 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from featviz.errors import ModelError
-from featviz.io.images import write_bytes
+from featviz.io.files import write_bytes
 from featviz.networks.model import Model
 
 DESCRIPTION = "a program of torch.export; featviz.zoo.export writes one with its preprocessing"

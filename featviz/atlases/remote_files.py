@@ -12,7 +12,7 @@ from urllib.parse import quote
 import fsspec
 
 from featviz.errors import FeatvizError
-from featviz.io.images import write_bytes
+from featviz.io.files import write_bytes
 
 #: Seconds after which a half-written file is nobody's.
 STALE = 3600

@@ -27,13 +27,13 @@ def occlusion(case: Case) -> Tensor:
     with torch.no_grad():
         found: Tensor = (
             captum()
-            .Occlusion(case.forward)
+            .Occlusion(case.evaluator)
             .attribute(
                 case.image,
                 sliding_window_shapes=(channels, *window),
                 strides=(channels, *strides),
                 baselines=case.base,
-                perturbations_per_eval=case.together,
+                perturbations_per_eval=case.batch_size,
             )
         )
     return found[:, :1]  # a window takes all channels: each has the same
@@ -48,12 +48,12 @@ def feature_ablation(case: Case) -> Tensor:
     with torch.no_grad():
         found: Tensor = (
             captum()
-            .FeatureAblation(case.forward)
+            .FeatureAblation(case.evaluator)
             .attribute(
                 case.image,
                 baselines=case.base,
                 feature_mask=labels[None, None].to(case.image.device),
-                perturbations_per_eval=case.together,
+                perturbations_per_eval=case.batch_size,
             )
         )
     return found[:, :1]
@@ -90,13 +90,13 @@ def kernel_shap(case: Case) -> Tensor:
         )
     ends = torch.stack([torch.zeros(count), torch.ones(count)]).bool()
     values = []
-    for part in torch.cat([ends, drawn]).split(case.together):
+    for part in torch.cat([ends, drawn]).split(case.batch_size):
         shown = part[:, labels][:, None].to(case.image.device)
-        values.append(case.forward.values(torch.where(shown, case.image, case.base), len(part)))
-    found = torch.cat(values).cpu().double()  # in this order: MPS has no doubles
+        values.append(case.evaluator.scores(torch.where(shown, case.image, case.base)))
+    found = torch.cat(values).double()
     if not found.isfinite().all():
         raise FeatvizError(
-            f"kernel_shap: {case.forward.objective} is not finite where regions are taken away: "
+            f"kernel_shap: {case.evaluator.objective} is not finite where regions are taken away: "
             "take another baseline"
         )
     nothing, whole = found[0], found[1]

@@ -1,0 +1,71 @@
+"""How an attribution is computed: the options of :func:`featviz.attribute`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, TypedDict
+
+from featviz.options import Options, documented, option
+from featviz.types import Precision, Tensor
+
+
+@documented
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttributionSettings(Options):
+    """How :func:`featviz.attribute` explains an image; what a method does not take, it refuses."""
+
+    method: str = option(
+        "integrated_gradients",
+        "A name of featviz.attribution.methods.METHODS; docs/attribution.md explains each.",
+        cli=str,
+    )
+    baseline: str | float | Tensor | None = option(
+        None,
+        "What replaces what is taken away: blur, black, mean, a number, or images. Default: the "
+        "method's.",
+        cli=str,
+    )
+    steps: int | None = option(
+        None,
+        "Points of integrated gradients, noisy copies, coalitions, or updates of a mask.",
+        cli=int,
+    )
+    cells: int | None = option(
+        None, "Cells along the longer side, for methods that perturb regions, and masks.", cli=int
+    )
+    layer: str | None = option(None, "The layer of Grad-CAM.", cli=str)
+    sd: float | None = option(
+        None,
+        "Standard deviation of SmoothGrad's noise, as a share of the range of the image's values.",
+        cli=float,
+    )
+    segments: Tensor | None = option(
+        None, "Regions of your own (*size): whole numbers, one for each region."
+    )
+    area: float | None = option(
+        None, "The share of the image that an extremal perturbation keeps or deletes.", cli=float
+    )
+    kind: Literal["preserve", "delete"] | None = option(
+        None,
+        "Whether a mask is to preserve the objective with little of the image, or to delete it by "
+        "taking little away.",
+        cli=str,
+    )
+    precision: Precision = option(
+        "fp32", "Precision of the network's activations: fp32, bf16 or fp16.", cli=str
+    )
+
+
+class AttributionKeywords(TypedDict, total=False):
+    """The fields of :class:`AttributionSettings` as keywords."""
+
+    method: str
+    baseline: str | float | Tensor | None
+    steps: int | None
+    cells: int | None
+    layer: str | None
+    sd: float | None
+    segments: Tensor | None
+    area: float | None
+    kind: Literal["preserve", "delete"] | None
+    precision: Precision

@@ -1,0 +1,40 @@
+"""What a check measures: the options of :func:`featviz.check` besides those of a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from featviz.networks.model import Model
+from featviz.optim.settings import SettingsKeywords
+from featviz.options import Options, documented, option
+
+
+@documented
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckSettings(Options):
+    """What :func:`featviz.check` measures."""
+
+    seeds: int = option(
+        3, "Pictures made of each objective, with seed, seed + 1 and so on.", cli=int
+    )
+    judges: Sequence[str | Model] | None = option(
+        None,
+        "Networks with the same class names, by name or as models. Default: of an embedded "
+        "network, its siblings.",
+    )
+    randomize: bool = option(
+        True,
+        "Whether to render on a copy with permuted weights, too: it doubles the memory of the "
+        "weights.",
+    )
+    k: int = option(9, "Images that count as those that excite a unit most.", cli=int)
+
+
+class CheckKeywords(SettingsKeywords, total=False):
+    """The fields of :class:`CheckSettings`, and of :class:`featviz.Settings`, as keywords."""
+
+    seeds: int
+    judges: Sequence[str | Model] | None
+    randomize: bool
+    k: int

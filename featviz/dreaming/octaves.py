@@ -1,0 +1,40 @@
+"""The sizes that a dream goes through, and the colours that it may keep."""
+
+from __future__ import annotations
+
+from featviz.errors import FeatvizError
+from featviz.types import Tensor
+
+#: The smallest side of an octave, in pixels.
+SMALLEST = 4
+#: The weights of red, green and blue in luminance (ITU-R BT.709).
+_LUMINANCE = (0.2126, 0.7152, 0.0722)
+#: Keeps the ratio of luminances finite in black: half of an 8-bit step.
+_BLACK = 1 / 510
+
+
+def octave_sizes(size: tuple[int, int], octaves: int, scale: float) -> list[tuple[int, int]]:
+    """Return the sizes (H, W) of the octaves, the smallest first, ``size`` last.
+
+    Raises
+    ------
+    FeatvizError
+        If the smallest would be less than :data:`SMALLEST` pixels high or wide.
+    """
+    sizes = []
+    for k in reversed(range(octaves)):
+        height, width = (round(side / scale**k) for side in size)
+        if min(height, width) < SMALLEST:
+            raise FeatvizError(
+                f"the smallest of {octaves} octaves would have {height} x {width} pixels: "
+                "use fewer octaves or a larger picture"
+            )
+        sizes.append((height, width))
+    return sizes
+
+
+def recolored(original: Tensor, dreamed: Tensor) -> Tensor:
+    """Return the original (B, 3, H, W) times the ratio of the luminances, in [0, 1]."""
+    weights = original.new_tensor(_LUMINANCE).view(1, 3, 1, 1)
+    before, after = ((x * weights).sum(1, keepdim=True) for x in (original, dreamed))
+    return (original * ((after + _BLACK) / (before + _BLACK))).clamp_(0, 1)

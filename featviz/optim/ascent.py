@@ -1,0 +1,190 @@
+"""What one run of the loop works on: its parts, prepared and checked before the first step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from featviz._version import __version__
+from featviz.networks.gradients import redirected_relu
+from featviz.networks.model import Model
+from featviz.objectives.base import Objective
+from featviz.objectives.group import texts_of
+from featviz.optim.best_states import BestStates
+from featviz.optim.callbacks import Run, Step
+from featviz.optim.checkpoint import Checkpoint
+from featviz.optim.diagnostics import GradientDiagnostics
+from featviz.optim.gradient_evaluator import GradientEvaluator
+from featviz.optim.result import Result
+from featviz.optim.settings import Plan
+from featviz.optim.tiling import TiledEvaluator, tile_count
+from featviz.optim.tracing import PAYS, TraceCache
+from featviz.transforms import Backdrop, Background, output_size, prepare
+from featviz.types import Tensor
+
+
+class Ascent:
+    """The parts of one run; :mod:`featviz.optim.loop` moves them.
+
+    Attributes
+    ----------
+    state, leaves
+        The free parameters, by name and as a list.
+    transform
+        Maps images (B, C, *size) at draw number n to what the network sees of them.
+    evaluator
+        Scores what the network sees, with gradients.
+    progress, history
+        (steps,): from 0 to 1; (steps, B): the scores so far.
+    heat
+        (B, *size): the gradient's absolute values added up so far; None where it is not wanted.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        plan: Plan,
+        seeds: Sequence[int],
+        *,
+        until: Objective | None,
+        best: bool,
+        samples: int,
+        tile: int | None,
+        micro: int | None,
+        importance: bool,
+        traces: TraceCache | None,
+        resume: Checkpoint | None,
+    ) -> None:
+        self.model, self.objective, self.plan, self.seeds = model, objective, plan, list(seeds)
+        self.param, self.redirect, self.samples = plan.param, plan.redirect, samples
+        device, batch, size = model.device, len(seeds), plan.param.shape
+        transforms = plan.transforms
+        laid = any(isinstance(t, (Background, Backdrop)) for t in transforms)
+        if self.param.transparent and not laid:
+            backdrop = self.param.backdrop
+            transforms = (Background() if backdrop is None else Backdrop(backdrop), *transforms)
+
+        # Gradients, and the scores of the finished images, which have another size under a pad.
+        kind = GradientEvaluator if tile is None else functools.partial(TiledEvaluator, tile=tile)
+        evaluator = functools.partial(
+            kind,
+            model,
+            objective,
+            channels=plan.image_channels(model),
+            batch=batch,
+            micro=micro,
+            precision=plan.precision,
+            until=until,
+            traces=traces,
+        )
+        self._finished = evaluator(self.param.seen, traced=traces is not None)
+        seen = output_size(transforms, size)
+        traced = plan.steps * tile_count(seen, tile) >= PAYS or traces is not None
+        self.evaluator = evaluator(seen, traced=traced, compiled=plan.compile)
+        self.gradient_scale = self.evaluator.gradient_scale
+        self.transform = prepare(transforms, self.seeds, plan.steps * samples, size, device)
+
+        self.state = self.param.init(self.seeds, device)
+        self.leaves = list(self.state.values())
+        self.first = 0
+        if resume is not None:
+            resume.restore_(self.state)
+            self.first = resume.done
+        self.optimizer = plan.optimizer(self.leaves)
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        if resume is not None:
+            self.optimizer.load_state_dict(resume.optimizer)
+
+        self.done = self.first
+        self.progress = torch.linspace(0, 1, plan.steps, device=device)
+        self.history = torch.full((plan.steps, batch), torch.nan, device=device)
+        self.heat = torch.zeros(batch, *size, device=device) if importance else None
+        self.redirected_relu = redirected_relu()
+        self.diagnostics = GradientDiagnostics(batch, device)
+        self.best = BestStates(self.leaves, batch, stops=until is not None, best=best)
+        self.run = Run(texts_of(objective, batch), self.seeds, plan.steps)
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps to be made, with the learning rate of each set."""
+        schedule = self.plan.schedule
+        for index in range(self.first, self.plan.steps):
+            if schedule is not None:
+                factor = schedule(index / max(self.plan.steps - 1, 1))
+                for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                    group["lr"] = rate * factor
+            yield Step(index, self.run)
+
+    def note(
+        self,
+        index: int,
+        scores: Tensor,
+        gradients: Sequence[Tensor],
+        until: Tensor,
+        redirected: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Keep a step's scores for history, diagnostics and best states; return them, and norms.
+
+        Both are (B,): samples that are done keep their scores.
+        """
+        if self.best.active is not None:
+            active = torch.tensor(self.best.active, device=scores.device)
+            scores = torch.where(active, scores, self.history[index - 1])
+        norms = self.diagnostics.update(index, scores, gradients, self.gradient_scale, redirected)
+        self.best.update(index, self.leaves, scores, until)
+        self.diagnostics.moved |= self.best.done
+        self.history[index] = scores
+        return scores, norms
+
+    def set_gradients(self, gradients: Sequence[Tensor], norms: Tensor) -> None:
+        """Hand a minimizer the gradients of minus the score; zero where they are not finite."""
+        for leaf, gradient in zip(self.leaves, gradients, strict=True):
+            usable = norms.isfinite()
+            if len(gradient) != len(norms):  # shared by all samples
+                usable = usable.all()[None]
+            usable = usable.view(-1, *(1,) * (gradient.ndim - 1))
+            leaf.grad = torch.where(usable, gradient, 0).div_(-self.gradient_scale)
+
+    @torch.no_grad()
+    def result(self, interrupted: bool, record: dict[str, Any]) -> Result:
+        """Score the finished images, and return all there is."""
+        images = self.param.image(self.state).detach()
+        scores, until = self._finished.values(images, self.param.flatten(images))
+        if self.best.finish_(self.done, self.leaves, scores, until):
+            images = self.param.image(self.state).detach()
+            scores, _ = self._finished.values(images, self.param.flatten(images))
+        texts = self.run.objectives
+        failures = {}
+        if not interrupted and self.done > self.first:
+            failures = self.diagnostics.failures(texts, scores, self.done > self.redirect)
+        heat = self.heat
+        return Result(
+            images=images.float().cpu(),
+            scores=scores.float().cpu(),
+            history=self.history[self.first : self.done].cpu(),
+            objectives=texts,
+            seeds=self.seeds,
+            settings={
+                "version": __version__,
+                "model": self.model.name,
+                **self.plan.record,
+                **record,
+            },
+            relational=self.objective.relational,
+            failures=failures,
+            redirected=self.diagnostics.redirected.cpu(),
+            reached=self.best.reached.cpu() if self.best.stops else None,
+            importance=None if heat is None else _normalized(heat).cpu(),
+            state={name: tensor.detach().cpu() for name, tensor in self.state.items()},
+            checkpoint=Checkpoint.of(self.state, self.optimizer, self.done),
+            interrupted=interrupted,
+        )
+
+
+def _normalized(heat: Tensor) -> Tensor:
+    """Divide each sample's heat (B, *size) by its largest value."""
+    largest = heat.flatten(1).amax(1).clamp_min(torch.finfo(heat.dtype).tiny)
+    return heat / largest.view(-1, *(1,) * (heat.ndim - 1))

@@ -1,0 +1,70 @@
+"""Activations of many images, in batches and without gradients: predictions, profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from featviz.networks.model import Model
+from featviz.optim.batching import evaluated_together, in_batches
+from featviz.optim.forward import ForwardPass
+from featviz.optim.tracing import TraceCache
+from featviz.types import Precision, Tensor
+
+
+def collect(
+    model: Model,
+    images: Tensor,
+    names: Sequence[str],
+    reduce: Callable[[str, Tensor], Tensor] | None = None,
+    *,
+    batch_size: int | None = None,
+    precision: Precision = "fp32",
+    traces: TraceCache | None = None,
+) -> dict[str, Tensor]:
+    """Return the activations of layers for images (B, C, *size), on the CPU, by name.
+
+    ``reduce`` gets the name and activation of each batch, and returns what is kept of it. With
+    ``traces``, whole batches run traced; a rest does not, for which a trace would not pay.
+    """
+    size = tuple(images.shape[2:])
+    together = evaluated_together(model.device, batch_size)
+    forward = ForwardPass(
+        model,
+        size,
+        precision=precision,
+        traced=traces is not None,
+        traced_batch=together,
+        traces=traces,
+    )
+
+    def run(here: slice) -> dict[str, Tensor]:
+        activations = forward.activations(images[here].to(model.device), names)
+        return {n: (a if reduce is None else reduce(n, a)).cpu() for n, a in activations.items()}
+
+    with model.session(), torch.no_grad():
+        parts = list(in_batches(len(images), together, size, run))
+    return {name: torch.cat([part[name] for part in parts]) for name in names}
+
+
+def predicted_classes(
+    model: Model,
+    images: Tensor,
+    layer: str | None,
+    *,
+    batch_size: int | None = None,
+    traces: TraceCache | None = None,
+) -> Tensor:
+    """Return the class (B,) with the highest logit in ``layer``; -1 where that is None."""
+    if layer is None:
+        return torch.full((len(images),), -1)
+    return collect(
+        model, images, [layer], lambda _, a: a.argmax(1), batch_size=batch_size, traces=traces
+    )[layer]
+
+
+def logits_layer(model: Model, size: tuple[int, ...]) -> str | None:
+    """Return the layer with the class logits; None where the network's output holds none."""
+    info = model.layers(size).find(model.logits)
+    return model.logits if not info.positions and info.units > 1 else None

@@ -1,0 +1,160 @@
+"""Rewrites of a traced graph that keep what it computes and make it shorter.
+
+Batch-norm is folded into the weights of the convolution before it, zero padding into the
+convolution after it, and ReLUs and ReLU6s are fused with the convolution that feeds them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from featviz.optim.fusion import Clipped, FusedConvolution, Switch, rowwise_linear
+from featviz.types import Tensor
+
+aten = torch.ops.aten
+_CONVOLUTIONS = {aten.conv1d.default: 1, aten.conv2d.default: 2, aten.conv3d.default: 3}
+
+
+def _constant(graph: fx.GraphModule, node: Any) -> Any:
+    return getattr(graph, str(node.target)) if isinstance(node, fx.Node) else node
+
+
+def _is_constant(node: Any) -> bool:
+    return not isinstance(node, fx.Node) or node.op == "get_attr"
+
+
+def _convolution(node: fx.Node) -> list[Any]:
+    """Return (input, weight, bias, stride, padding, dilation, groups) of a convolution."""
+    axes = _CONVOLUTIONS[node.target]  # type: ignore[index]
+    defaults = [None, [1], [0], [1], 1]
+    given = [*node.args, *defaults[len(node.args) - 2 :]]
+    for place in (3, 4, 5):
+        value = given[place]
+        several = list(value) if isinstance(value, (list, tuple)) else [value]
+        given[place] = several * axes if len(several) == 1 else several
+    return given
+
+
+def _add_constant(graph: fx.GraphModule, tensor: Tensor) -> fx.Node:
+    name = f"folded{len(dict(graph.named_buffers()))}"
+    graph.register_buffer(name, tensor)
+    return graph.graph.get_attr(name)
+
+
+def fold_batchnorm(module: fx.GraphModule) -> None:
+    """Put each batch-norm that follows a convolution, and nothing else sees, into its weights."""
+    graph = module.graph
+    for node in graph.nodes:
+        if node.target is not aten.batch_norm.default or node.args[5]:
+            continue
+        before = node.args[0]
+        if before.target not in _CONVOLUTIONS or len(before.users) > 1:
+            continue
+        source, weight, bias, *settings = _convolution(before)
+        constants = [weight, bias, *node.args[1:5]]
+        if not all(map(_is_constant, constants)) or node.args[3] is None:
+            continue
+        weight, bias, gain, shift, mean, variance = (_constant(module, c) for c in constants)
+        scale = (variance + node.args[7]).rsqrt() * (1 if gain is None else gain)
+        moved = (0 if bias is None else bias) - mean
+        moved = moved * scale + (0 if shift is None else shift)
+        made = (weight * scale.view(-1, *(1,) * (weight.ndim - 1))).detach()
+        with graph.inserting_before(node):
+            ours = _add_constant(module, made), _add_constant(module, moved.detach())
+            new = graph.call_function(before.target, (source, *ours, *settings))
+        node.replace_all_uses_with(new)
+        graph.erase_node(node)
+        graph.erase_node(before)
+
+
+def merge_padding(module: fx.GraphModule) -> None:
+    """Let convolutions pad with zeros themselves.
+
+    Where an axis gets more at one end than at the other, as under TensorFlow's rule, a depthwise
+    kernel is made larger by zeros; for others that would cost more than the padding does.
+    """
+    graph = module.graph
+    for node in graph.nodes:
+        if node.target not in _CONVOLUTIONS:
+            continue
+        source, weight, bias, stride, padding, dilation, groups = _convolution(node)
+        if source.target is not aten.pad.default or len(source.users) > 1:
+            continue
+        mode, value = [*source.args, *["constant", None][len(source.args) - 2 :]][2:]
+        ends = list(source.args[1])
+        if mode != "constant" or value not in (None, 0, 0.0) or len(ends) > 2 * len(padding):
+            continue
+        low, high = ends[::2][::-1], ends[1::2][::-1]  # the last axis comes first in a pad
+        if min(ends) < 0 or len(low) < len(padding):
+            continue
+        if low != high:
+            kernel = _constant(module, weight)
+            if not _is_constant(weight) or groups != len(kernel) or set(dilation) != {1}:
+                continue
+            zeros = [(max(h - lo, 0), max(lo - h, 0)) for lo, h in zip(low, high, strict=True)]
+            made = nn.functional.pad(kernel.detach(), [n for pair in zeros[::-1] for n in pair])
+            with graph.inserting_before(node):
+                weight = _add_constant(module, made)
+        padding = [p + max(lo, hi) for p, lo, hi in zip(padding, low, high, strict=True)]
+        node.args = (source.args[0], weight, bias, stride, padding, dilation, groups)
+        graph.erase_node(source)
+
+
+def _bounds(node: fx.Node) -> tuple[float, float] | None:
+    """Return between which values a ReLU or ReLU6 clips, or None for other nodes."""
+    if node.target in (aten.relu.default, aten.relu_.default):
+        return 0.0, float("inf")
+    if node.target in (aten.relu6.default, aten.relu6_.default):
+        return 0.0, 6.0
+    if node.target in (aten.hardtanh.default, aten.hardtanh_.default):
+        given: list[Any] = [*node.args, *[-1.0, 1.0][len(node.args) - 1 :]]
+        low, high = given[1:]
+        return (0.0, float(high)) if low == 0 else None
+    return None
+
+
+def fuse_activations(module: fx.GraphModule, switch: Switch, *, rowwise: bool) -> None:
+    """Let ReLUs ask ``switch`` for their gradient, and join them to the convolution before."""
+    graph = module.graph
+
+    def replace(node: fx.Node, made: nn.Module, source: fx.Node) -> None:
+        name = f"fused{len(list(module.children()))}"
+        module.add_submodule(name, made)
+        with graph.inserting_before(node):
+            new = graph.call_module(name, (source,))
+        node.replace_all_uses_with(new)
+        graph.erase_node(node)
+
+    def constant(node: fx.Node) -> bool:
+        return node.target in _CONVOLUTIONS and all(map(_is_constant, _convolution(node)[1:3]))
+
+    def fused(node: fx.Node, bounds: tuple[float, float] | None) -> tuple[nn.Module, fx.Node]:
+        source, weight, bias, *settings = _convolution(node)
+        tensors = _constant(module, weight), _constant(module, bias)
+        return FusedConvolution(*tensors, tuple(settings), bounds, switch), source
+
+    for node in graph.nodes:
+        bounds = _bounds(node)
+        if bounds is None:
+            continue
+        before = node.args[0]
+        if constant(before) and len(before.users) == 1:
+            replace(node, *fused(before, bounds))
+            graph.erase_node(before)
+        else:
+            in_place = str(node.target).split(".")[1].endswith("_")
+            replace(node, Clipped(bounds, in_place, switch), before)
+    for node in graph.nodes:
+        if constant(node):
+            replace(node, *fused(node, None))
+        elif node.target is aten.linear.default and rowwise:
+            node.target = rowwise_linear
+    layers = {n: m for n, m in module.named_children() if isinstance(m, FusedConvolution)}
+    for node in graph.nodes:
+        if node.target in layers:
+            layers[node.target].owns = len(node.users) == 1 and all(
+                user.target in layers for user in node.users
+            )

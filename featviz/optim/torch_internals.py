@@ -1,0 +1,60 @@
+"""The private parts of torch that featviz relies on, each behind a check.
+
+A torch release may change them without notice. Where one of them is gone or no longer does what it
+did, featviz falls back to public operations: slower, with the same results up to rounding.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import fx
+from torch.nn import functional as F
+
+from featviz.types import Tensor
+
+
+def overrides_active() -> bool:
+    """Tell whether a ``TorchFunctionMode`` is active, such as :mod:`featviz.gradients`' overrides.
+
+    Where torch cannot be asked, assume that one is: what depends on it then runs unchanged modules.
+    """
+    try:
+        return torch._C._len_torch_function_stack() > 0
+    except AttributeError:
+        return True
+
+
+def flat_graph(run: Callable[[Tensor], Sequence[Tensor]], images: Tensor) -> fx.GraphModule:
+    """Trace ``run`` on ``images`` into a graph of ATen operations, before autograd's dispatch."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    return make_fx(run, pre_dispatch=True, _allow_non_fake_inputs=True)(images)
+
+
+@functools.cache
+def fused_convolution() -> Callable[..., Tensor] | None:
+    """Return oneDNN's convolution with an activation in the same kernel; None where there is none.
+
+    It is called as ``(images, weight, bias, padding, stride, dilation, groups, name, scalars,
+    algorithm)``, and is only returned if it agrees with ``F.conv2d`` on a small example.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return None
+    try:
+        kernel: Callable[..., Tensor] = torch.ops.mkldnn._convolution_pointwise
+        images = torch.linspace(-1, 1, 2 * 4 * 5 * 6).view(2, 4, 5, 6)
+        weight = torch.linspace(-1, 1, 3 * 4 * 3 * 3).view(3, 4, 3, 3)
+        bias = torch.tensor([0.5, -1.0, 2.0])
+        with torch.no_grad():
+            args = (images, weight, bias, [1, 1], [1, 1], [1, 1], 1)
+            plain = F.conv2d(images, weight, bias, padding=1)
+            clipped = kernel(*args, "hardtanh", [0.0, 6.0], "")
+            rectified = kernel(*args, "relu", [], "")
+        agrees = torch.allclose(clipped, plain.clamp(0, 6), atol=1e-4)
+        agrees = agrees and torch.allclose(rectified, plain.relu(), atol=1e-4)
+    except (AttributeError, RuntimeError, TypeError):
+        return None
+    return kernel if agrees else None

@@ -1,0 +1,113 @@
+"""Options of verbs, declared once: fields of a frozen dataclass with a help text each.
+
+A verb that takes ``**options`` and is decorated with :func:`takes` shows the fields in its
+signature and docstring; the command line makes its options of them; files record them. A
+``TypedDict`` of the same keywords stands beside each class, for type checkers, and a test holds the
+two equal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from featviz.errors import FeatvizError, did_you_mean
+from featviz.types import Self
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def option(
+    default: Any, help: str, *, cli: Any = None, metavar: str | None = None, recorded: bool = True
+) -> Any:
+    """Declare a field: its default, its help text, and the type of its command-line option.
+
+    ``cli`` is ``str``, ``int``, ``float``, ``bool`` (a flag), ``"size"`` or ``"seed"``; without it,
+    the option is Python's alone. ``recorded`` says whether files keep it.
+    """
+    metadata = {"help": help, "cli": cli, "metavar": metavar, "recorded": recorded}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of the options of verbs."""
+
+    @classmethod
+    def of(cls, options: Self | None, keywords: Mapping[str, Any]) -> Self:
+        """Return ``options``, or the defaults, with ``keywords`` replaced.
+
+        Raises
+        ------
+        FeatvizError
+            For an unknown keyword, or if ``options`` is of another class.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in keywords:
+            if name not in known:
+                hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
+                raise FeatvizError(f"no option {name!r}{hint}")
+        if options is None:
+            return cls(**keywords)
+        if not isinstance(options, cls):
+            raise FeatvizError(f"settings must be {cls.__name__}, not {type(options).__name__}")
+        return dataclasses.replace(options, **keywords)
+
+
+def split(keywords: Mapping[str, Any], *classes: type[Options]) -> list[dict[str, Any]]:
+    """Return the keywords of each of several classes; unknown ones are the last class's."""
+    parts: list[dict[str, Any]] = [{} for _ in classes]
+    fields = [{field.name for field in dataclasses.fields(c)} for c in classes]
+    for name, value in keywords.items():
+        owner = next((i for i, names in enumerate(fields) if name in names), len(classes) - 1)
+        parts[owner][name] = value
+    return parts
+
+
+def documented(cls: type[Options]) -> type[Options]:
+    """Append the fields, with their help texts, to the docstring of an options class."""
+    lines = [inspect.cleandoc(cls.__doc__ or ""), "", "Attributes", "----------"]
+    for field in dataclasses.fields(cls):
+        lines += [f"{field.name} : {field.type}", f"    {field.metadata['help']}"]
+    cls.__doc__ = "\n".join(lines) + "\n"
+    return cls
+
+
+def takes(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Show the fields of options classes in the signature and docstring of a verb."""
+
+    def decorate(verb: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(verb)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        names = {p.name for p in own}
+        fields = [f for c in classes for f in dataclasses.fields(c) if f.name not in names]
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        added = [
+            inspect.Parameter(f.name, keyword, default=f.default, annotation=f.type) for f in fields
+        ]
+
+        @functools.wraps(verb)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            return verb(*args, **kwargs)
+
+        shown = signature.replace(parameters=[*own, *added])
+        wrapper.__signature__ = shown  # type: ignore[attr-defined]
+        lines = ["Other Parameters", "----------------"]
+        for field in fields:
+            lines += [f"{field.name} : {field.type}", f"    {field.metadata['help']}"]
+        section = "\n".join([*lines, "", ""])
+        text = inspect.cleandoc(verb.__doc__ or "")
+        place = min(
+            (text.find(f"{s}\n---") for s in ("Returns", "Raises") if f"{s}\n---" in text),
+            default=-1,
+        )
+        wrapper.__doc__ = (
+            text[:place] + section + text[place:] if place >= 0 else f"{text}\n\n{section}"
+        )
+        return wrapper
+
+    return decorate
