@@ -1,0 +1,108 @@
+"""Every attribution method and every attack through one suite each."""
+
+import pytest
+import torch
+from torch import nn
+
+import featviz as fv
+from featviz.attacks.algorithms import ALGORITHMS
+from featviz.attacks.criterion import LOSSES
+from featviz.attribution.methods import METHODS
+from tests import nets
+
+SIDE = 12
+
+
+class Planted(nn.Module):
+    """Reads one quarter of the picture, through a ReLU: the answer is known."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
+        self.act = nn.ReLU()
+        with torch.no_grad():
+            self.conv.weight.fill_(1 / 9)
+            self.conv.bias.zero_()
+
+    def forward(self, x):
+        maps = self.act(self.conv(x))
+        return maps[:, :, : SIDE // 2, : SIDE // 2].mean((2, 3))
+
+
+@pytest.fixture(scope="module")
+def planted() -> fv.Model:
+    return fv.Model(nets.seeded(Planted), size=(SIDE, SIDE), channels=1)
+
+
+def picture() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return 0.25 + 0.5 * torch.rand(1, 1, SIDE, SIDE, generator=generator)
+
+
+#: What a method needs on so small a picture.
+OPTIONS = {
+    "occlusion": {"cells": 6},
+    "feature_ablation": {"cells": 4},
+    "kernel_shap": {"cells": 4, "steps": 200},
+    "meaningful_perturbation": {"cells": 12, "steps": 100, "baseline": "black"},
+    "extremal_perturbation": {"cells": 12, "steps": 100, "area": 0.25, "baseline": "black"},
+    "grad_cam": {"layer": "act"},
+    "guided_grad_cam": {"layer": "act"},
+}
+
+
+#: Its weights are means of the gradient over the whole map: it cannot tell where a head crops.
+NOT_LOCAL = {"grad_cam"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_attribution_finds_the_quarter_that_is_read(planted, method):
+    given = dict(OPTIONS.get(method, {}))
+    if method in ("feature_ablation", "kernel_shap", "occlusion"):
+        given["baseline"] = "black"
+    result = fv.attribute(planted, picture(), "channel:output:0", method=method, **given)
+    assert result.attributions.shape[0] == 1
+    assert tuple(result.heat.shape) == (1, SIDE, SIDE)
+    assert result.heat.abs().max() <= 1
+    assert (result.heat < 0).any() <= METHODS[method].signed
+    heat = result.pixels[0].abs()
+    inside = heat[: SIDE // 2, : SIDE // 2].sum() / heat.sum()
+    if method not in NOT_LOCAL:
+        assert inside > 0.7, float(inside)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_attribution_of_an_image_does_not_depend_on_the_others(planted, method):
+    given = dict(OPTIONS.get(method, {}))
+    several = torch.cat([picture(), 1 - picture()])
+    both = fv.attribute(planted, several, "channel:output:0", method=method, seed=[5, 6], **given)
+    alone = fv.attribute(planted, several[1:], "channel:output:0", method=method, seed=[6], **given)
+    torch.testing.assert_close(both.attributions[1:], alone.attributions)
+    assert both[1].record["seed"] == alone.record["seed"]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("method", ALGORITHMS)
+def test_attacks_stay_in_the_ball_and_raise_what_they_are_for(method, norm, loss):
+    net = nets.seeded(lambda: nn.Sequential(nets.Small(3), nn.Linear(3, 5)))
+    model = fv.Model(net, size=(8, 8), channels=3)
+    images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    eps = {"linf": 0.2, "l2": 2.0, "l1": 20.0}[norm]
+    if method == "apgd" and norm == "l1":
+        with pytest.raises(fv.FeatvizError, match="apgd takes the norms linf and l2"):
+            fv.attack(model, images, method=method, norm=norm)
+        return
+    given = {"norm": norm, "eps": eps, "steps": 8, "eight_bit": False}
+    towards = (model(images).argmax(1) + 1) % 5
+    result = fv.attack(model, images, to=towards, method=method, loss=loss, **given)
+    assert (result.norm <= eps * (1 + 1e-5)).all()
+    assert 0 <= result.images.min() <= result.images.max() <= 1
+    before = torch.stack(
+        [fv.margin(int(c))(model, x[None])[0] for c, x in zip(towards, images, strict=True)]
+    )
+    after = torch.stack(
+        [fv.margin(int(c))(model, x[None])[0] for c, x in zip(towards, result.images, strict=True)]
+    )
+    assert (after > before).all()
+    assert torch.equal(result.success, result.after == towards)
