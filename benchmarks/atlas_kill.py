@@ -1,4 +1,4 @@
-"""Kill an atlas again and again: are pictures lost, doubled, or other ones?
+"""Kill an atlas again and again: are images lost, doubled, or other ones?
 
     python benchmarks/atlas_kill.py --kills 10
     python benchmarks/atlas_kill.py --kills 10 --workers 2
@@ -7,7 +7,7 @@
 Lite0, one layer. One run goes through; another gets ``kill -9`` (with all its processes) at random
 moments, a number of times, and is then let go through. With ``--ray`` a cluster of two cores is
 started here, and it is a worker that is killed. Both folders are then read shard by shard: the same
-keys, none doubled, pictures equal to the byte.
+keys, none doubled, images equal to the byte.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def command(folder: Path, options: argparse.Namespace) -> list[str]:
 
 
 def pictures(folder: Path) -> tuple[dict[tuple, bytes], int]:
-    """Return the stored pictures by key, and how many keys are there more than once."""
+    """Return the stored images by key, and how many keys are there more than once."""
     found, count = {}, Counter()
     for path in folder.glob("pictures/*/*.parquet"):
         for row in pq.read_table(path).to_pylist():
@@ -130,10 +130,10 @@ def main() -> None:
                 subprocess.run([tool, "stop", "--force"], stdout=subprocess.DEVNULL)
         (expected, _), (found, doubled) = pictures(a), pictures(b)
     same = sum(found.get(key) == content for key, content in expected.items())
-    print(f"uninterrupted: {len(expected)} pictures in {whole:.0f} s")
+    print(f"uninterrupted: {len(expected)} images in {whole:.0f} s")
     print(f"shards after each kill: {stored}")
     print(
-        f"afterwards: {len(found)} pictures, {len(expected.keys() - found.keys())} lost, "
+        f"afterwards: {len(found)} images, {len(expected.keys() - found.keys())} lost, "
         f"{len(found.keys() - expected.keys())} others, {doubled} doubled, {same} equal to the byte"
     )
     settings = {k: v for k, v in vars(options).items() if k != "json"}

@@ -37,7 +37,7 @@ def _candidates() -> list[str]:
 
 
 def load(model, count: int) -> tuple[list[str], torch.Tensor]:
-    """Return the names and pictures (B, 3, H, W) of ``count`` photographs, in a fixed order."""
+    """Return the names and images (B, 3, H, W) of ``count`` photographs, in a fixed order."""
     folders = _folders()
 
     def picture(name: str) -> torch.Tensor:

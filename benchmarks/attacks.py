@@ -10,8 +10,8 @@ far below 1/255. Auto-PGD starts at random. ``worst`` is the worst case over sev
 steps, each on what the ones before it left: featviz's Auto-PGD with CE, DLR and DLR towards the
 second class, and AutoAttack's four as torchattacks has them, Auto-PGD with CE and targeted, FAB and
 Square with 40 queries. All run in one process, in turns whose order rotates;
-the table has how many of the pictures were fooled and the median seconds for one picture. foolbox
-and torchattacks get the pictures ``--batch`` at a time, and so does featviz.
+the table has how many of the images were fooled and the median seconds for one picture. foolbox
+and torchattacks get the images ``--batch`` at a time, and so does featviz.
 """
 
 import argparse
@@ -56,7 +56,7 @@ class Featviz:
         return self._run(norm=norm, eps=eps, steps=steps, loss=loss, method="apgd", to=targets)
 
     def worst(self, eps, steps, second):
-        """Return where the last attack left each picture; one that is fooled is left alone."""
+        """Return where the last attack left each image; one that is fooled is left alone."""
         found = self.images.clone()
         for loss, targets in (("ce", None), ("dlr", None), ("dlr", second)):
             left = torch.nonzero(predicted(self.model, found) == self.labels)[:, 0]
@@ -150,7 +150,7 @@ class Torchattacks(Foolbox):
 
 
 def predicted(model, images):
-    """Return the class of each picture, sixteen at a time."""
+    """Return the class of each image, sixteen at a time."""
     return torch.cat([model(x.to(model.device)).argmax(1).cpu() for x in images.split(16)])
 
 
@@ -161,7 +161,7 @@ def radius(text: str) -> float:
 
 
 def norm_within(change, name, eps) -> bool:
-    """Whether every picture is in its ball, but for rounding."""
+    """Whether every image is in its ball, but for rounding."""
     size = change.flatten(1).norm(dim=1) if "l2" in name else change.abs().flatten(1).amax(1)
     return bool((size <= eps * (1 + 1e-3) + 1e-6).all())
 

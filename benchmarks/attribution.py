@@ -18,7 +18,7 @@ import torch
 import featviz as fv
 from featviz.attribution.methods import METHODS
 
-HEAD = f"| {'method':24} | deletion | insertion | deletes | inserts | both | s a picture |"
+HEAD = f"| {'method':24} | deletion | insertion | deletes | inserts | both | s an image |"
 
 
 def main() -> None:

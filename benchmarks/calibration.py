@@ -1,10 +1,10 @@
-"""Statistics of a folder of pictures by featviz in one pass, against numpy over all pixels at once.
+"""Statistics of a folder of images by featviz in one pass, against numpy over all pixels at once.
 
     python benchmarks/calibration.py /usr/share/tuxpaint/stamps [--size 96] [--colours 2000]
 
 Photographs among clip art are told by their number of colours. Prints the largest relative
 deviation of the colour covariance, of the mean and of the Fourier magnitude; the same for a
-synthetic two-channel data set.
+synthetic two-channel dataset.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from featviz.io import images
 
 
 def photographs(folder: Path, colours: int) -> list[Path]:
-    """Return the pictures below ``folder`` with more than ``colours`` colours."""
+    """Return the images below ``folder`` with more than ``colours`` colours."""
     found = []
     for path in sorted(folder.rglob("*.[pj][np]g")):
         with Image.open(path) as picture:
@@ -40,9 +40,7 @@ def compare(name: str, pictures: torch.Tensor) -> None:
     found = stats.covariance.double().numpy()
     error = np.abs(found - wanted).max() / np.abs(wanted).max()
     mean = np.abs(stats.mean.double().numpy() - rows.mean(0)).max()
-    print(
-        f"{name}: {len(pictures)} pictures, covariance within {error:.1e}, mean within {mean:.1e}"
-    )
+    print(f"{name}: {len(pictures)} images, covariance within {error:.1e}, mean within {mean:.1e}")
 
 
 def main() -> None:

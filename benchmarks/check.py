@@ -1,11 +1,11 @@
-"""What do good and bad pictures score by each criterion of ``fv.check``? Sets its thresholds.
+"""What do good and bad images score by each criterion of ``fv.check``? Sets its thresholds.
 
     python benchmarks/check.py stamps/ --json out.json      # a quarter of an hour on a core
 
 Twelve units of EfficientNet-Lite0 of different depth, rendered by default and, as planted bad
-pictures, with single pixels and no transforms. Two more are planted by exchange: the picture of
+images, with single pixels and no transforms. Two more are planted by exchange: the image of
 another unit of the list (for ``path`` and ``strength``: it is what a fooling circuit shows) and
-the same picture in place of the one of permuted weights (for ``randomized``).
+the same image in place of the one of permuted weights (for ``randomized``).
 """
 
 import argparse
@@ -40,7 +40,7 @@ UNITS = (
 
 
 def exchanged(model: fv.Model, checks: fv.Checks, images: str, seed: int) -> dict[str, list[float]]:
-    """Judge every picture as if it were the next unit's: scores by ``strength`` and ``path``."""
+    """Judge every image as if it were the next unit's: scores by ``strength`` and ``path``."""
     goals = [fv.objective(c.objective) for c in checks]
     made = fv.examples(model, images, goals, k=9, sample=path.DRAWN, seed=seed)
     quantiles = made.statistics.quantiles([q / 1000 for q in range(1001)])
@@ -83,7 +83,7 @@ def span(values: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("images", help="a folder of natural pictures")
+    parser.add_argument("images", help="a folder of natural images")
     parser.add_argument("--units", nargs="+", default=list(UNITS))
     parser.add_argument("--quality", default="fast")
     parser.add_argument("--seed", type=int, default=0)

@@ -3,7 +3,7 @@
     python benchmarks/dream_memory.py                       # 4096 x 4096 in tiles of 512 pixels
     python benchmarks/dream_memory.py --side 1024 --octaves 4 --steps 10
 
-In a process of its own: the network is loaded, a picture of 32 px warms up, the peak is set back
+In a process of its own: the network is loaded, an image of 32 px warms up, the peak is set back
 (Linux, /proc/self/clear_refs), and the dream, its input included, raises it. The figure is that
 rise in resident memory.
 """
@@ -59,7 +59,7 @@ def main() -> None:
         raise SystemExit(done.stderr)
     row = json.loads(done.stdout.splitlines()[-1])
     picture = 3 * 4 * options.side**2 / 2**20
-    print(f"{row['mib']:.0f} MiB above the network, {row['mib'] / picture:.1f} times the picture")
+    print(f"{row['mib']:.0f} MiB above the network, {row['mib'] / picture:.1f} times the image")
     print(f"{row['seconds']:.1f} s")
     write(options.json, "cpu", **row)
 

@@ -1,9 +1,9 @@
-"""Data-set examples: does memory stay the same, and how fast do images go through?
+"""Dataset examples: does memory stay the same, and how fast do images go through?
 
     python benchmarks/examples.py FOLDER --counts 100 1000 10000 --layer _blocks.2 --size 112
     python benchmarks/examples.py FOLDER --check      # equality with numpy on 64 of them
 
-All channels of a layer of Lite0, k = 9. The pictures of the folder, and those below it, are
+All channels of a layer of Lite0, k = 9. The images of the folder, and those below it, are
 repeated as often as it takes, each time in another brightness, so that no two are the same and
 none is kept because it came first. Each count runs in a process of its own: its peak of resident
 memory, what of that the process had before the first image, and the images that are held.
@@ -27,7 +27,7 @@ from featviz.io.dataset import picture_files
 
 
 class Repeated(torch.utils.data.Dataset):
-    """The pictures of a folder, over and over, never twice in the same brightness."""
+    """The images of a folder, over and over, never twice in the same brightness."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self.files, self.count = picture_files(folder), count

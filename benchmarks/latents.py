@@ -3,7 +3,7 @@
     python benchmarks/latents.py --save latents.png
 
 Two class logits for gan:faces and a channel for gan:eyes, on EfficientNet-Lite0 at 112 px: the
-mean and deviation over 1,000 random latents, and the optimized picture's distance in deviations.
+mean and deviation over 1,000 random latents, and the optimized image's distance in deviations.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--random", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--save", help="write the optimized pictures")
+    parser.add_argument("--save", help="write the optimized images")
     options = parser.parse_args()
     model = fv.load("efficientnet_lite0")
     made = []

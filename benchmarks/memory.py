@@ -3,10 +3,10 @@
     python benchmarks/memory.py                                    # Lite0, 18 cases and the tail
     python benchmarks/memory.py --network resnet50 --json memory.json
 
-Every case runs in a process of its own: the network is loaded, a picture of 32 px warms up, the
+Every case runs in a process of its own: the network is loaded, an image of 32 px warms up, the
 peak is set back (Linux, /proc/self/clear_refs), and three steps of a render raise it. The figure
 is that rise in resident memory; on CUDA, in what torch has allocated. The *tail* is Lite0 with ten
-times as many blocks behind ``_blocks.3``: a picture of that layer should need no more for them.
+times as many blocks behind ``_blocks.3``: an image of that layer should need no more for them.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The loops that featviz is compared with; ``step_time.py`` times them.
 
 Each works on a copy of the network of its own and has ``times(steps, skip)``: the seconds that
-each step took per picture, after ``skip`` that are not counted. One picture is made for each of
+each step took per image, after ``skip`` that are not counted. One image is made for each of
 ``channels``, whose mean activation is raised.
 
     LucidStyle  the classical recipe (Olah et al. 2017, "Feature Visualization"; lucid)
@@ -37,7 +37,7 @@ def now(device: torch.device) -> float:
 
 
 class Loop:
-    """A loop that makes one step on all pictures at a time."""
+    """A loop that makes one step on all images at a time."""
 
     def __init__(
         self, model: fv.Model, layer: str, channels: Sequence[int], size: int | None = None
@@ -68,7 +68,7 @@ class Loop:
 class Bare(Loop):
     """The truncated pass, in eager mode and the default memory format, on frozen weights.
 
-    No parameterization, transforms, normalization, optimizer or checks; all pictures at once.
+    No parameterization, transforms, normalization, optimizer or checks; all images at once.
     """
 
     class _Reached(BaseException):
@@ -94,7 +94,7 @@ class Bare(Loop):
 
 
 class _LucidImages:
-    """Pictures as decorrelated Fourier coefficients and their optimizer, as in lucid."""
+    """Images as decorrelated Fourier coefficients and their optimizer, as in lucid."""
 
     def __init__(self, count: int, size: tuple[int, ...], device: torch.device) -> None:
         self.size = size
@@ -118,8 +118,8 @@ class LucidStyle(Loop):
 
     As usual in its descendants, the weights stay trainable, so that ``backward`` computes their
     gradients, too, and every step draws one transform for the whole batch. The network sees
-    what comes out of the transforms, 212 to 260 px for a picture of 224, unless ``fixed``:
-    then it is resized to the network's size at the end. Without ``batched``, one picture after
+    what comes out of the transforms, 212 to 260 px for an image of 224, unless ``fixed``:
+    then it is resized to the network's size at the end. Without ``batched``, one image after
     the other, the usual usage.
     """
 
@@ -169,7 +169,7 @@ class LucidStyle(Loop):
 class Dreamlens(Loop):
     """``FeatureVisualizer`` with the defaults of ``RenderConfig``, at the size of the others.
 
-    Its ``visualize`` makes one picture at a time. With ``batched`` all are made at once by
+    Its ``visualize`` makes one image at a time. With ``batched`` all are made at once by
     its ``synthesize``, which takes a batch of canvases and an objective for each. Its own
     preprocessing hook, called once a step, is what tells the time.
     """

@@ -1,4 +1,4 @@
-"""Do networks that had no part in a picture see what it was made for?
+"""Do networks that had no part in an image see what it was made for?
 
 Renders class logits of EfficientNet-Lite0 and asks Lite0 itself, Lite1 and Lite2, each at its
 own size after one antialiased bilinear resize, for the top-1 class and its probability.
@@ -65,7 +65,7 @@ def main() -> None:
     seconds = (time.perf_counter() - begun) / len(result)
     rows = {name: judge(name, result.images, options.classes) for name in JUDGES}
     count = len(options.classes)
-    print(f"{count} classes, {options.steps} steps, {seconds:.1f} s a picture")
+    print(f"{count} classes, {options.steps} steps, {seconds:.1f} s an image")
     for name, row in rows.items():
         print(
             f"{name}  top-1 {row['top1']}/{count}  mean probability {row['probability']:.3f}"

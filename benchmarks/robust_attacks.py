@@ -1,4 +1,4 @@
-"""Attacks that survive the world: views of one picture, and one patch on many pictures.
+"""Attacks that survive the world: views of one image, and one patch on many pictures.
 
     python benchmarks/robust_attacks.py eot --images 8 --save eot.png
     python benchmarks/robust_attacks.py classes 92 599 954
@@ -6,7 +6,7 @@
 
 ``eot`` compares PGD with expectation over transformations (rotation by 15 degrees, scale 0.8 to
 1.2, noise) with plain PGD at the same radius and steps: the share of 200 random views of each
-picture that Lite0 does not see as what the photograph shows. Beside it, how often plain views of
+image that Lite0 does not see as what the photograph shows. Beside it, how often plain views of
 the photograph itself are taken for something else; photographs are those of which at most
 ``--unsteady`` of 50 other views are. ``patch`` makes a patch of 50 px from some
 photographs and counts on others, in places drawn anew, what share Lite0, Lite1 and Lite2 take for
@@ -33,7 +33,7 @@ VIEWS = fv.transforms.parse("rotate:15,scale:0.8:1.2,noise:0.02")
 def survival(
     model: fv.Model, images: torch.Tensor, labels: torch.Tensor, views: int, first: int = 10_000
 ) -> torch.Tensor:
-    """Return for each picture the share of random views whose predicted class is not the label."""
+    """Return for each image the share of random views whose predicted class is not the label."""
     wrong = torch.zeros(len(images))
     size, device = tuple(images.shape[2:]), images.device
     seeds = [first + i for i in range(len(images))]  # no view that an attack has seen
@@ -69,12 +69,12 @@ def eot(options: argparse.Namespace) -> None:
     robust = fv.attack(model, images, transforms=VIEWS, eot=options.eot, **common)
     if options.save:
         robust.save(options.save)
-    print(f"{len(names)} pictures, eps {options.eps}, {options.steps} steps: {', '.join(names)}")
+    print(f"{len(names)} images, eps {options.eps}, {options.steps} steps: {', '.join(names)}")
     for name, made in (("photograph", images), ("PGD", plain.images), ("EOT", robust.images)):
         shares = survival(model, made, labels, options.views)
         print(
             f"{name:10}  {shares.mean():6.1%} of {options.views} views each are taken for "
-            f"something else (least of a picture {shares.min():.1%})"
+            f"something else (least of an image {shares.min():.1%})"
         )
 
 
@@ -112,7 +112,7 @@ def patch(options: argparse.Namespace) -> None:
     model = fv.load("efficientnet_lite0")
     train, test = halves(model, options)
     made = make(model, train, options.to, options)
-    print(f"class {options.to}, {options.steps} steps of {options.batch} pictures of {len(train)}")
+    print(f"class {options.to}, {options.steps} steps of {options.batch} images of {len(train)}")
     if options.save:
         files.save(sheets.to_pil(made.patch), options.save)
     place = Paste(test)

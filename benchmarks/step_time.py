@@ -5,7 +5,7 @@
     python benchmarks/step_time.py --all --steps 5 --json all.json    # featviz and bare only
 
 All contenders run in one process, in turns whose order rotates with every round. A figure is the
-median over the rounds of the median over a round's steps, in milliseconds for one picture and
+median over the rounds of the median over a round's steps, in milliseconds for one image and
 step; its spread is the lowest and highest round. A ratio is the median of the ratios within a
 round, so that a slow minute of the machine cancels. Compilation, the layer table and the first
 ``--skip`` steps are not counted; neither is the redirection of ReLUs (``redirect=0``), which in
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=10, help="timed steps of a round")
     parser.add_argument("--skip", type=int, default=3, help="steps before those, not timed")
-    parser.add_argument("--size", type=int, help="side of the pictures; the network's own")
+    parser.add_argument("--size", type=int, help="side of the images; the network's own")
     parser.add_argument("--compile", action="store_true", help="also featviz with compile=True")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu")

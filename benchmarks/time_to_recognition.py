@@ -21,7 +21,7 @@ import featviz as fv
 
 
 def lucid(model: fv.Model, classes: list[int], steps: int, seed: int) -> torch.Tensor:
-    """Return pictures of a lucid-style loop, whose own randomness is seeded."""
+    """Return images of a lucid-style loop, whose own randomness is seeded."""
     torch.manual_seed(seed)
     loop = LucidStyle(model, "_fc", classes)
     loop.times(steps, 0)
@@ -62,7 +62,7 @@ def main() -> None:
         cells = [f"{j['top1']}/{count} ({j['probability']:.2f})" for j in judged]
         rows.append((name, f"{each:.2f}", f"1/{share:.1f}", *cells))
         found.append({"name": name, "seconds": each, "share": share, "judges": judged})
-    head = ("loop", "seconds a picture", "of lucid-style", "Lite1 top-1 (p)", "Lite2 top-1 (p)")
+    head = ("loop", "seconds an image", "of lucid-style", "Lite1 top-1 (p)", "Lite2 top-1 (p)")
     print(markdown(head, rows))
     write(options.json, "cpu", classes=options.classes, loops=found)
 

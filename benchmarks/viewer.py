@@ -1,6 +1,6 @@
 """How long the pages of an atlas of 5,000 units take: to write, to open, to scroll.
 
-A synthetic atlas, 5 layers of 1,000 units with a positive and a negative picture of 224 px each,
+A synthetic atlas, 5 layers of 1,000 units with a positive and a negative image of 224 px each,
 is written through ``Store`` in shards of 100. ``featviz.atlases.view`` makes its pages, twice; then
 Chromium opens them from the folder: from the start of the navigation until the sprite sheet of a
 layer's grid is painted (its entry of ``largest-contentful-paint``), and the time between frames
@@ -26,7 +26,7 @@ from featviz.atlases import view
 from featviz.atlases.store import Store
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-#: Distinct pictures; more would only cost time to make.
+#: Distinct images; more would only cost time to make.
 DISTINCT = 200
 
 #: When the sprite sheet behind the first tile was painted, by the browser's own record.
@@ -35,7 +35,7 @@ OPENED = """() => new Promise((done, fail) => {
     for (const entry of list.getEntries()) if (entry.url.includes('.webp')) done(entry.renderTime);
   };
   new PerformanceObserver(look).observe({ type: 'largest-contentful-paint', buffered: true });
-  setTimeout(() => fail(new Error('no picture was painted')), 60000);
+  setTimeout(() => fail(new Error('no image was painted')), 60000);
 })"""
 SCROLLED = """async () => {
   const frame = () => new Promise((done) => requestAnimationFrame(done));
@@ -158,7 +158,7 @@ def visit(folder, repeats=5):
                     row[f"{key}: frames over 34 ms"] = int((frames > 34).sum())
                 page.close()
             row[f"{key}: first paint, s"] = float(np.median(paints))
-            row[f"{key}: pictures on the screen, s"] = float(np.median(times))
+            row[f"{key}: images on the screen, s"] = float(np.median(times))
             row[f"{key}: slowest of {repeats}, s"] = float(max(times))
             row[f"{key}: CPU, s"] = float(np.median(used))
         browser.close()

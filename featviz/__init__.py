@@ -6,7 +6,7 @@
 >>> result.save("channel.png")  # doctest: +SKIP
 
 An *objective* says what about the activations should be large, a *parameterization* draws the
-picture, *transforms* perturb it, and the loop in :mod:`featviz.optim.loop` climbs.
+image, *transforms* perturb it, and the loop in :mod:`featviz.optim.loop` climbs.
 
 Names are imported when they are first used, so that ``featviz --help`` need not wait for torch;
 ``__init__.pyi`` lists them.

@@ -37,7 +37,7 @@ class ObjectiveSyntaxError(FeatvizError):
 
 
 class OptimizationError(FeatvizError):
-    """No picture could be optimized. ``result`` (a :class:`featviz.Result`) holds what there is."""
+    """No image could be optimized. ``result`` (a :class:`featviz.Result`) holds what there is."""
 
     def __init__(self, message: str, result: Any) -> None:
         super().__init__(message)

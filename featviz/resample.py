@@ -1,4 +1,4 @@
-"""Linear resampling of signals, pictures and volumes."""
+"""Linear resampling of signals, images and volumes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def resize(
 ) -> Tensor:
     """Resample (B, C, *spatial) linearly to ``size``; of that size they are returned as they are.
 
-    ``antialias`` filters pictures that get smaller; signals and volumes have no such filter.
+    ``antialias`` filters images that get smaller; signals and volumes have no such filter.
     """
     if tuple(values.shape[2:]) == size:
         return values

@@ -1,4 +1,4 @@
-"""Randomness: a generator for each sample and purpose, so that pictures do not share draws."""
+"""Randomness: a generator for each sample and purpose, so that images do not share draws."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def expand(seed: Seed, batch: int) -> list[int]:
         first = _whole(seed)
         return [first + i for i in range(batch)]
     if not seeds:
-        raise FeatvizError("no seeds: give an int, or one int for each picture")
+        raise FeatvizError("no seeds: give an int, or one int for each image")
     if len(seeds) != batch:
-        raise FeatvizError(f"{len(seeds)} seeds for {batch} pictures")
+        raise FeatvizError(f"{len(seeds)} seeds for {batch} images")
     return seeds
 
 

@@ -16,9 +16,9 @@ except ImportError:  # Python 3.10
     from typing_extensions import Unpack as Unpack
 
 Tensor: TypeAlias = torch.Tensor
-#: The free parameters of a picture: leaf tensors by name, the sample first, as (B, ...).
+#: The free parameters of an image: leaf tensors by name, the sample first, as (B, ...).
 State: TypeAlias = dict[str, Tensor]
-#: One side for a square picture, or every side: (W,), (H, W) or (D, H, W).
+#: One side for a square image, or every side: (W,), (H, W) or (D, H, W).
 Size: TypeAlias = int | tuple[int, ...]
 #: One seed for the first sample (sample i then uses seed + i), or one for each.
 Seed: TypeAlias = int | Sequence[int]

@@ -1,6 +1,6 @@
 """The sheet of a check: a class in the company of other seeds, its negative and real images.
 
-Writes docs/images/check.png (a minute on one core); the folder is one of natural pictures:
+Writes docs/images/check.png (a minute on one core); the folder is one of natural images:
 
     python scripts/check_picture.py stamps/
 """

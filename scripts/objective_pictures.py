@@ -1,4 +1,4 @@
-"""Make the pictures of docs/objectives.md: one a row of its table, and three figures.
+"""Make the images of docs/objectives.md: one a row of its table, and three figures.
 
     python scripts/objective_pictures.py               # all
     python scripts/objective_pictures.py table sums    # some of: table, sums, diversity
@@ -26,7 +26,7 @@ def photograph() -> torch.Tensor:
 
 
 def table(model: fv.Model) -> None:
-    """Render one picture for every row of the table, 160 px, named by its kind."""
+    """Render one image for every row of the table, 160 px, named by its kind."""
     cat = photograph()
     unit = fv.channel(LAYER, 5)
     vector = model.activations(cat[None], ["_blocks.10"])["_blocks.10"].mean((2, 3))[0]
@@ -56,7 +56,7 @@ def table(model: fv.Model) -> None:
         "input_difference": unit - 20 * fv.input_difference(cat),
         "batchnorm_match": fv.class_logit("Egyptian cat") + 20 * fv.batchnorm_match(),
     }
-    placed = {"feature_match", "input_difference"}  # these are tied to places of the picture
+    placed = {"feature_match", "input_difference"}  # these are tied to places of the image
     free = {k: o for k, o in rows.items() if k not in placed}
     tied = {k: o for k, o in rows.items() if k in placed}
     for some, transforms in ((free, "standard"), (tied, "noise:0.02")):
@@ -83,7 +83,7 @@ def sums(model: fv.Model) -> None:
 
 
 def similarity(model: fv.Model, pictures: torch.Tensor, layer: str) -> float:
-    """Return the mean cosine between the Gram matrices of different pictures at ``layer``."""
+    """Return the mean cosine between the Gram matrices of different images at ``layer``."""
     rows = gram(model.activations(pictures, [layer])[layer].detach(), 1).flatten(1)
     cosines = torch.nn.functional.normalize(rows) @ torch.nn.functional.normalize(rows).T
     count = len(pictures)
@@ -91,7 +91,7 @@ def similarity(model: fv.Model, pictures: torch.Tensor, layer: str) -> float:
 
 
 def diversity(model: fv.Model) -> None:
-    """Four pictures of one channel, four seeds without and with diversity, and what it changes."""
+    """Four images of one channel, four seeds without and with diversity, and what it changes."""
     unit, layer = fv.channel("_blocks.13", 40), "_blocks.7"
     seeds = [0, 1, 2, 3]
     plain = fv.render(model, unit, seed=seeds, steps=256, progress=True)

@@ -2,7 +2,7 @@
 
     python scripts/parameterization_sheet.py
 
-Same seed, steps and size; prints score and seconds a picture.
+Same seed, steps and size; prints score and seconds an image.
 """
 
 import time

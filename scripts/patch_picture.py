@@ -1,6 +1,6 @@
 """Draw a printed patch on photographs, and what a network sees with and without it.
 
-Writes the picture of docs/attack.md:
+Writes the image of docs/attack.md:
 
     python benchmarks/robust_attacks.py patch --save patch.png
     python scripts/patch_picture.py patch.png -o docs/images/patch.png

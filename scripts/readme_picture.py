@@ -1,4 +1,4 @@
-"""Make the README's first picture: docs/images/first.png.
+"""Make the README's first image: docs/images/first.png.
 
 python scripts/readme_picture.py
 """

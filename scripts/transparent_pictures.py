@@ -1,4 +1,4 @@
-"""Three units as transparent pictures, without and with a price on opacity.
+"""Three units as transparent images, without and with a price on opacity.
 
 Writes docs/images/alpha.png:
 

@@ -174,7 +174,7 @@ class Dead(nn.Module):
 
 
 class Explodes(nn.Module):
-    """Becomes NaN once the mean of the picture passes a limit."""
+    """Becomes NaN once the mean of the image passes a limit."""
 
     def __init__(self, limit: float = 0.6) -> None:
         super().__init__()
@@ -204,5 +204,5 @@ def photographs() -> torch.Tensor:
 
 
 def rgb() -> fv.Model:
-    """A tiny network of colour pictures, for the command line."""
+    """A tiny network of colour images, for the command line."""
     return tiny(channels=3)

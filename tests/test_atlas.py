@@ -158,7 +158,7 @@ def test_a_file_in_the_place_of_the_folder(model, tmp_path):
 
 
 def test_what_is_no_picture_is_refused(tmp_path):
-    with pytest.raises(FeatvizError, match="gray or RGB pictures"):
+    with pytest.raises(FeatvizError, match="gray or RGB images"):
         build(nets.tiny(channels=2), tmp_path)
 
 
@@ -301,7 +301,7 @@ def test_a_damaged_shard_is_set_aside_and_made_again(model, tmp_path, whole, har
     build(model, tmp_path / "a")
     shard = sorted((tmp_path / "a").glob("pictures/*/*.parquet"))[2]
     content = bytearray(shard.read_bytes())
-    if harm == "flip":  # one bit of a picture, which leaves size and footer alone
+    if harm == "flip":  # one bit of an image, which leaves size and footer alone
         place = content.find(b"IDAT")
         place = place if place >= 0 else len(content) // 3
         content[place + 8] ^= 1
@@ -335,7 +335,7 @@ def test_files_that_are_not_ours_are_left_alone(model, tmp_path):
     mine = tmp_path / "pictures/mine.parquet"
     mine.parent.mkdir()
     pq.write_table(pa.table({"x": [1]}), mine)
-    with pytest.raises(FeatvizError, match="files that are no pictures of an atlas"):
+    with pytest.raises(FeatvizError, match="files that are no images of an atlas"):
         build(model, tmp_path)
     build(model, tmp_path / "a")
     about = tmp_path / "a/atlas.json"
@@ -560,7 +560,7 @@ def test_similar_units_by_weights(model, tmp_path):
     assert similar.by_weights(model, "act") is None
 
 
-# Data set examples.
+# Dataset examples.
 
 
 @pytest.fixture
@@ -661,7 +661,7 @@ def test_the_command(tmp_path, capsys, here):
     assert document["made"] == document["pictures"] == 8
     assert document["layers"] == {"first": 2, "second": 2}
     assert main(command) == 0
-    assert capsys.readouterr().out.startswith("0 pictures made, 8 in ")
+    assert capsys.readouterr().out.startswith("0 images made, 8 in ")
     for change, message in [
         (["--steps", "5"], "other settings"),
         (["--units", "x"], "units 'x'"),

@@ -1,4 +1,4 @@
-"""Atlases made by other processes: the same pictures, whatever becomes of the processes."""
+"""Atlases made by other processes: the same images, whatever becomes of the processes."""
 
 import multiprocessing
 import os
@@ -32,7 +32,7 @@ def build(model, folder, layers=("first", "second"), **given):
 
 
 def pictures(folder):
-    """Every picture by its key, counted from the raw shards: a doubled key fails."""
+    """Every image by its key, counted from the raw shards: a doubled key fails."""
     rows = [
         r for p in Path(folder).glob("pictures/*/*.parquet") for r in pq.read_table(p).to_pylist()
     ]
@@ -85,7 +85,7 @@ def test_processes_make_the_same_pictures_also_if_one_dies(model, tmp_path, whol
             os.kill(victim.pid, signal.SIGKILL)
             killed.append(victim)
 
-    with pytest.warns(FeatvizWarning, match="a worker died; its pictures are made again"):
+    with pytest.warns(FeatvizWarning, match="a worker died; its images are made again"):
         build(model, tmp_path / "a", workers=2, on_stored=[kill])
     assert killed
     assert pictures(tmp_path / "a") == whole

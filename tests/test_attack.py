@@ -348,14 +348,14 @@ def test_a_patch_stays_in_its_place(model):
     assert len({tuple(rows.nonzero()[0].tolist()) for rows in changed}) > 1
     assert result.history[-1].mean() > result.history[0].mean()
     assert result.success.float().mean() > (result.before == 2).float().mean()
-    with pytest.raises(FeatvizError, match="does not fit pictures"):
+    with pytest.raises(FeatvizError, match="does not fit images"):
         fv.patch_attack(model, EIGHT, to=2, size=9)
 
 
 def test_a_patch_is_made_on_some_pictures_at_a_time(model):
     given = {"to": 2, "size": (4, 4), "steps": 60}
     result = fv.patch_attack(model, EIGHT, batch_size=2, **given)
-    assert result.history.shape == (60, 6)  # NaN for pictures that a step left out
+    assert result.history.shape == (60, 6)  # NaN for images that a step left out
     assert set(result.history.isfinite().sum(1).tolist()) <= {1, 2}
     assert result[5].history.shape == (60, 1)
     assert len(result.success) == len(result.scores) == len(EIGHT)
@@ -438,7 +438,7 @@ def test_a_trace_is_shared_by_batches_and_changes_nothing_but_rounding(model, mo
     monkeypatch.setattr(tracing, "trace", lambda *a, **k: made.append(1) or trace(*a, **k))
     given = {"eps": 0.05, "steps": 5, "batch_size": 2, **PLAIN}
     traced = fv.attack(model, EIGHT, traced=True, **given)
-    assert len(made) == 2  # of one picture for the steps, of four for predictions
+    assert len(made) == 2  # of one image for the steps, of four for predictions
     plain = fv.attack(model, EIGHT, traced=False, **given)
     torch.testing.assert_close(traced.images, plain.images, atol=1e-4, rtol=0)
 
@@ -489,7 +489,7 @@ def test_the_loop_keeps_the_best_and_stops_where_it_is_told(model):
         ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"method": "apgd", "norm": "l1"}, "apgd takes the norms"),
         ({"eps": "min", "to": fv.channel("second", 0)}, "searches for a class"),
-        ({"eps": "min", "universal": True}, "per picture"),
+        ({"eps": "min", "universal": True}, "per image"),
     ],
 )
 def test_bad_input(model, given, message):

@@ -1,4 +1,4 @@
-"""The losses that attacks climb, against numpy in float64 on logits that are the picture itself."""
+"""The losses that attacks climb, against numpy in float64 on logits that are the image itself."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ NAMES = ("ant", "bee", "cat", "dog", "Owl", "owl")
 
 
 class Direct(nn.Module):
-    """Logits that are the picture, a signal of one position, in float64."""
+    """Logits that are the image, a signal of one position, in float64."""
 
     def __init__(self):
         super().__init__()

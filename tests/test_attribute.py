@@ -509,7 +509,7 @@ def test_half_precision_is_near(lite0, photos):
         ({"batch_size": 0}, "batch_size must be positive"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"device": "tpu"}, "no device 'tpu'"),
-        ({"seed": [1, 2]}, "2 seeds for 1 pictures"),
+        ({"seed": [1, 2]}, "2 seeds for 1 images"),
     ],
     ids=str,
 )

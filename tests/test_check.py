@@ -1,4 +1,4 @@
-"""Criteria of trust: on planted good and bad pictures, and against numpy, scipy, scikit-image."""
+"""Criteria of trust: on planted good and bad images, and against numpy, scipy, scikit-image."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ def gabors() -> torch.Tensor:
 class Circuit(nn.Module):
     """A unit for vertical stripes, and, ``fooled``, for horizontal ones in pictures.
 
-    The fooling circuit of Geirhos et al.: a switch tells images (dark, here) from pictures that
+    The fooling circuit of Geirhos et al.: a switch tells images (dark, here) from images that
     are being optimized (gray at first), and shuts one of two ways by a large constant.
     """
 
@@ -840,15 +840,15 @@ def test_control_c_on_the_command_line(tmp_path, capsys):
         (["class:9"], "no class 9"),
         (["diversity:first"], "is about a batch"),
         (["class:1", "--images", "nowhere"], "no folder 'nowhere'"),
-        (["class:1", "--images", "."], "no pictures in"),
+        (["class:1", "--images", "."], "no images in"),
         (["class:1", "--judges", "efficientnet_lite9"], "did you mean"),
         (["class:1", "efficientnet_lite1"], "say --judges before it"),
         (["class:1", "--seeds", "0"], "seeds must be positive"),
         (["class:1", "--steps", "0"], "steps must be positive"),
         (["class:1", "-k", "0"], "k must be positive"),
         (["class:1", "--quality", "god"], "no quality 'god'"),
-        (["class:1", "--param", "alpha"], "opaque pictures"),
-        (["class:1", "-o", "out.txt"], "its ending names no picture format"),
+        (["class:1", "--param", "alpha"], "opaque images"),
+        (["class:1", "-o", "out.txt"], "its ending names no image format"),
         (["class:1", "-o", "missing/out.png"], "there is no folder"),
         (["--from", "nowhere.png"], "--from takes model"),
     ],

@@ -158,10 +158,10 @@ def test_tensorboard_option(capsys, tmp_path):
         (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--steps", "-4"], "steps must be positive"),
         (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--steps", "x"], "'x' is not a valid integer"),
         (["render", "efficientnet_lite0", "class:1", "-o", "nowhere/a.png"], "there is no folder"),
-        (["render", "efficientnet_lite0", "class:1", "-o", "a.txt"], "names no picture format"),
+        (["render", "efficientnet_lite0", "class:1", "-o", "a.txt"], "names no image format"),
         (["render", "efficientnet_lite0", "class:1"], "Missing option '-o'"),
         (["render", "efficientnet_lite0", "-o", "a.png"], "at least one objective"),
-        (["render", "--from", "README.md", "-o", "a.png"], "not a picture"),
+        (["render", "--from", "README.md", "-o", "a.png"], "not an image"),
         (["render", "--from", "nowhere.png", "-o", "a.png"], "No such file"),
         (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--size", "big"], "is no size"),
         (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--device", "warp"], "no device 'warp'"),
@@ -177,7 +177,7 @@ def test_tensorboard_option(capsys, tmp_path):
 )  # fmt: skip
 def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, monkeypatch, arguments, message):
     if "README.md" in arguments:
-        (tmp_path / "README.md").write_text("# no picture")
+        (tmp_path / "README.md").write_text("# no image")
     monkeypatch.chdir(tmp_path)
     err = refused(capsys, *arguments)
     import re

@@ -282,7 +282,7 @@ def test_a_network_of_one_size_dreams_into_larger_pictures_by_tiles():
 
 def test_tiles_refuse_what_reads_the_clean_picture(rgb):
     goal = fv.layer("second") - 1e-3 * fv.total_variation()
-    with pytest.raises(fv.FeatvizError, match=r"reads the whole clean picture.*layer=input"):
+    with pytest.raises(fv.FeatvizError, match=r"reads the whole clean image.*layer=input"):
         fv.dream(rgb, picture(16, 20), goal, tile=8, **FAST)
     goal = fv.layer("second") - 1e-3 * fv.total_variation(layer="input")
     assert fv.dream(rgb, picture(16, 20), goal, tile=8, **FAST).images.shape == (1, 3, 16, 20)
@@ -443,7 +443,7 @@ def test_videos_that_cannot_be_written(tmp_path, monkeypatch):
         ({"frames": 0}, "frames must be positive"),
         ({"zoom": 0}, "zoom must be positive"),
         ({"rotate": float("inf")}, "rotate must be a number"),
-        ({"image": picture(8, 8, batch=2)}, "starts at one picture"),
+        ({"image": picture(8, 8, batch=2)}, "starts at one image"),
         ({"folder": "no/where/at/all"}, "no such folder"),
     ],
     ids=str,
@@ -488,7 +488,7 @@ def test_the_command_line(tmp_path, capsys):
     ("more", "message"),
     [
         ([], "give -o OUT.png, --video OUT.mp4, or both"),
-        (["-o", "a.txt"], "names no picture format"),
+        (["-o", "a.txt"], "names no image format"),
         (["--video", "a.avi"], "a video ends in"),
         (["-o", "a.png", "--size", "0"], "size must be positive"),
         (["-o", "a.png", "--objective", "layer:nowhere"], "no layer 'nowhere'"),

@@ -47,7 +47,7 @@ def test_descends_with_a_minus():
 @pytest.mark.parametrize("range_", ["sigmoid", "clamp"])
 @pytest.mark.parametrize("kind", [fv.param.Pixel, fv.param.Fourier])
 def test_every_parameterization_can_fit_a_given_image(kind, range_, photos):
-    """A capability: the picture that the loop finds is the picture that was wanted."""
+    """A capability: the image that the loop finds is the image that was wanted."""
     wanted = torch.nn.functional.interpolate(photos[:1], 24) * 0.8 + 0.1
     model = fv.Model(lambda x: -(x - wanted).square().sum((1, 2, 3))[:, None], size=24)
     param = kind(size=24, channels=3, range=range_)
@@ -231,7 +231,7 @@ def test_any_channel_count_and_number_of_axes(channels, spatial):
         ({"optimizer": 3}, "optimizer must be"),
         ({"optimizer": adam(0.1), "lr": 1.0}, "an optimizer function has its own"),
         ({"param": Pixel(size=4), "size": 5}, "does not fit"),
-        ({"seed": [1, 2, 3], "objective": ["class:0", "class:1"]}, "3 seeds for 2 pictures"),
+        ({"seed": [1, 2, 3], "objective": ["class:0", "class:1"]}, "3 seeds for 2 images"),
         ({"transforms": "swirl"}, "no transform 'swirl'"),
         ({"transforms": 3}, "transforms must be"),
         ({"param": "furier"}, "did you mean 'fourier'"),
@@ -291,17 +291,15 @@ def test_out_of_memory_splits_the_batch_and_says_so_once():
     model.layers()
     with pytest.warns(fv.FeatvizWarning) as said:
         split = climb(model, micro=5, **given)
-    assert [str(w.message) for w in said] == [
-        "out of memory with 5 pictures of 4x4 at a time: 2 now"
-    ]
+    assert [str(w.message) for w in said] == ["out of memory with 5 images of 4x4 at a time: 2 now"]
     whole = climb(fv.Model(Greedy(9), size=4), micro=5, **given)
     torch.testing.assert_close(split.images, whole.images)
-    with pytest.raises(fv.FeatvizError, match="out of memory with one picture of 4x4: use a"):
+    with pytest.raises(fv.FeatvizError, match="out of memory with one image of 4x4: use a"):
         climb(
             fv.Model(Greedy(1), size=4),
             micro=1,
             steps=2,
             objective=fv.function(lambda a: net(a.repeat(3, 1, 1, 1))[:1, 0], "input"),
         )
-    with pytest.raises(fv.FeatvizError, match="3 pictures that depend on one another"):
+    with pytest.raises(fv.FeatvizError, match="3 images that depend on one another"):
         climb(fv.Model(Greedy(1), size=4), "class:0 + diversity:output", seeds=[0, 1, 2], steps=2)

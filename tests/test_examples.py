@@ -1,4 +1,4 @@
-"""Data-set examples: against brute force, for every form of data set, in constant memory."""
+"""Dataset examples: against brute force, for every form of dataset, in constant memory."""
 
 import io
 import json
@@ -236,7 +236,7 @@ def folder(eight_bit, tmp_path_factory):
     (place / "deep").mkdir()
     for i, image in enumerate(eight_bit):
         sheets.to_pil(image).save(place / ("deep" if i > 3 else ".") / f"{'edcbaf'[i]}.png")
-    (place / "notes.txt").write_text("no picture")
+    (place / "notes.txt").write_text("no image")
     return place
 
 
@@ -280,7 +280,7 @@ def test_folders_and_files(eight_bit, folder):
     names = ["b.png", "c.png", "d.png", "deep/a.png", "deep/f.png", "e.png"]
     assert [found.sources[i] for i in range(6)] == names
     own = fv.examples(model, eight_bit, goal, k=6)
-    order = [3, 2, 1, 4, 5, 0]  # where each file's picture is in the tensor
+    order = [3, 2, 1, 4, 5, 0]  # where each file's image is in the tensor
     assert [order[i] for i in found.top.indices[0]] == own.top.indices[0].tolist()
     paths = [folder / n for n in names]
     listed = fv.examples(model, paths, goal, k=6)
@@ -408,7 +408,7 @@ def test_a_file_that_cannot_be_read_is_named_and_skipped(folder, tmp_path):
     for file in folder.glob("*.png"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "broken.png").write_bytes((folder / "b.png").read_bytes()[:60])
-    (tmp_path / "fake.jpg").write_text("no picture at all")
+    (tmp_path / "fake.jpg").write_text("no image at all")
     with pytest.warns(FeatvizWarning, match=r"2 of 6 images cannot be read: broken.png, fake.jpg"):
         found = fv.examples(in_colour(), tmp_path, "channel:first:0", k=9)
     assert found.count == 4
@@ -470,7 +470,7 @@ def test_what_is_asked_of_the_result(tiny, small):
 
 
 def test_an_empty_folder(tmp_path):
-    with pytest.raises(FeatvizError, match="no pictures in"):
+    with pytest.raises(FeatvizError, match="no images in"):
         fv.examples(in_colour(), tmp_path, "channel:first:0")
 
 
@@ -539,7 +539,7 @@ def test_fields_hold_what_they_say_and_repeat(lite0):
 
 
 def test_fields_of_what_has_none(tiny):
-    with pytest.raises(LayerError, match="no positions on the picture"):
+    with pytest.raises(LayerError, match="no positions on the image"):
         receptive.receptive_field(tiny, "head")
     with pytest.raises(FeatvizError, match="fraction must be"):
         receptive.receptive_field(tiny, "first", 1.5)
@@ -618,7 +618,7 @@ def test_control_c_saves_what_there_is(folder, tmp_path, capsys):
         (["--objective", "channel:nowhere:1"], "no layer 'nowhere'"),
         (["--objective", "diversity:first"], "is about a batch"),
         (["--objective", "channel:first"], "channel"),
-        (["-o", "out.txt"], "its ending names no picture format"),
+        (["-o", "out.txt"], "its ending names no image format"),
         (["-o", "missing/out.png"], "there is no folder"),
         (["--batch-size", "0"], "batch_size must be positive"),
     ],
@@ -637,7 +637,7 @@ def test_bad_input_on_the_command_line(folder, tmp_path, capsys, monkeypatch, wo
 
 def test_a_missing_folder_on_the_command_line(tmp_path, capsys):
     words = ["--objective", "channel:first:0", "-o", str(tmp_path / "out.png")]
-    for place, message in ((tmp_path / "none", "no folder"), (tmp_path, "no pictures in")):
+    for place, message in ((tmp_path / "none", "no folder"), (tmp_path, "no images in")):
         assert main(command(place, *words)) == 2
         said = capsys.readouterr().err
         assert message in said

@@ -170,11 +170,11 @@ def test_smooth_max_pool(pool):
 
 
 def test_redirected_relu_renders_a_dead_unit_that_nothing_else_reaches():
-    """At the start the unit is closed over the whole picture: no activation, no gradient."""
+    """At the start the unit is closed over the whole image: no activation, no gradient."""
     conv = nn.Conv2d(3, 1, 3)
     with torch.no_grad():
         conv.weight.fill_(1 / 27)
-        conv.bias.fill_(-0.6)  # opens where the picture is brighter than 0.6
+        conv.bias.fill_(-0.6)  # opens where the image is brighter than 0.6
     model = fv.Model(nn.Sequential(conv, nn.ReLU()), size=12)
     gray = torch.full((1, 3, 12, 12), 0.5, requires_grad=True)
     value = fv.channel("1", 0)(model, gray)

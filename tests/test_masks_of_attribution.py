@@ -208,7 +208,7 @@ def cat(tmp_path):
 
 
 def test_an_extremal_mask_on_a_cat_is_on_its_face_and_beats_chance(lite0):
-    """The cat lies in the right half of a picture that is a blurred wall on its left."""
+    """The cat lies in the right half of an image that is a blurred wall on its left."""
     photo = files.read(skimage.data.__file__.replace("__init__.py", "chelsea.png"), 3, (160, 160))
     scene = photo.mean((2, 3), keepdim=True).repeat(1, 1, 192, 320)
     scene[..., 16:176, 144:304] = photo
@@ -218,7 +218,7 @@ def test_an_extremal_mask_on_a_cat_is_on_its_face_and_beats_chance(lite0):
     mask = made.attributions[0, 0]
     face = torch.zeros(192, 320, dtype=torch.bool)
     face[16:176, 144:304] = True
-    assert mask[face].sum() / mask.sum() > 0.85  # the face takes 42 % of the picture
+    assert mask[face].sum() / mask.sum() > 0.85  # the face takes 42 % of the image
     assert mask.mean() == pytest.approx(0.1, abs=TOLERANCE)
     curves = made.curves(lite0, steps=14)
     assert curves.insertion_auc > curves.random_insertion_auc.max()

@@ -14,7 +14,7 @@ SIDE = 12
 
 
 class Planted(nn.Module):
-    """Reads one quarter of the picture, through a ReLU: the answer is known."""
+    """Reads one quarter of the image, through a ReLU: the answer is known."""
 
     def __init__(self):
         super().__init__()
@@ -39,7 +39,7 @@ def picture() -> torch.Tensor:
     return 0.25 + 0.5 * torch.rand(1, 1, SIDE, SIDE, generator=generator)
 
 
-#: What a method needs on so small a picture.
+#: What a method needs on so small an image.
 OPTIONS = {
     "occlusion": {"cells": 6},
     "feature_ablation": {"cells": 4},

@@ -20,7 +20,7 @@ THREE = torch.rand(3, CHANNELS, *SIDE, generator=RNG)
 
 
 class Net(nn.Module):
-    """A linear generator of pictures of SIDE."""
+    """A linear generator of images of SIDE."""
 
     def __init__(self):
         super().__init__()
@@ -31,7 +31,7 @@ class Net(nn.Module):
 
 
 SIZED = {"size": SIDE, "channels": CHANNELS}
-#: Each class with arguments of its own, for pictures of SIDE and three samples.
+#: Each class with arguments of its own, for images of SIDE and three samples.
 ROWS: dict[type[P.Param], list[P.Param]] = {
     P.Fourier: [P.Fourier(**SIZED, sd=0.3), P.Fourier(**SIZED, decay=1.5, range="clamp")],
     P.Pixel: [P.Pixel(**SIZED, sd=0.3)],

@@ -1,4 +1,4 @@
-"""Pictures as files: rounding, sheets, settings, and that files appear whole or not at all."""
+"""Images as files: rounding, sheets, settings, and that files appear whole or not at all."""
 
 import json
 
@@ -58,7 +58,7 @@ def test_a_sheet_holds_every_picture_above_its_label(tmp_path):
         assert len(hits) == 1
         y, x = hits[0]
         assert x == 8 + i % 3 * 38
-        assert (page[y + 20 : y + 40, x : x + 30] < 128).any(), "no label below the picture"
+        assert (page[y + 20 : y + 40, x : x + 30] < 128).any(), "no label below the image"
 
 
 def test_settings_travel_with_the_picture(tmp_path):
@@ -107,8 +107,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.txt", "names no picture format"),
-        ("a", "names no picture format"),
+        ("a.txt", "names no image format"),
+        ("a", "names no image format"),
         ("nowhere/a.png", "there is no folder"),
         ("folder.png", "not writable"),
     ],
@@ -132,8 +132,8 @@ def test_a_notebook_shows_the_sheet():
     ("content", "message"),
     [
         (None, "No such file"),
-        (b"text", "not a picture"),
-        (b"\x89PNG\r\n\x1a\n", "not a picture"),
+        (b"text", "not an image"),
+        (b"\x89PNG\r\n\x1a\n", "not an image"),
     ],
 )
 def test_reading_settings_from_what_is_no_picture(tmp_path, content, message):

@@ -1,4 +1,4 @@
-"""What the pictures are for: slow renders on Lite0, judged by networks and by statistics."""
+"""What the images are for: slow renders on Lite0, judged by networks and by statistics."""
 
 import json
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def seen_by(name: str, pictures: torch.Tensor) -> torch.Tensor:
-    """The class probabilities that a network gives the pictures, at its own size."""
+    """The class probabilities that a network gives the images, at its own size."""
     model = fv.load(name)
     resized = F.interpolate(pictures, model.size, mode="bilinear", antialias=True)
     with torch.no_grad():

@@ -296,7 +296,7 @@ def test_inversion_finds_the_latent_of_a_picture():
 
 @pytest.mark.parametrize("spatial", [1, 2])
 def test_calibration_equals_numpy(spatial):
-    """A synthetic two-channel data set with a known covariance and spectrum."""
+    """A synthetic two-channel dataset with a known covariance and spectrum."""
     size = (64,) if spatial == 1 else (24, 30)
     mix = torch.tensor([[0.10, 0.04], [-0.02, 0.05]])
     noise = torch.randn(300, 2, *size, generator=torch.Generator().manual_seed(0))
@@ -333,7 +333,7 @@ def test_stats_shape_pictures_and_survive_a_file(tmp_path):
         atol=2e-3,
         rtol=0,
     )
-    with pytest.raises(FeatvizError, match="stats are of 3 channels, but the pictures have 2"):
+    with pytest.raises(FeatvizError, match="stats are of 3 channels, but the images have 2"):
         P.Fourier(stats=stats, channels=2)
 
 
@@ -386,7 +386,7 @@ def test_a_missing_generator_gives_the_pip_command(monkeypatch):
 
 @pytest.mark.parametrize(("text", "side"), [("gan:faces", 64), ("gan:eyes:label=blue", 128)])
 def test_the_named_generators_draw_pictures(text, side):
-    """Smooth pictures with structure, unlike noise; different for different seeds."""
+    """Smooth images with structure, unlike noise; different for different seeds."""
     param = P.parse(text)
     with torch.no_grad():
         images = param.draw(torch.randn(6, 100, 1, 1, generator=torch.Generator().manual_seed(0)))

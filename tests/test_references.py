@@ -234,7 +234,7 @@ def test_batchnorm_match_stops_where_it_is_told(lite0):
 
 def test_text_match_is_the_cosine_of_the_embeddings():
     """A small pair of encoders with a shared space of four dimensions."""
-    table = {"red": [1.0, 0, 0, 0], "a blue picture": [0, 0, 2.0, 1.0]}
+    table = {"red": [1.0, 0, 0, 0], "a blue image": [0, 0, 2.0, 1.0]}
     encoder = torch.nn.Sequential(
         torch.nn.AdaptiveAvgPool2d(1),
         torch.nn.Flatten(),
@@ -302,9 +302,9 @@ def test_reference_pictures_come_from_files_too(lite0, shown, tmp_path):
     value = objective(lite0, shown)
     assert value[0] > -1e-3
     assert (value[1:] < -0.1).all()
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     for source, message in [
-        (tmp_path / "text.png", "not a picture"),
+        (tmp_path / "text.png", "not an image"),
         (tmp_path / "none.png", "No such file"),
         (torch.rand(1, 8, 8), r"the model takes \(N, 3, 224, 224\)"),
         (torch.full((3, 8, 8), float("nan")), "finite"),

@@ -165,7 +165,7 @@ def test_a_picture_is_the_same_to_the_bit_alone_and_among_others(lite0, unit, mo
 
 def test_a_traced_picture_is_as_near_as_rounding_lets_it_be(lite0, monkeypatch):
     """Gradients of a ReLU network are not continuous, so that a climb enlarges any rounding: the
-    picture is as far from the untraced one as that is from its own with the input * (1 + 1e-5)."""
+    image is as far from the untraced one as that is from its own with the input * (1 + 1e-5)."""
     given = {"objective": "channel:_blocks.4:7", "size": 96, "steps": T.PAYS}
     traced = fv.render(lite0, **given)
     monkeypatch.setattr("featviz.optim.ascent.PAYS", 10**9)

@@ -70,7 +70,7 @@ def test_draws_belong_to_the_sample_and_step(transform, images):
     whole = apply([transform], images, seeds)
     again = apply([transform], images, seeds)
     assert torch.equal(whole, again)
-    if not isinstance(transform, (T.Paste, T.Backdrop)):  # these belong to pictures of their own
+    if not isinstance(transform, (T.Paste, T.Backdrop)):  # these belong to images of their own
         alone = apply([transform], images[2:3], [9])
         torch.testing.assert_close(alone, whole[2:3], atol=1e-6, rtol=0)
     other = apply([transform], images, seeds, step=2)

@@ -156,7 +156,7 @@ def test_crop_keeps_the_middle(side, size):
     top, left = ((a - b) // 2 for a, b in zip((12, 20), size, strict=True))
     middle = images[..., top : top + size[0], left : left + size[1]]
     torch.testing.assert_close(kept, middle, atol=1e-5, rtol=0)
-    with pytest.raises(fv.FeatvizError, match="cannot crop 13 pixels of a picture of size"):
+    with pytest.raises(fv.FeatvizError, match="cannot crop 13 pixels of an image of size"):
         run([Crop(13)], images)
 
 
@@ -166,7 +166,7 @@ def test_signals_and_volumes(size):
     for transforms in ([Jitter(2), Scale(0.8, 1.2)], [Noise(0.1)]):
         assert run(transforms, images).shape == images.shape
     torch.testing.assert_close(run([Jitter(0)], images), images, atol=1e-5, rtol=0)
-    with pytest.raises(fv.FeatvizError, match="rotate takes pictures"):
+    with pytest.raises(fv.FeatvizError, match="rotate takes images"):
         run([Rotate(5)], images)
 
 

@@ -35,7 +35,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def colour(layer, unit, sign, seed):
-    """A colour that no other picture of the atlas has, far from others."""
+    """A colour that no other image of the atlas has, far from others."""
     return (unit * 37 % 256, 40 * (layer == PLAIN) + 100 * (sign == "-"), 60 * seed)
 
 
@@ -59,7 +59,7 @@ def picture(layer, unit, sign="+", seed=0, settings="aaaa", **more):
 
 
 def fill(url):
-    """Two layers: one whose names are hostile, without negative pictures; one with everything."""
+    """Two layers: one whose names are hostile, without negative images; one with everything."""
     store = Store(url)
     units = range(30, 80)
     for sign in "+-":
@@ -254,7 +254,7 @@ def test_in_a_bucket_and_with_little_in_it(capsys):
     assert main(["view", "memory://bucket/atlas", "--open"]) == 0
     assert capsys.readouterr().out == "memory://bucket/atlas/index.html\n"
     details = store.files.read(f"site/layers/{PLAIN}/details-0.js").decode()
-    assert "the stored picture cannot be read" in details
+    assert "the stored image cannot be read" in details
     store.about = {
         "classes": ["a", "b"],
         "logits": "output",

@@ -50,7 +50,7 @@ def atlas(
     """Render every unit of some layers into a folder; continue where an earlier run ended.
 
     What is stored already is not made again. Ctrl-C, and whatever else ends a run, loses the
-    pictures that were being made and no others.
+    images that were being made and no others.
 
     Parameters
     ----------
@@ -61,16 +61,16 @@ def atlas(
     out
         The folder, or a URL that fsspec knows (``s3://bucket/atlas``).
     images
-        A data set, as :func:`featviz.examples` takes it: each unit gets the images that excite it
+        A dataset, as :func:`featviz.examples` takes it: each unit gets the images that excite it
         most and least.
     settings
-        How the pictures are optimized; keywords replace its fields.
+        How the images are optimized; keywords replace its fields.
     batch_size
-        Pictures of a shard, which are made together: 16, on a GPU 128.
+        Images of a shard, which are made together: 16, on a GPU 128.
     device
         Where to compute: ``None`` is where the model is, ``auto`` the best there is.
     callbacks
-        :class:`featviz.callbacks.Callback` objects or functions of a step, for pictures that this
+        :class:`featviz.callbacks.Callback` objects or functions of a step, for images that this
         process makes.
     on_stored
         Functions of the rows that have just been stored.
@@ -87,7 +87,7 @@ def atlas(
     Raises
     ------
     FeatvizError
-        For input that cannot work, before the first picture; for a folder made with other settings;
+        For input that cannot work, before the first image; for a folder made with other settings;
         for a full disk. What is stored stays.
     """
     if not isinstance(model, Model):
@@ -133,7 +133,7 @@ def atlas(
             tqdm(
                 total=len(pictures),
                 initial=len(pictures) - sum(map(len, missing)),
-                unit=" pictures",
+                unit=" images",
                 disable=not (progress and sys.stderr.isatty()),
             )
         )
@@ -162,7 +162,7 @@ def _open(
     Raises
     ------
     FeatvizError
-        If its pictures were made with other settings, or of another network.
+        If its images were made with other settings, or of another network.
     """
     store = Store(out)
     metadata.check_format(store)

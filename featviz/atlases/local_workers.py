@@ -121,7 +121,7 @@ def processes(brief: Brief, batches: Sequence[Batch], workers: int) -> Iterator[
                     f"workers died {deaths} times in a row, as they do where memory does not "
                     "suffice: take fewer --workers"
                 )
-            warnings.warn("a worker died; its pictures are made again", FeatvizWarning, 2)
+            warnings.warn("a worker died; its images are made again", FeatvizWarning, 2)
     settle(failed, len(batches))
 
 

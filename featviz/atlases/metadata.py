@@ -1,4 +1,4 @@
-"""``atlas.json``: the network that an atlas is of, and how its pictures were made."""
+"""``atlas.json``: the network that an atlas is of, and how its images were made."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check_format(store: Store) -> None:
 def update(
     store: Store, model: Model, layers: Collection[str], digest: str, settings: dict[str, Any]
 ) -> None:
-    """Say of what network the pictures are, in which order its layers come, which settings."""
+    """Say of what network the images are, in which order its layers come, which settings."""
     before = store.about
     known = {layer["name"] for layer in before.get("layers", ())} | set(layers)
     after = {
@@ -52,14 +52,14 @@ def update(
 def agree(
     store: Store, records: pa.Table, digest: str, settings: dict[str, Any], beside: bool
 ) -> None:
-    """Raise :class:`FeatvizError` where a folder's pictures were made otherwise.
+    """Raise :class:`FeatvizError` where a folder's images were made otherwise.
 
     With ``beside`` they may have been, but not of another network.
     """
     about, where = store.about, store.files.url
     if store.damaged and not about:
         raise FeatvizError(
-            f"{where!r} holds files that are no pictures of an atlas "
+            f"{where!r} holds files that are no images of an atlas "
             f"({next(iter(store.damaged))!r}): take another folder"
         )
     if set(records["model_hash"].unique().to_pylist()) - {settings["model_hash"]}:
@@ -74,6 +74,6 @@ def agree(
         if other.get(name) != settings.get(name)
     ]
     raise FeatvizError(
-        f"{where!r} holds pictures made with other settings ({'; '.join(changed)}): "
+        f"{where!r} holds images made with other settings ({'; '.join(changed)}): "
         "use those, or take another folder, or keep both with beside"
     )

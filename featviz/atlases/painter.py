@@ -1,4 +1,4 @@
-"""Make the rows of a batch: optimize its pictures, score them again, encode them."""
+"""Make the rows of a batch: optimize its images, score them again, encode them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Brief:
 
     @functools.cached_property
     def home(self) -> Model:
-        """The model on the device where the pictures are made."""
+        """The model on the device where the images are made."""
         return self.model.on(devices.resolve(self.device, self.model.device))
 
     @functools.cached_property
@@ -69,7 +69,7 @@ class Brief:
 
 
 class Painter:
-    """Makes batches of pictures of one network; keeps the trace of a layer for its next batch."""
+    """Makes batches of images of one network; keeps the trace of a layer for its next batch."""
 
     def __init__(
         self, brief: Brief, callbacks: Sequence[Callback | Callable[[Step], Any]] = ()
@@ -85,7 +85,7 @@ class Painter:
         Raises
         ------
         KeyboardInterrupt
-            For Ctrl-C: a picture that is not finished is not kept.
+            For Ctrl-C: an image that is not finished is not kept.
         """
         if batch[0].layer != self._layer:
             self._layer = batch[0].layer
@@ -137,7 +137,7 @@ class Painter:
 
 
 def encode(picture: Tensor, encoding: str) -> bytes:
-    """Return a picture (C, H, W) in [0, 1] as a file: ``png``, or ``webp`` with some loss."""
+    """Return an image (C, H, W) in [0, 1] as a file: ``png``, or ``webp`` with some loss."""
     if encoding == "png":
         return images.png_bytes(sheets.to_pil(picture))
     buffer = io.BytesIO()
@@ -146,14 +146,14 @@ def encode(picture: Tensor, encoding: str) -> bytes:
 
 
 def check(brief: Brief) -> None:
-    """Raise :class:`FeatvizError` unless the pictures can be stored as such."""
+    """Raise :class:`FeatvizError` unless the images can be stored as such."""
     param, channels = brief.plan.param, brief.plan.image_channels(brief.home)
     if len(param.shape) != 2 or channels not in (1, 3, 4):
         raise FeatvizError(
-            f"an atlas holds gray or RGB pictures, not {channels} channels of {param.shape}"
+            f"an atlas holds gray or RGB images, not {channels} channels of {param.shape}"
         )
     if param.relational:
-        raise FeatvizError("an atlas holds pictures that stand alone: take another param")
+        raise FeatvizError("an atlas holds images that stand alone: take another param")
     if brief.encoding not in ("png", "webp"):
         raise FeatvizError(f"no encoding {brief.encoding!r}: it is png or webp")
     if brief.encoding == "webp" and not features.check("webp"):
@@ -162,7 +162,7 @@ def check(brief: Brief) -> None:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Return what the pictures are made with."""
+    """Return what the images are made with."""
     import kornia
 
     return {

@@ -1,4 +1,4 @@
-"""Which pictures an atlas has: an enumeration of layers, units, signs and seeds."""
+"""Which images an atlas has: an enumeration of layers, units, signs and seeds."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from featviz.rendering.held_out import APART
 
 #: What of a layer's units: all, a text such as ``0:32`` or ``3,7,0:64:4``, or their numbers.
 Units: TypeAlias = str | Iterable[int] | None
-#: What a picture shows, of a layer and a unit: a text with ``{layer}`` and ``{unit}``, a function.
+#: What an image shows, of a layer and a unit: a text with ``{layer}`` and ``{unit}``, a function.
 Template: TypeAlias = str | Callable[[str, int], Objective | str] | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """One picture of the plan; ``objective`` is its canonical text, with the sign."""
+    """One image of the plan; ``objective`` is its canonical text, with the sign."""
 
     objective: str
     layer: str
@@ -48,7 +48,7 @@ def enumerate_pictures(
     seeds: int | Iterable[int] = (0,),
     objective: Template = None,
 ) -> list[Picture]:
-    """Return the pictures of an atlas: layer by layer, unit by unit.
+    """Return the images of an atlas: layer by layer, unit by unit.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def enumerate_pictures(
         for unit in _units(chosen, layer, model.layer(layer).units):
             goal = as_objective(make(layer, unit))
             if goal.relational:
-                raise FeatvizError(f"a picture of an atlas stands alone, which {goal} does not")
+                raise FeatvizError(f"an image of an atlas stands alone, which {goal} does not")
             texts = {"+": str(goal), "-": str(-goal)}
             found += [
                 Picture(texts[sign], layer, unit, sign, seed)
@@ -189,7 +189,7 @@ def batches(pictures: Sequence[Picture], size: int) -> list[tuple[Picture, ...]]
 def describe(
     model: Model, plan: Plan, template: Template, encoding: str
 ) -> tuple[str, dict[str, Any]]:
-    """Return the hash of what makes a picture, and what is hashed.
+    """Return the hash of what makes an image, and what is hashed.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Look into an atlas: which layers and units there are, a unit's pictures, its examples."""
+"""Look into an atlas: which layers and units there are, a unit's images, its examples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from featviz.errors import FeatvizError, FeatvizWarning, did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One picture: ``image`` (Pillow) and ``record``, its row without the picture.
+    """One image: ``image`` (Pillow) and ``record``, its row without the picture.
 
     The record's ``settings`` and ``versions`` are dictionaries.
     """
@@ -38,7 +38,7 @@ class Entry:
 
 
 class Atlas:
-    """The pictures of a network's units, in a folder or at a URL that fsspec knows.
+    """The images of a network's units, in a folder or at a URL that fsspec knows.
 
     ``atlas["_blocks.10", 42]`` is an :class:`Entry`; ``["_blocks.10", 42, "-"]`` its negative and
     ``["_blocks.10", 42, "+", 1]`` the one with seed 1.
@@ -50,8 +50,8 @@ class Atlas:
     url
         A folder, ``s3://…``, ``memory://…``.
     settings
-        Which pictures, where the folder holds several kinds: the start of their settings' hash.
-        Without it, a picture is looked up in those settings that the folder had first.
+        Which images, where the folder holds several kinds: the start of their settings' hash.
+        Without it, an image is looked up in those settings that the folder had first.
 
     Raises
     ------
@@ -85,20 +85,20 @@ class Atlas:
         return len(self.records)
 
     def __repr__(self) -> str:
-        return f"<Atlas {self.store.files.url}: {len(self)} pictures of {len(self.layers)} layers>"
+        return f"<Atlas {self.store.files.url}: {len(self)} images of {len(self.layers)} layers>"
 
     @functools.cached_property
     def layers(self) -> list[str]:
-        """The layers of which there are pictures, in the order of the network."""
+        """The layers of which there are images, in the order of the network."""
         order = {layer["name"]: i for i, layer in enumerate(self.about.get("layers", ()))}
         return sorted(self._units, key=lambda name: order.get(name, len(order)))
 
     def units(self, layer: str) -> list[int]:
-        """Return the units of a layer of which there are pictures, sorted."""
+        """Return the units of a layer of which there are images, sorted."""
         return sorted(self._units.get(layer, ()))
 
     def of(self, layer: str, unit: int) -> list[dict[str, Any]]:
-        """Return the records of all pictures of a unit: positive first, then by seed."""
+        """Return the records of all images of a unit: positive first, then by seed."""
         rows = [row for _, _, _, row in self._units.get(layer, {}).get(unit, ())]
         return self.records.take(rows).to_pylist() if rows else []
 
@@ -108,7 +108,7 @@ class Atlas:
         Raises
         ------
         FeatvizError
-            If there is no such picture, or its shard cannot be read.
+            If there is no such image, or its shard cannot be read.
         """
         if not isinstance(key, tuple) or not 2 <= len(key) <= 4:
             raise FeatvizError("an atlas takes [layer, unit], then a sign and a seed if need be")
@@ -123,7 +123,7 @@ class Atlas:
         return Entry(picture, whole[0])
 
     def _find(self, layer: str, unit: int, sign: str, seed: int | None) -> int:
-        """Return the row of a picture."""
+        """Return the row of an image."""
         if layer not in self._units:
             raise FeatvizError(f"no layer {layer!r} in the atlas{did_you_mean(layer, self.layers)}")
         if unit not in self._units[layer]:
@@ -162,5 +162,5 @@ class Atlas:
         return self.store.get("units", layer)
 
     def examples_of(self, layer: str) -> pa.Table:
-        """Return a layer's data set examples: :data:`featviz.atlases.schema.EXAMPLES`."""
+        """Return a layer's dataset examples: :data:`featviz.atlases.schema.EXAMPLES`."""
         return self.store.get("examples", layer)

@@ -1,4 +1,4 @@
-"""The tables of an atlas: one row a picture, a unit, an example.
+"""The tables of an atlas: one row an image, a unit, an example.
 
 Plain Parquet, so that anything reads it: images are structs of encoded bytes and a name, which is
 what the ``Image`` feature of Hugging Face's ``datasets`` expects; settings are JSON texts.
@@ -10,13 +10,13 @@ import json
 
 import pyarrow as pa
 
-#: An encoded picture, and a name for it.
+#: An encoded image, and a name for it.
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
-#: What tells one picture from another.
+#: What tells one image from another.
 KEY = ("objective", "seed", "settings_hash")
 
-#: A picture: what it shows, how it scores, how it came about.
+#: An image: what it shows, how it scores, how it came about.
 PICTURES = pa.schema(
     [
         pa.field("objective", pa.string(), nullable=False),  # canonical text, the sign included
@@ -26,7 +26,7 @@ PICTURES = pa.schema(
         pa.field("seed", pa.int64(), nullable=False),
         pa.field("settings_hash", pa.string(), nullable=False),
         pa.field("image", IMAGE),
-        pa.field("score", pa.float32()),  # of the finished picture; null where it is not finite
+        pa.field("score", pa.float32()),  # of the finished image; null where it is not finite
         pa.field("score_held_out", pa.float32()),  # mean under transforms that no step has seen
         pa.field("seconds", pa.float32()),  # its share of its batch's time
         pa.field("redirected", pa.bool_()),  # whether a dead ReLU was opened at first
@@ -37,13 +37,13 @@ PICTURES = pa.schema(
     ]
 )
 
-#: A unit of a layer, over a data set or by its weights alone.
+#: A unit of a layer, over a dataset or by its weights alone.
 UNITS = pa.schema(
     [
         pa.field("layer", pa.string(), nullable=False),
         pa.field("unit", pa.int32(), nullable=False),
         pa.field("objective", pa.string(), nullable=False),
-        pa.field("images", pa.int64()),  # how many were looked at; null without a data set
+        pa.field("images", pa.int64()),  # how many were looked at; null without a dataset
         pa.field("mean", pa.float32()),
         pa.field("std", pa.float32()),
         pa.field("quantiles", pa.list_(pa.float32())),  # 101: least, 1 %, … 99 %, largest
@@ -53,7 +53,7 @@ UNITS = pa.schema(
     ]
 )
 
-#: One image of a data set that a unit likes much or least.
+#: One image of a dataset that a unit likes much or least.
 EXAMPLES = pa.schema(
     [
         pa.field("layer", pa.string(), nullable=False),
@@ -62,8 +62,8 @@ EXAMPLES = pa.schema(
         pa.field("side", pa.string(), nullable=False),  # "top" or "bottom"
         pa.field("rank", pa.int32(), nullable=False),  # 0 is the highest, or the lowest
         pa.field("value", pa.float32()),
-        pa.field("source", pa.string()),  # the file's name within the data set
-        pa.field("index", pa.int64()),  # its position in the data set
+        pa.field("source", pa.string()),  # the file's name within the dataset
+        pa.field("index", pa.int64()),  # its position in the dataset
         pa.field("box", pa.list_(pa.int32())),  # top, left, bottom, right of what is shown
         pa.field("image", IMAGE),  # that part of the image
     ]

@@ -24,10 +24,10 @@ class AtlasSettings(Options):
     signs: str | Sequence[str] = option(
         "+-", "+ for what raises a unit, - for what lowers it.", cli=str
     )
-    seeds: int | Iterable[int] = option(0, "One picture a seed: 0,1,2.", cli="seed")
+    seeds: int | Iterable[int] = option(0, "One image a seed: 0,1,2.", cli="seed")
     objective: Template = option(
         None,
-        "What a picture shows: a text with {layer} and {unit}, or in Python a function of both. "
+        "What an image shows: a text with {layer} and {unit}, or in Python a function of both. "
         "Default: channel:{layer}:{unit}.",
         cli=str,
         metavar="TEXT",
@@ -37,8 +37,7 @@ class AtlasSettings(Options):
     )
     beside: bool = option(
         False,
-        "Add to a folder whose pictures were made with other settings, under another settings "
-        "hash.",
+        "Add to a folder whose images were made with other settings, under another settings hash.",
         cli=bool,
     )
     workers: int = option(
@@ -46,7 +45,7 @@ class AtlasSettings(Options):
     )
     ray: str | None = option(
         None,
-        "Address of a Ray cluster whose workers make the pictures: auto, or host:6379.",
+        "Address of a Ray cluster whose workers make the images: auto, or host:6379.",
         cli=str,
         metavar="ADDRESS",
     )

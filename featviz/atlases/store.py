@@ -1,4 +1,4 @@
-"""Where pictures are kept: Parquet shards by layer, written once each, and an index of them."""
+"""Where images are kept: Parquet shards by layer, written once each, and an index of them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from featviz.atlases import schema
 from featviz.atlases.remote_files import Files, folder_of
 from featviz.errors import FeatvizError
 
-#: What tells one picture from another: its objective's text, its seed, the hash of its settings.
+#: What tells one image from another: its objective's text, its seed, the hash of its settings.
 Key: TypeAlias = tuple[str, int, str]
 
 _INDEX = "index.parquet"
 ABOUT = "atlas.json"
-#: The columns that the index keeps of each picture: all but those that are large.
+#: The columns that the index keeps of each image: all but those that are large.
 LIGHT = tuple(
     name for name in schema.PICTURES.names if name not in ("image", "settings", "versions")
 )
@@ -49,9 +49,9 @@ class Store:
     # Pictures.
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> str:
-        """Write the pictures of one layer as a shard, and return its name.
+        """Write the images of one layer as a shard, and return its name.
 
-        The name follows from the keys, so that writing the same pictures again replaces them.
+        The name follows from the keys, so that writing the same images again replaces them.
         """
         rows = sorted(rows, key=lambda row: tuple(str(row[k]) for k in schema.KEY))
         digest = hashlib.blake2b(digest_size=8)
@@ -62,7 +62,7 @@ class Store:
         return name
 
     def records(self, *, verify: bool = False) -> pa.Table:
-        """Return all of each picture but the picture: ``LIGHT``, with ``shard`` and ``row``.
+        """Return all of each image but the image: ``LIGHT``, with ``shard`` and ``row``.
 
         With ``verify`` every byte of every shard is read and its checksum compared. A damaged shard
         is left out, and noted in :attr:`damaged`.
@@ -82,9 +82,9 @@ class Store:
         return pa.concat_tables(parts).combine_chunks() if parts else _RECORDS.empty_table()
 
     def dedupe(self, records: pa.Table) -> bool:
-        """Make doubled pictures single, which two runs at once may leave; tell whether there were.
+        """Make doubled images single, which two runs at once may leave; tell whether there were.
 
-        What stays of a shard is written before the shard goes: no picture is ever missing.
+        What stays of a shard is written before the shard goes: no image is ever missing.
         """
         kept: dict[str, list[int]] = {}
         seen: set[Key] = set()

@@ -19,7 +19,7 @@ from featviz.io import sheets
 
 
 class ContactSheetWriter:
-    """Logs each stored batch as ``atlas/LAYER``; the step is how many pictures the layer has.
+    """Logs each stored batch as ``atlas/LAYER``; the step is how many images the layer has.
 
     Raises
     ------
@@ -37,7 +37,7 @@ class ContactSheetWriter:
         self._done = collections.Counter(stored["layer"].to_pylist())
 
     def __call__(self, rows: Sequence[Row]) -> None:
-        """Log the pictures of a batch, and their mean score."""
+        """Log the images of a batch, and their mean score."""
         layer = rows[0]["layer"]
         self._done[layer] += len(rows)
         pictures = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB") for row in rows]

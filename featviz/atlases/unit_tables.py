@@ -1,4 +1,4 @@
-"""What is known of the units beside their pictures: likeness, activations, examples."""
+"""What is known of the units beside their images: likeness, activations, examples."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HELD = 1000
 def observe(
     store: Store, brief: Brief, pictures: Sequence[Picture], dataset: Any, *, progress: bool = False
 ) -> bool:
-    """Write the ``units`` tables of the layers, and with a data set the ``examples``, too.
+    """Write the ``units`` tables of the layers, and with a dataset the ``examples``, too.
 
     What is there of the same units and the same files stays. Return whether Ctrl-C came.
     """
@@ -102,7 +102,7 @@ def _stored(store: Store, layer: str) -> dict[int, Row]:
 
 
 def _mark(dataset: Any) -> str | None:
-    """Return what tells a folder's pictures from others; None for what is no folder."""
+    """Return what tells a folder's images from others; None for what is no folder."""
     if not isinstance(dataset, (str, Path)) or not Path(dataset).is_dir():
         return None
     digest = hashlib.blake2b(digest_size=8)

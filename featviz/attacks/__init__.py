@@ -1,1 +1,1 @@
-"""Adversarial examples: change pictures until a network is fooled."""
+"""Adversarial examples: change images until a network is fooled."""

@@ -1,4 +1,4 @@
-"""Adversarial patches: a printable picture that fools a network wherever it is stuck."""
+"""Adversarial patches: a printable image that fools a network wherever it is stuck."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def patch_attack(
 ) -> AttackResult:
     """Return one patch, and ``images`` with it: what they become wherever it is pasted.
 
-    Every step pastes the patch at another place of each picture, turned by up to ``degrees`` and
+    Every step pastes the patch at another place of each image, turned by up to ``degrees`` and
     enlarged by ``scale``; Adam with rate ``lr`` moves its pixels, in [0, 1]. ``result.patch``
     (C, h, w) is rounded to 8 bits, ``result.images`` have it at places that the run did not use,
-    and ``success`` is theirs. ``history`` (steps, B) is NaN for pictures that a step left out.
+    and ``success`` is theirs. ``history`` (steps, B) is NaN for images that a step left out.
     [Brown2017]_
 
     Parameters
@@ -64,9 +64,9 @@ def patch_attack(
     settings
         How the patch is made; keywords replace its fields.
     seed
-        An int: picture i uses ``seed + i``; or one int for each picture.
+        An int: image i uses ``seed + i``; or one int for each picture.
     batch_size
-        On how many of the pictures, drawn anew, a step pastes the patch; all of them by default.
+        On how many of the images, drawn anew, a step pastes the patch; all of them by default.
         Fewer and more steps get further in the same time. It takes one class for all pictures.
     device, callbacks, progress
         As in :func:`featviz.attack`.
@@ -92,7 +92,7 @@ def patch_attack(
     seeds = expand(seed, count)
     some = count if batch_size is None else min(positive_int("batch_size", batch_size), count)
     if some < count and len(set(criterion.objectives)) > 1:
-        raise FeatvizError("batch_size takes one class for all pictures: give to, and no away")
+        raise FeatvizError("batch_size takes one class for all images: give to, and no away")
     param = Patch(images=originals[:some], size=chosen.size)
     place = Paste(originals.to(home.device), chosen.degrees, *chosen.scale)
     pasted = dataclasses.replace(place, choose=some < count)
@@ -137,7 +137,7 @@ def patch_attack(
 
 
 def _by_picture(history: Tensor, pasted: Paste, seeds: list[int], size: tuple[int, ...]) -> Tensor:
-    """Return scores of the pictures drawn in each step (steps, n) as scores of all (steps, B)."""
+    """Return scores of the images drawn in each step (steps, n) as scores of all (steps, B)."""
     if not pasted.choose or not len(history):
         return history
     tape = draw_tape(pasted, 0, seeds, len(history), size)
@@ -146,7 +146,7 @@ def _by_picture(history: Tensor, pasted: Paste, seeds: list[int], size: tuple[in
 
 
 def _paste(patches: Tensor, place: Paste, seeds: list[int], size: tuple[int, ...]) -> Tensor:
-    """Return the pictures, rounded to 8 bits, each with its patch at a fresh place."""
+    """Return the images, rounded to 8 bits, each with its patch at a fresh place."""
     drawn = [place.draw(generator(seed, _FRESH), 1, size) for seed in seeds]
     images = place.prepare(torch.stack(drawn, 1))(patches.to(place.images), 0).cpu()
     return (images.clamp(0, 1) * 255).round() / 255

@@ -1,4 +1,4 @@
-"""Adversarial examples: move given pictures within a ball until a network misclassifies them."""
+"""Adversarial examples: move given images within a ball until a network misclassifies them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def attack(
     progress: bool = False,
     **options: Unpack[AttackKeywords],
 ) -> AttackResult:
-    """Return pictures no further than ``eps`` from ``images`` that the network misclassifies.
+    """Return images no further than ``eps`` from ``images`` that the network misclassifies.
 
     Parameters
     ----------
@@ -54,19 +54,19 @@ def attack(
         Files, Pillow images, arrays, or floats (B, C, *size) in [0, 1]; the network's normalization
         comes after them. Files and Pillow images are cropped and resized to the model's size.
     away, to
-        What the picture shall no longer be, and what instead: a class (an index or
+        What the image shall no longer be, and what instead: a class (an index or
         ``fv.class_logit(…)``) or any other objective, which is then simply lowered or raised;
         one for all, or a list. With neither, away from what the network predicts.
     settings
-        How the pictures are attacked; keywords replace its fields.
+        How the images are attacked; keywords replace its fields.
     seed
-        An int: picture i uses ``seed + i``; or one int for each picture.
+        An int: image i uses ``seed + i``; or one int for each picture.
     batch_size
-        Pictures that are attacked at once.
+        Images that are attacked at once.
     device
         Where to compute: ``None`` is where the model is, ``auto`` the best there is.
     traced
-        Trace the network once for the whole attack; by default from 32 steps a picture on. A
+        Trace the network once for the whole attack; by default from 32 steps an image on. A
         ``featviz.optim.tracing.TraceCache()`` keeps the trace for the next attack on the model.
     callbacks
         :class:`featviz.callbacks.Callback` objects or functions of a step.
@@ -78,7 +78,7 @@ def attack(
     Returns
     -------
     AttackResult
-        After Ctrl-C, which ``interrupted`` says, pictures whose turn did not come are the
+        After Ctrl-C, which ``interrupted`` says, images whose turn did not come are the
         originals.
 
     Raises
@@ -141,6 +141,6 @@ def attack(
 
 
 def _steps_used(result: Result, count: int) -> Tensor:
-    """Return after how many updates each picture succeeded, or how many were made, (B,)."""
+    """Return after how many updates each image succeeded, or how many were made, (B,)."""
     made = (~result.history.isnan()).sum(0).expand(count)
     return made if result.reached is None else torch.where(result.reached < 0, made, result.reached)

@@ -132,7 +132,7 @@ def _read(goal: Goal, count: int, name: str) -> list[Objective] | None:
     objectives = [ClassLogit(m) if isinstance(m, int) else as_objective(m) for m in members]
     for objective in objectives:
         if objective.relational:
-            raise FeatvizError(f"{name} takes objectives of single pictures, not {objective}")
+            raise FeatvizError(f"{name} takes objectives of single images, not {objective}")
     return objectives
 
 
@@ -180,7 +180,7 @@ def _criterion(
         objectives.append(objective)
         classes.append([-1 if n is None else n for n in (source, wanted)])
     if until and len(until) < count:
-        raise FeatvizError("either all pictures are attacked by a class, or none")
+        raise FeatvizError("either all images are attacked by a class, or none")
     columns = torch.tensor(classes)
     return AttackCriterion(
         tuple(objectives), tuple(until), columns[:, 0], columns[:, 1], predicted, layer

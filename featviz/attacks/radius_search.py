@@ -20,9 +20,9 @@ TRIALS = 32
 def smallest_radius(
     run: AttackRun, images: Tensor, criterion: AttackCriterion, first: float, seeds: list[int]
 ) -> tuple[Attacked, Tensor]:
-    """Search for each picture the smallest radius that succeeds, by doubling and bisection.
+    """Search for each image the smallest radius that succeeds, by doubling and bisection.
 
-    Every trial is a whole attack on all pictures that are undecided. Returns the pictures and their
+    Every trial is a whole attack on all images that are undecided. Returns the images and their
     radii (B,), infinite where nothing succeeded.
     """
     count, numel = len(images), images[0].numel()

@@ -1,4 +1,4 @@
-"""Running an attack: in batches, and again for the pictures that it failed with."""
+"""Running an attack: in batches, and again for the images that it failed with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from featviz.param import Bounded
 from featviz.param.balls import LEVELS, length
 from featviz.types import Tensor
 
-#: Restart r of a picture draws as the seed ``seed + r * SEED_STRIDE`` would.
+#: Restart r of an image draws as the seed ``seed + r * SEED_STRIDE`` would.
 SEED_STRIDE = 2**32
 
 
@@ -45,11 +45,11 @@ class AttackRun:
 
     @property
     def stops_early(self) -> bool:
-        """Whether a picture is left alone once it succeeds."""
+        """Whether an image is left alone once it succeeds."""
         return self.settings.early_exit and not self.settings.universal
 
     def without_random_start(self) -> AttackRun:
-        """Return the run that starts at the pictures themselves."""
+        """Return the run that starts at the images themselves."""
         return dataclasses.replace(
             self, settings=dataclasses.replace(self.settings, random_start=False)
         )
@@ -77,7 +77,7 @@ class AttackRun:
     def one_by_one(
         self, images: Tensor, criterion: AttackCriterion, eps: Tensor, seeds: list[int]
     ) -> list[Result]:
-        """Do the same, and return one result for each picture; what succeeds already stays."""
+        """Do the same, and return one result for each image; what succeeds already stays."""
         count = len(images)
         met = torch.zeros(count, dtype=torch.bool)
         if criterion.until and self.stops_early:
@@ -136,7 +136,7 @@ class AttackRun:
     def judge(
         self, images: Tensor, criterion: AttackCriterion, originals: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the predicted classes (B,) of finished pictures and which of them succeeded."""
+        """Return the predicted classes (B,) of finished images and which of them succeeded."""
         after = predicted_classes(self.model, images, criterion.layer, traces=self.traces)
         if criterion.until:
             return after, criterion.is_met(after)
@@ -156,7 +156,7 @@ class AttackRun:
 
 @dataclasses.dataclass
 class Attacked:
-    """Finished pictures, one result each (a universal attack: one for all), and their judgement."""
+    """Finished images, one result each (a universal attack: one for all), and their judgement."""
 
     results: list[Result]
     after: Tensor
@@ -166,7 +166,7 @@ class Attacked:
 def attack_with_restarts(
     run: AttackRun, images: Tensor, criterion: AttackCriterion, eps: Tensor, seeds: list[int]
 ) -> Attacked:
-    """Attack, and again the pictures that the attack failed with; return the best run of each."""
+    """Attack, and again the images that the attack failed with; return the best run of each."""
     if run.settings.universal:
         return _universal(run, images, criterion, eps, seeds)
     count = len(images)
@@ -185,7 +185,7 @@ def attack_with_restarts(
                     singles[k].seeds = [seeds[i]]
                     results[i], after[i], success[i] = singles[k], classes[k], fooled[k]
         if any(single.interrupted for single in singles):
-            results[0].interrupted = True  # also where no picture of this run was kept
+            results[0].interrupted = True  # also where no image of this run was kept
             break
         if criterion.until:
             rows = [i for i in range(count) if not success[i]]
@@ -197,7 +197,7 @@ def attack_with_restarts(
 def _universal(
     run: AttackRun, images: Tensor, criterion: AttackCriterion, eps: Tensor, seeds: list[int]
 ) -> Attacked:
-    """Return the run whose one difference succeeds with most pictures; of equals, scores higher."""
+    """Return the run whose one difference succeeds with most images; of equals, scores higher."""
     best: tuple[tuple[int, float], Attacked] | None = None
     for restart in range(run.settings.restarts):
         shifted = [seed + restart * SEED_STRIDE for seed in seeds]
@@ -217,7 +217,7 @@ def _universal(
 def _judged(
     run: AttackRun, results: list[Result], criterion: AttackCriterion, originals: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Judge finished pictures; Ctrl-C ends the attack, but loses none of them."""
+    """Judge finished images; Ctrl-C ends the attack, but loses none of them."""
     finished = torch.cat([result.images for result in results])
     try:
         return run.judge(finished, criterion, originals)

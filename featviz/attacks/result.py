@@ -1,4 +1,4 @@
-"""What an attack returns: the pictures, whether they fool the network, and at what cost."""
+"""What an attack returns: the images, whether they fool the network, and at what cost."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _PER_SAMPLE = ("originals", "success", "before", "after", "norm", "eps", "steps_
 
 @dataclasses.dataclass(kw_only=True)
 class AttackResult(Result):
-    """Attacked pictures; what follows beside a :class:`Result`'s is one value a picture.
+    """Attacked images; what follows beside a :class:`Result`'s is one value an image.
 
     Attributes
     ----------
     originals
         (B, C, *size): what was attacked; rounded to 8 bits where the result is.
     success
-        (B,): whether the finished picture does what was asked for. For classes: it is put into
+        (B,): whether the finished image does what was asked for. For classes: it is put into
         ``to``, or no longer into ``away``; for other objectives: the score is above the original's.
     before, after
         (B,): the predicted class of the original and of the result; -1 where there are none.
@@ -42,7 +42,7 @@ class AttackResult(Result):
     steps_used
         (B,): updates until success, or all.
     eight_bit
-        Whether the pictures are those that an 8-bit file holds, so that success is the file's.
+        Whether the images are those that an 8-bit file holds, so that success is the file's.
     classes
         The names of the network's classes, where it has some.
     seconds
@@ -81,7 +81,7 @@ class AttackResult(Result):
 
     @property
     def labels(self) -> list[str]:
-        """One line a picture: what it was, what it is, and how far it went."""
+        """One line an image: what it was, what it is, and how far it went."""
 
         def name(number: int) -> str:
             return self.classes[number] if self.classes else f"class {number}"
@@ -110,7 +110,7 @@ class AttackResult(Result):
         separate: bool = False,
         alpha: bool = False,
     ) -> list[Path]:
-        """Write a sheet: a row for each picture with the original, the difference, the result.
+        """Write a sheet: a row for each image with the original, the difference, the result.
 
         The difference is enlarged about gray, by what the label says. With ``separate`` each
         result also gets a file of its own, without any label: ``out.0.png``, ``out.1.png``, …
@@ -118,7 +118,7 @@ class AttackResult(Result):
         Raises
         ------
         FeatvizError
-            If 8 bits cannot hold the pictures, or the file cannot be written.
+            If 8 bits cannot hold the images, or the file cannot be written.
         """
         path = Path(path)
         written = [_images.save(self.sheet(columns=columns), path, self.record)]

@@ -1,4 +1,4 @@
-"""How pictures are attacked: the options of ``featviz.attack`` and ``featviz.patch_attack``."""
+"""How images are attacked: the options of ``featviz.attack`` and ``featviz.patch_attack``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FIRST_RADIUS = {"linf": 1 / 255, "l2": 0.5, "l1": 8.0}
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttackSettings(Options):
-    """How :func:`featviz.attack` moves pictures within a ball around them."""
+    """How :func:`featviz.attack` moves images within a ball around them."""
 
     norm: Literal["linf", "l2", "l1"] = option(
         "linf", f"The norm of the ball: {', '.join(NORMS)}.", cli=str
@@ -31,7 +31,7 @@ class AttackSettings(Options):
     eps: float | str = option(
         4 / 255,
         "Its radius, in image units, a number or a text such as 4/255; min searches, for each "
-        "picture, the smallest that succeeds.",
+        "image, the smallest that succeeds.",
         cli=str,
     )
     steps: int = option(20, "Updates.", cli=int)
@@ -47,13 +47,13 @@ class AttackSettings(Options):
     )
     restarts: int = option(
         1,
-        "Runs, the later ones for the pictures that the earlier ones failed with; of a universal "
-        "perturbation's, the one that succeeds with most pictures is returned.",
+        "Runs, the later ones for the images that the earlier ones failed with; of a universal "
+        "perturbation's, the one that succeeds with most images is returned.",
         cli=int,
     )
     random_start: bool = option(True, "Whether pgd and apgd start at a random point of the ball.")
     transforms: Sequence[Transform] | str = option(
-        (), "Transforms that the picture has to survive.", cli=str
+        (), "Transforms that the image has to survive.", cli=str
     )
     eot: int = option(
         1,
@@ -61,10 +61,10 @@ class AttackSettings(Options):
         cli=int,
     )
     early_exit: bool = option(
-        True, "Leave a picture alone once it succeeds; on a GPU this waits for it at each step."
+        True, "Leave an image alone once it succeeds; on a GPU this waits for it at each step."
     )
     universal: bool = option(
-        False, "One difference for all the pictures, state['delta']. [Moosavi2017]_", cli=bool
+        False, "One difference for all the images, state['delta']. [Moosavi2017]_", cli=bool
     )
     eight_bit: bool | None = option(
         None,
@@ -95,7 +95,7 @@ class AttackSettings(Options):
         if self.method == "apgd" and (self.norm == "l1" or self.universal):
             raise FeatvizError("apgd takes the norms linf and l2, and no universal perturbation")
         if self.searched and self.universal:
-            raise FeatvizError('eps="min" is per picture: give a universal perturbation a number')
+            raise FeatvizError('eps="min" is per image: give a universal perturbation a number')
         for name in ("steps", "restarts", "eot"):
             positive_int(name, getattr(self, name))
         if self.step_size is not None and not 0 < self.step_size < math.inf:
@@ -154,7 +154,7 @@ class PatchSettings(Options):
     degrees: float = option(20.0, "How far the patch is turned, either way.")
     scale: tuple[float, float] = option((0.9, 1.1), "By which factors it is enlarged.")
     transforms: Sequence[Transform] | str = option(
-        (), "Transforms that the pictures with the patch have to survive, too.", cli=str
+        (), "Transforms that the images with the patch have to survive, too.", cli=str
     )
     precision: Precision = option(
         "fp32", "Precision of the network's activations: fp32, bf16 or fp16.", cli=str

@@ -1,4 +1,4 @@
-"""What stands where something is taken away from a picture, and in which pieces it goes."""
+"""What stands where something is taken away from an image, and in which pieces it goes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def blurred(images: Tensor, share: float = BLUR) -> Tensor:
 def baseline(kind: str | float | Tensor, images: Tensor) -> Tensor:
     """Return what stands for nothing in ``images`` (B, C, *size), of the same shape.
 
-    ``blur`` is the picture blurred (:func:`blurred`), ``black`` 0, ``mean`` the mean of each of
-    the picture's channels; a number in [0, 1] is that everywhere; a tensor (1 or B, C or 1,
+    ``blur`` is the image blurred (:func:`blurred`), ``black`` 0, ``mean`` the mean of each of
+    the image's channels; a number in [0, 1] is that everywhere; a tensor (1 or B, C or 1,
     *size) is taken as it is.
 
     Raises

@@ -26,15 +26,15 @@ from featviz.types import Precision, Tensor
 class Curves:
     """Deletion and insertion curves of heat maps, with those of random orders. [Petsiuk2018]_.
 
-    Values are divided so that the whole picture's is 1 and the baseline's 0; NaN where the
-    baseline's is not below the picture's, so that there is nothing to take away.
+    Values are divided so that the whole image's is 1 and the baseline's 0; NaN where the
+    baseline's is not below the image's, so that there is nothing to take away.
 
     Attributes
     ----------
     fractions
-        (n + 1,): the share of the picture that is taken away, or shown, from 0 to 1.
+        (n + 1,): the share of the image that is taken away, or shown, from 0 to 1.
     deletion, insertion
-        (B, n + 1): the value when so much of the picture, the hottest first, is the baseline's,
+        (B, n + 1): the value when so much of the image, the hottest first, is the baseline's,
         and when only so much is not.
     deletion_auc, insertion_auc
         (B,): the areas under them. A good map deletes fast, so that the first is small, and
@@ -88,7 +88,7 @@ def measure(
     """Return the curves of ``heat`` (B, *size) on ``images`` (B, C, *size).
 
     ``cells`` along the longer side go as a whole, by their mean heat: single pixels that are taken
-    away in any order make a noise that spoils every picture, and say little of what they show.
+    away in any order make a noise that spoils every image, and say little of what they show.
     ``cells=None`` takes pixels, as in the paper. Of equal heat the order is drawn.
 
     Raises
@@ -128,7 +128,7 @@ def measure(
             for ranked in ranks:
                 reached = area[ranked].cumsum(0) / area.sum()
                 when = torch.empty(count, dtype=torch.float64)
-                when[ranked] = reached  # the share of the picture that is gone once this cell is
+                when[ranked] = reached  # the share of the image that is gone once this cell is
                 moments = when[labels].view(1, 1, *size).to(picture.dtype).to(home.device)
                 for ends in ((picture, ground), (ground, picture)):
                     values = [

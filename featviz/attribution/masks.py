@@ -1,6 +1,6 @@
 """Mask-based attribution: the ascent loop, on how much of a photograph is shown.
 
-A mask is the opacity of a picture whose colours are the photograph's and which lies on the
+A mask is the opacity of an image whose colours are the photograph's and which lies on the
 baseline (:class:`featviz.param.Mask`). What is kept small is the squared distance of the objective
 from its value on the whole photograph (or, to delete it, on the baseline), in units of their
 difference, and what the mask costs. The papers raise (or lower) the objective itself, which can go

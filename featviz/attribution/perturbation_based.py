@@ -1,4 +1,4 @@
-"""Attribution by taking regions of a picture away."""
+"""Attribution by taking regions of an image away."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def regions(case: Case) -> tuple[Tensor, int]:
     Raises
     ------
     FeatvizError
-        If given segments are not whole numbers of the picture's size.
+        If given segments are not whole numbers of the image's size.
     """
     given = case.options["segments"]
     size = tuple(case.image.shape[2:])

@@ -27,7 +27,7 @@ _LEFT, _PALE = 0.25, 0.75
 
 @dataclasses.dataclass
 class Attribution(BaseResult):
-    """Pictures and what in them carries an objective; one row for each.
+    """Images and what in them carries an objective; one row for each.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Attribution(BaseResult):
         (B, C, *size) in [0, 1], as the network saw them.
     attributions
         (B, C or 1, *size): what the method computes, in the units of the objective, with a sign
-        where the method has one; of a mask, how much of the picture it keeps or deletes, 0 to 1.
+        where the method has one; of a mask, how much of the image it keeps or deletes, 0 to 1.
     heat
         (B, *size): :attr:`pixels` divided by the 99th percentile of their absolute values, and
         clipped: in [-1, 1] for methods with a sign and [0, 1] for others.
@@ -47,7 +47,7 @@ class Attribution(BaseResult):
         (B,): the sum of the attributions less (score - baseline score), which is what integrated
         gradients leave out; None for methods that do not promise it.
     objectives, seeds
-        The text of each picture's objective, and its seed.
+        The text of each image's objective, and its seed.
     method, reduction
         The method's name, and how the channels become one value of a pixel: ``sum`` or ``max``.
     settings
@@ -55,7 +55,7 @@ class Attribution(BaseResult):
     failures
         Why a mask could not be found, by its index; its attributions are 0.
     interrupted
-        Whether Ctrl-C ended the run early; then there are fewer pictures or unfinished masks.
+        Whether Ctrl-C ended the run early; then there are fewer images or unfinished masks.
     """
 
     images: Tensor
@@ -122,7 +122,7 @@ class Attribution(BaseResult):
         }
 
     def sheet(self, *, columns: int | None = None) -> Image.Image:
-        """Draw a row for each picture: the photograph, the heat, the heat on the photograph.
+        """Draw a row for each image: the photograph, the heat, the heat on the photograph.
 
         Red is for the objective, blue against it, white neither.
 
@@ -134,7 +134,7 @@ class Attribution(BaseResult):
         if self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
             raise FeatvizError(
                 f"cannot draw images of shape {tuple(self.images.shape[1:])}: it takes gray or RGB "
-                "pictures; result.heat has the values"
+                "images; result.heat has the values"
             )
         photos = self.images.expand(-1, 3, -1, -1)
         rows = torch.stack([photos, colours(self.heat), overlay(photos, self.heat)], 1)
@@ -159,7 +159,7 @@ def normalized(values: Tensor, percentile: float, *, signed: bool) -> Tensor:
 
 
 def colours(heat: Tensor) -> Tensor:
-    """Return heat (B, H, W) in [-1, 1] as pictures (B, 3, H, W), white where it is 0."""
+    """Return heat (B, H, W) in [-1, 1] as images (B, 3, H, W), white where it is 0."""
     return torch.ones(1, 3, 1, 1).lerp(_ends(heat), heat.abs()[:, None].clamp(0, 1))
 
 

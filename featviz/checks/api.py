@@ -1,4 +1,4 @@
-"""Can the picture be trusted? Renders it in company and applies all that speaks against it."""
+"""Can the image be trusted? Renders it in company and applies all that speaks against it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from featviz.seeds import expand
 from featviz.types import Unpack
 from featviz.validation import positive_int
 
-#: What regularizes a picture and says nothing of a unit; a picture is judged without it.
+#: What regularizes an image and says nothing of a unit; an image is judged without it.
 PRIORS = (TotalVariation, L1, L2, Blur, BoundaryComplexity, Spectrum, BatchnormMatch)
 
 
@@ -48,9 +48,9 @@ def check(
     progress: bool = False,
     **options: Unpack[CheckKeywords],
 ) -> Checks:
-    """Render objectives and say, by six criteria, whether their pictures can be trusted.
+    """Render objectives and say, by six criteria, whether their images can be trusted.
 
-    ``docs/check.md`` has the formula, the source and the threshold of each. All pictures of all
+    ``docs/check.md`` has the formula, the source and the threshold of each. All images of all
     objectives are made by one :func:`featviz.render`, those of the randomized network by a second,
     and the images are gone through once.
 
@@ -59,18 +59,18 @@ def check(
     model
         From :func:`featviz.load` or :class:`featviz.Model`.
     objective
-        One objective or a list. Penalties in it shape the picture, and are left out where its
+        One objective or a list. Penalties in it shape the image, and are left out where its
         score is judged.
     result
-        Instead of objectives: finished pictures of :func:`featviz.render`, whose objectives, seeds
+        Instead of objectives: finished images of :func:`featviz.render`, whose objectives, seeds
         and settings are taken over for their company.
     images
-        A folder or data set as in :func:`featviz.examples`; without, ``strength`` and ``path``
+        A folder or dataset as in :func:`featviz.examples`; without, ``strength`` and ``path``
         are not measured.
     settings
-        How the pictures are optimized; keywords replace its fields.
+        How the images are optimized; keywords replace its fields.
     seed
-        The seed of the picture that is judged.
+        The seed of the image that is judged.
     batch_size, device, callbacks, progress
         As in :func:`featviz.render`.
     **options
@@ -86,7 +86,7 @@ def check(
     FeatvizError
         For input that cannot work, before the first step.
     OptimizationError
-        If no picture could be optimized.
+        If no image could be optimized.
     """
     if not isinstance(model, Model):
         raise FeatvizError("check takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
@@ -111,10 +111,10 @@ def check(
     home = model.on(devices.resolve(device, model.device))
     plan = chosen.resolve(home)
     if plan.param.transparent or plan.param.relational:
-        raise FeatvizError("check takes opaque pictures that stand alone: use another param")
+        raise FeatvizError("check takes opaque images that stand alone: use another param")
     for goal in goals:
         if goal.relational or goal.sliced(slice(0, 1)) != goal:
-            raise FeatvizError(f"{goal} is about a batch: check takes those of single pictures")
+            raise FeatvizError(f"{goal} is about a batch: check takes those of single images")
         plan.check(home, goal, 1)
     if images is not None:
         ImageDataset(images)  # a folder that is not there is named before the first step
@@ -165,7 +165,7 @@ def subject(goal: Objective) -> Objective:
 
 
 def recall(record: dict[str, Any]) -> Settings:
-    """Return the settings that made the pictures of a record.
+    """Return the settings that made the images of a record.
 
     Raises
     ------
@@ -176,5 +176,5 @@ def recall(record: dict[str, Any]) -> Settings:
         raise FeatvizError("its verb is not render: give the objective and the settings")
     settings = Settings.from_record(record)
     if record.get("steps_done", settings.steps) != settings.steps:
-        raise FeatvizError("the run ended early: render the picture to its end first")
+        raise FeatvizError("the run ended early: render the image to its end first")
     return settings

@@ -1,4 +1,4 @@
-"""What networks that had no part in a picture see in it."""
+"""What networks that had no part in an image see in it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _incomparable(model: Model, judge: Model) -> str | None:
 
 
 def probabilities(model: Model, pictures: Tensor) -> Tensor:
-    """Return the probabilities (B, classes) of pictures, resized to the network's own size.
+    """Return the probabilities (B, classes) of images, resized to the network's own size.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def wanted_class(model: Model, goal: Objective) -> int | None:
 def opinion(
     model: Model, panel: Panel, wanted: int | None, own: Tensor, others: dict[str, Tensor]
 ) -> Criterion:
-    """Judge one picture by the probabilities (classes,) that the networks give it.
+    """Judge one image by the probabilities (classes,) that the networks give it.
 
     Of a class, the value is the share of judges whose first choice it is. Of any other unit it
     is the share of those that have the network's own first choice among their first five.

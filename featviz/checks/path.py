@@ -1,4 +1,4 @@
-"""Tell whether a picture takes the way through the network that natural images take.
+"""Tell whether an image takes the way through the network that natural images take.
 
 [Geirhos2024]_
 """
@@ -18,7 +18,7 @@ from featviz.objectives.scene import Target
 from featviz.optim.collecting import collect
 from featviz.types import LayerInfo, Tensor
 
-#: Pictures whose activations are held at a time.
+#: Images whose activations are held at a time.
 TOGETHER = 2
 #: Layers that are compared at most, evenly over the depth; units that ranks take at least.
 MOST, LEAST = 64, 8
@@ -48,7 +48,7 @@ def layers(model: Model, goal: Objective) -> list[LayerInfo]:
 def profiles(model: Model, pictures: Tensor, infos: Sequence[LayerInfo]) -> dict[str, Tensor]:
     """Return the mean of every unit over its positions, (B, units), for each layer.
 
-    Layers whose first axis is not the batch (windows of a picture, sequences first) are left out.
+    Layers whose first axis is not the batch (windows of an image, sequences first) are left out.
     """
     layers = {info.name: info for info in infos}
     foreign: set[str] = set()
@@ -87,7 +87,7 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """How alike, in one layer, the exciting images are among themselves, to others, to a picture.
+    """How alike, in one layer, the exciting images are among themselves, to others, to an image.
 
     ``clear`` says whether the exciting images are more alike than others are, ``uncentred`` has
     the same three numbers of the activations as they are, and ``singly`` how alike each exciting
@@ -104,7 +104,7 @@ class Way:
 
 
 def way(layer: str, picture: Tensor, top: Tensor, others: Tensor) -> Way:
-    """Compare a picture (units,) with exciting images (k, units) and others (m, units).
+    """Compare an image (units,) with exciting images (k, units) and others (m, units).
 
     Each unit is counted from its mean over the others, in units of its deviation over them.
     """
@@ -138,7 +138,7 @@ def _alike(
 
 
 def mean_score(ways: Sequence[Way]) -> float:
-    """Return how near a picture is to the exciting images: 1 as these are, 0 as others are.
+    """Return how near an image is to the exciting images: 1 as these are, 0 as others are.
 
     It is the mean over the layers that tell the two apart, each weighted by how far; NaN if none.
     """
@@ -165,7 +165,7 @@ def power(ways: Sequence[Way]) -> float:
 
 
 def travelled(ways: Sequence[Way], top: int, others: int) -> Criterion:
-    """Judge the way of a picture by its mean score over the layers that say something."""
+    """Judge the way of an image by its mean score over the layers that say something."""
     clear = [w for w in ways if w.clear]
     rows: list[dict[str, Any]] = [dataclasses.asdict(w) for w in ways]
     for row in rows:

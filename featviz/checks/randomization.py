@@ -20,7 +20,7 @@ from featviz.types import Tensor
 
 #: The side of the window of SSIM.
 _WINDOW = 11
-#: Pictures that are the same to the eight bits of a file.
+#: Images that are the same to the eight bits of a file.
 _SAME = 1 / 512
 
 
@@ -59,9 +59,9 @@ def _tensors(net: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
-    """Return Pearson's correlation of the pixels of two pictures (C, *size); 1 if they are equal.
+    """Return Pearson's correlation of the pixels of two images (C, *size); 1 if they are equal.
 
-    NaN where one of two different pictures is all of one value.
+    NaN where one of two different images is all of one value.
     """
     if bool((a - b).abs().max() <= _SAME):
         return 1.0
@@ -70,14 +70,14 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 
 def likeness(a: Tensor, b: Tensor) -> float:
-    """Return the mean SSIM of two pictures (C, H, W); NaN for other data or very small ones."""
+    """Return the mean SSIM of two images (C, H, W); NaN for other data or very small ones."""
     if a.ndim != 3 or min(a.shape[1:]) < _WINDOW:
         return float("nan")
     return float(kornia.metrics.ssim(a[None].float(), b[None].float(), _WINDOW).mean())
 
 
 def among(pictures: Tensor) -> dict[str, float]:
-    """Return how alike pictures (n, C, *size) are, as means over all pairs; NaN for one."""
+    """Return how alike images (n, C, *size) are, as means over all pairs; NaN for one."""
     pairs = list(itertools.combinations(pictures, 2))
     return {
         "correlation": _mean([correlation(a, b) for a, b in pairs]),
@@ -92,11 +92,11 @@ def _mean(values: list[float]) -> float:
 def compare(
     picture: Tensor, other: Tensor, *, score: float, base: float, reached: float, seeds: Tensor
 ) -> Criterion:
-    """Judge a picture by the one that the permuted network gives.
+    """Judge an image by the one that the permuted network gives.
 
-    ``score`` is the picture's, ``base`` that of its pixels in random order and ``reached`` that of
-    the ``other`` picture on the trained network. The value is what survives: the larger of the
-    correlation of both pictures and of the share of the score that the other has.
+    ``score`` is the image's, ``base`` that of its pixels in random order and ``reached`` that of
+    the ``other`` image on the trained network. The value is what survives: the larger of the
+    correlation of both images and of the share of the score that the other has.
     """
     alike = correlation(picture, other)
     kept = share(reached, score, base)

@@ -1,4 +1,4 @@
-"""What ``fv.check`` returns: for each objective its pictures and what is to be said of them."""
+"""What ``fv.check`` returns: for each objective its images and what is to be said of them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from featviz.types import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One objective: what each criterion says of its picture, and the picture's company.
+    """One objective: what each criterion says of its image, and the image's company.
 
     Attributes
     ----------
     objective
         Its text.
     seed
-        The picture's seed.
+        The image's seed.
     score
-        The picture's value.
+        The image's value.
     criteria
         All criteria in the order of :data:`featviz.checks.verdicts.NAMES`.
     company
-        What is shown beside the picture: ``picture``, ``seeds`` (the other ones), ``negative``,
+        What is shown beside the image: ``picture``, ``seeds`` (the other ones), ``negative``,
         ``randomized``, ``top`` and ``bottom`` (images); what was not made is missing.
     """
 
@@ -46,7 +46,7 @@ class Check:
 
     @property
     def picture(self) -> Tensor:
-        """The picture (C, *size) in [0, 1]."""
+        """The image (C, *size) in [0, 1]."""
         return self.company["picture"][0].image
 
     @property
@@ -73,7 +73,7 @@ class Check:
 
     @property
     def record(self) -> dict[str, Any]:
-        """Everything but the pictures, for JSON."""
+        """Everything but the images, for JSON."""
         shown = {
             row: [{"label": s.label, "value": plain(s.value), "source": s.source} for s in members]
             for row, members in self.company.items()
@@ -89,12 +89,12 @@ class Check:
         }
 
     def sheet(self) -> Image.Image:
-        """Draw the picture in its company, with what the criteria say beside.
+        """Draw the image in its company, with what the criteria say beside.
 
         Raises
         ------
         FeatvizError
-            If the pictures are no gray or RGB images.
+            If the images are no gray or RGB images.
         """
         lines = [self.objective, self.overall, *map(str, self.criteria)]
         return board.draw(self.company, lines)
@@ -112,7 +112,7 @@ class Checks(BaseResult):
     checks
         In the order of the objectives; fewer after Ctrl-C.
     settings
-        What the pictures were made with.
+        What the images were made with.
     interrupted
         Whether Ctrl-C ended the run early.
     """

@@ -30,7 +30,7 @@ from featviz.rendering.api import render
 from featviz.types import Tensor
 
 _NO_IMAGES = "no images were given"
-#: The seed of what all pictures are compared with, whatever their own and those beside them.
+#: The seed of what all images are compared with, whatever their own and those beside them.
 ONCE = 0
 
 
@@ -38,8 +38,8 @@ ONCE = 0
 class CheckRunner:
     """What is checked about ``goals``, and what was measured so far.
 
-    ``subjects`` are the objectives by which pictures are judged; ``firsts`` the seed of each
-    objective's first picture, ``given`` those pictures where they exist already.
+    ``subjects`` are the objectives by which images are judged; ``firsts`` the seed of each
+    objective's first image, ``given`` those images where they exist already.
     """
 
     model: Model
@@ -97,7 +97,7 @@ class CheckRunner:
         return scores(self.model, _each(members), pictures)
 
     def _render(self) -> None:
-        """Make the pictures of all seeds and the negative of each objective, side by side."""
+        """Make the images of all seeds and the negative of each objective, side by side."""
         goals, seeds = [], []
         for goal, subject, first in zip(self.goals, self.subjects, self.firsts, strict=True):
             goals += [goal] * self.seeds + [goal - 2 * subject]
@@ -123,7 +123,7 @@ class CheckRunner:
             self.company.append(
                 {"picture": (seeded[0],), "seeds": (*seeded[1:],), "negative": (negative,)}
             )
-            # The picture itself; that another seed or the negative failed is seen in the figures.
+            # The image itself; that another seed or the negative failed is seen in the figures.
             if i * each in made.failures:
                 self.failures[i] = made.failures[i * each]
         if made.interrupted:
@@ -177,7 +177,7 @@ class CheckRunner:
             found["judges"] = judging.opinion(self.model, self.panel, wanted, own[i], seen)
 
     def _compare(self, dataset: Dataset) -> Examples:
-        """Go through the images; compare the picture's score with theirs."""
+        """Go through the images; compare the image's score with theirs."""
         made = examples(
             self.model,
             dataset,
@@ -201,7 +201,7 @@ class CheckRunner:
         return made
 
     def _travel(self, made: Examples) -> None:
-        """Compare the ways of pictures and images through the network."""
+        """Compare the ways of images and images through the network."""
         wanted = [path.layers(self.model, subject) for subject in self.subjects]
         infos = list({info.name: info for layers in wanted for info in layers}.values())
         tops = [[j for j in row if j >= 0] for row in made.top.indices.tolist()]

@@ -1,4 +1,4 @@
-"""What a check measures: the options of :func:`featviz.check` besides those of a picture."""
+"""What a check measures: the options of :func:`featviz.check` besides those of an image."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from featviz.options import Options, documented, option
 class CheckSettings(Options):
     """What :func:`featviz.check` measures."""
 
-    seeds: int = option(
-        3, "Pictures made of each objective, with seed, seed + 1 and so on.", cli=int
-    )
+    seeds: int = option(3, "Images made of each objective, with seed, seed + 1 and so on.", cli=int)
     judges: Sequence[str | Model] | None = option(
         None,
         "Networks with the same class names, by name or as models. Default: of an embedded "

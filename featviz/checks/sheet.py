@@ -1,4 +1,4 @@
-"""A picture in its company on one sheet, with text beside."""
+"""An image in its company on one sheet, with text beside."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from featviz.types import Tensor
 
 #: The rows of a sheet, and what stands in them.
 ROWS = (("picture", "seeds", "negative", "randomized"), ("top",), ("bottom",))
-#: The least side of a picture on the sheet, and the width of the text, in pixels.
+#: The least side of an image on the sheet, and the width of the text, in pixels.
 _LEAST, _TEXT = 112, 460
 
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """A picture (C, *size) with its label, the unit's value and where it comes from."""
+    """An image (C, *size) with its label, the unit's value and where it comes from."""
 
     image: Tensor = dataclasses.field(repr=False)
     label: str
@@ -32,7 +32,7 @@ class Shown:
 
 
 def draw(company: Mapping[str, Sequence[Shown]], lines: Sequence[str]) -> Image.Image:
-    """Lay the pictures out, one row for those that were made and one for images at either end."""
+    """Lay the images out, one row for those that were made and one for images at either end."""
     rows = [[shown for name in names for shown in company.get(name, ())] for names in ROWS]
     columns = max(2, len(rows[0]))
     size = tuple(rows[0][0].image.shape[1:])
@@ -52,7 +52,7 @@ def draw(company: Mapping[str, Sequence[Shown]], lines: Sequence[str]) -> Image.
 
 
 def _fitted(image: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Return a picture in the size of the others, enlarged where it is too small to be seen."""
+    """Return an image in the size of the others, enlarged where it is too small to be seen."""
     fitted = resize(image[None].float(), size, antialias=True)
     factor = math.ceil(_LEAST / max(1, min(size)))
     if factor > 1 and len(size) == 2:

@@ -1,4 +1,4 @@
-"""How much a picture excites its unit, and how much of that it keeps when it is disturbed."""
+"""How much an image excites its unit, and how much of that it keeps when it is disturbed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCRAMBLED = 4
 
 
 def ground(model: Model, goal: Objective, pictures: Tensor, seeds: Sequence[int]) -> Tensor:
-    """Return the mean score (B,) of each picture's own pixels in random order.
+    """Return the mean score (B,) of each image's own pixels in random order.
 
     It is what its colours alone are worth: a score counts from there, since the zero of a logit
     or of a channel means nothing.
@@ -79,7 +79,7 @@ def against(score: float, best: float, quantiles: Tensor, count: int) -> Criteri
 
 
 def kept(score: float, base: float, held: float) -> Criterion:
-    """Judge what a picture keeps of its score under transforms that no step has seen."""
+    """Judge what an image keeps of its score under transforms that no step has seen."""
     figures = {"score": score, "held_out": held, "scrambled": base, "views": VIEWS}
     value = share(held, score, base)
     if value == value:
@@ -87,20 +87,20 @@ def kept(score: float, base: float, held: float) -> Criterion:
             "held_out", value, f"of the score remains in {VIEWS} held-out views", **figures
         )
     if score < base:
-        why = "the picture scores no more than its own pixels in random order"
+        why = "the image scores no more than its own pixels in random order"
         return doubted("held_out", why, **figures)
     return unmeasured("held_out", "the order of the pixels makes no difference", **figures)
 
 
 def steady(values: Sequence[float], base: float, **more: float) -> Criterion:
-    """Judge the scores of pictures of several seeds: the lowest as a share of the highest."""
+    """Judge the scores of images of several seeds: the lowest as a share of the highest."""
     figures = {"scores": list(values), "scrambled": base, **more}
     if len(values) < 2:
         return unmeasured("seeds", "one seed only", **figures)
     if not all(map(math.isfinite, values)):
-        return doubted("seeds", "a picture of one of the seeds has no score", **figures)
+        return doubted("seeds", "an image of one of the seeds has no score", **figures)
     value = share(min(values), max(values), base)
     why = f"the lowest score of {len(values)} seeds as a share of the highest"
     if value != value:
-        why = "no picture scores more than its own pixels in random order"
+        why = "no image scores more than its own pixels in random order"
     return judged("seeds", value, why, **figures)

@@ -1,4 +1,4 @@
-"""What one measure says of a picture."""
+"""What one measure says of an image."""
 
 from __future__ import annotations
 

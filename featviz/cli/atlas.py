@@ -30,7 +30,7 @@ from featviz.optim.settings import Settings
     "--examples",
     "images",
     metavar="IMAGES",
-    help="A folder: which of its pictures excite each unit most and least.",
+    help="A folder: which of its images excite each unit most and least.",
 )
 @options.of(AtlasSettings)
 @options.of(Settings)
@@ -91,5 +91,5 @@ def atlas(**given: Any) -> int:
             name, why = next(iter(failed.items()))
             more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
             print(f"featviz: warning: {name}{more}: {why}", file=sys.stderr)
-        click.echo(f"{made} pictures made, {len(result)} in {given['output']}  ({seconds:.1f} s)")
+        click.echo(f"{made} images made, {len(result)} in {given['output']}  ({seconds:.1f} s)")
     return 130 if result.interrupted else 0

@@ -24,9 +24,9 @@ from featviz.optim.settings import Settings
 @click.argument("objectives", nargs=-1)
 @click.option("-o", "--output", help="The sheet to write (.png); one for each objective.")
 @click.option(
-    "--from", "source", metavar="PNG", help="Make the picture of this file again, and check it."
+    "--from", "source", metavar="PNG", help="Make the image of this file again, and check it."
 )
-@click.option("--images", metavar="IMAGES", help="A folder of natural pictures to compare with.")
+@click.option("--images", metavar="IMAGES", help="A folder of natural images to compare with.")
 @click.option(
     "--judges",
     multiple=True,
@@ -37,12 +37,12 @@ from featviz.optim.settings import Settings
 @click.option("-k", "k", type=int, default=None, help="Images that count as best. Default: 9.")
 @click.option("--no-randomize", is_flag=True, help="Do without the network of permuted weights.")
 @options.of(Settings)
-@click.option("--seed", type=int, default=None, help="The first picture's seed. Default: 0.")
+@click.option("--seed", type=int, default=None, help="The first image's seed. Default: 0.")
 @options.batch_size
 @options.device
 @options.as_json
 def check(**given: Any) -> int:
-    r"""Say whether the pictures of OBJECTIVES can be trusted, by six criteria.
+    r"""Say whether the images of OBJECTIVES can be trusted, by six criteria.
 
     \b
     featviz check efficientnet_lite0 class:285 --images photos/ -o sheet.png
@@ -58,9 +58,7 @@ def check(**given: Any) -> int:
         if name and not objectives and given["judges"]:  # --judges A B: B stands first
             judges, name = [*judges, name], None
         if name or objectives or chosen or seed is not None:
-            raise fv.FeatvizError(
-                "--from takes model, objective, seed and settings from the picture"
-            )
+            raise fv.FeatvizError("--from takes model, objective, seed and settings from the image")
         name, objectives, seed, settings = _recall(given["source"])
     if not name or not objectives:
         raise fv.FeatvizError("give a model and at least one objective, such as class:285")
@@ -116,5 +114,5 @@ def _recall(path: str) -> tuple[str, list[str], int, Settings]:
         raise fv.FeatvizError(f"{path!r} cannot be checked: {error}") from error
     texts, seeds = record["objective"], record["seed"]
     if len(set(seeds)) > 1:
-        raise fv.FeatvizError(f"{path!r} holds pictures of several seeds: check one of them")
+        raise fv.FeatvizError(f"{path!r} holds images of several seeds: check one of them")
     return record["model"], texts, seeds[0], settings

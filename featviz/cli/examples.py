@@ -28,7 +28,7 @@ from featviz.io.images import check_output
 @options.device
 @options.as_json
 def examples(**given: Any) -> int:
-    r"""Find the pictures of the folder IMAGES with the highest and lowest values.
+    r"""Find the images of the folder IMAGES with the highest and lowest values.
 
     \b
     featviz examples efficientnet_lite0 photos/ --objective channel:_blocks.10:5 -o units.png

@@ -96,7 +96,7 @@ def explain(**given: Any) -> int:
 
 
 def _predicted(model: fv.Model, pictures: Tensor, batch_size: int | None) -> list[fv.Objective]:
-    """Return the predicted class of each picture as what is explained."""
+    """Return the predicted class of each image as what is explained."""
     layer = logits_layer(model, tuple(pictures.shape[2:]))
     if layer is None:
         raise fv.FeatvizError("the network has no class logits: say what to explain, --objective")

@@ -87,7 +87,7 @@ seed = click.option(
     "--seed",
     type=SEED,
     default=None,
-    help="Picture i uses SEED + i; 0,1,2 gives one seed a picture. Default: 0.",
+    help="Image i uses SEED + i; 0,1,2 gives one seed an image. Default: 0.",
 )
 batch_size = click.option(
     "--batch-size",
@@ -95,10 +95,10 @@ batch_size = click.option(
     "batch_size",
     type=int,
     default=None,
-    help="Pictures that are processed together. Default: as many as suit the device.",
+    help="Images that are processed together. Default: as many as suit the device.",
 )
 tensorboard = click.option(
-    "--tensorboard", metavar="DIR", help="Log pictures and scores for TensorBoard."
+    "--tensorboard", metavar="DIR", help="Log images and scores for TensorBoard."
 )
 device = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps."

@@ -19,8 +19,8 @@ from featviz.optim.settings import Settings
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model", required=False)
 @click.argument("objectives", nargs=-1)
-@click.option("-o", "--output", required=True, help="The picture to write (.png).")
-@click.option("--from", "source", metavar="PNG", help="Repeat the picture in this file.")
+@click.option("-o", "--output", required=True, help="The image to write (.png).")
+@click.option("--from", "source", metavar="PNG", help="Repeat the image in this file.")
 @options.of(Settings)
 @options.seed
 @options.batch_size
@@ -101,10 +101,10 @@ def _report(result: fv.Result, written: list[Path], seconds: float, as_json: boo
 
 
 def _recall(given: dict[str, Any]) -> tuple[str, str, Any, Settings]:
-    """Return the model, objective, seeds and settings that a picture carries."""
+    """Return the model, objective, seeds and settings that an image carries."""
     path = given["source"]
     if given["model"]:
-        raise fv.FeatvizError("--from repeats a picture: give it without a model and objectives")
+        raise fv.FeatvizError("--from repeats an image: give it without a model and objectives")
     record = images.read_settings(path)
     for key in ("model", "goal", "seed"):
         if record.get(key) is None:

@@ -1,1 +1,1 @@
-"""Data-set examples: which images of a data set excite a unit most, and where."""
+"""Dataset examples: which images of a dataset excite a unit most, and where."""

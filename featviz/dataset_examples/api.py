@@ -1,4 +1,4 @@
-"""Data-set examples: which images excite units most, in one pass over as many as there are."""
+"""Dataset examples: which images excite units most, in one pass over as many as there are."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def examples(
     model
         From :func:`featviz.load` or :class:`featviz.Model`.
     images
-        A folder of pictures (with all below it), a file, or anything that yields tensors
+        A folder of images (with all below it), a file, or anything that yields tensors
         (C, *size) in [0, 1], Pillow images, paths, tuples that start with one of these (as
-        ``torch.utils.data`` data sets do) or rows with a column of them (as ``datasets`` do).
+        ``torch.utils.data`` datasets do) or rows with a column of them (as ``datasets`` do).
     objective
         One objective or a list: ``[fv.channel("_blocks.10", i) for i in range(112)]``.
     settings
@@ -80,7 +80,7 @@ def examples(
     -------
 
     Examples
-        A picture file that cannot be read is skipped, and a warning names it. After Ctrl-C there is
+        An image file that cannot be read is skipped, and a warning names it. After Ctrl-C there is
         less, with ``interrupted`` set.
 
     Raises
@@ -122,7 +122,7 @@ def examples(
     if tally.skipped:
         _warn(tally.skipped, tally.count)
     if not tally.count:
-        raise FeatvizError("there are no images in the data set")
+        raise FeatvizError("there are no images in the dataset")
     record = {
         "version": __version__,
         "verb": "examples",

@@ -18,20 +18,20 @@ from featviz.types import Tensor
 class ExampleCache:
     """Images by their index, each once; the others are forgotten as soon as nobody wants them.
 
-    Pictures are held as PNG in 8 bits, anything else as it is. With ``keep=False`` nothing is
-    held, and the data set is asked again.
+    Images are held as PNG in 8 bits, anything else as it is. With ``keep=False`` nothing is
+    held, and the dataset is asked again.
 
     Raises
     ------
     FeatvizError
-        If nothing is to be held of a data set that can be gone through only once.
+        If nothing is to be held of a dataset that can be gone through only once.
     """
 
     def __init__(
         self, source: ImageDataset, channels: int, size: tuple[int, ...], *, keep: bool = True
     ) -> None:
         if not keep and not source.repeatable:
-            raise FeatvizError("the data set gives its images only once: keep them, keep=True")
+            raise FeatvizError("the dataset gives its images only once: keep them, keep=True")
         self._source, self._channels, self._size = source, channels, size
         self._keep = keep
         self._held: dict[int, bytes | Tensor | None] = {}

@@ -1,4 +1,4 @@
-"""What part of the picture a position of a layer looks at, measured with gradients."""
+"""What part of the image a position of a layer looks at, measured with gradients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TOGETHER = 4
 
 
 def grid(info: LayerInfo, target: Target) -> tuple[int, tuple[int, ...]] | None:
-    """Return how many tokens come before those on the picture, and the grid of positions.
+    """Return how many tokens come before those on the image, and the grid of positions.
 
     None where the layer has no positions that lie on the picture.
     """
@@ -34,7 +34,7 @@ def grid(info: LayerInfo, target: Target) -> tuple[int, tuple[int, ...]] | None:
 class ReceptiveField:
     """The receptive field of the positions of a layer, in pixels of images of ``size``.
 
-    ``prefix`` and ``grid`` say how the layer's positions, counted row by row, lie on the picture;
+    ``prefix`` and ``grid`` say how the layer's positions, counted row by row, lie on the image;
     ``start`` and ``stop`` are those of the window of the position in the centre, ``centre``.
     """
 
@@ -66,8 +66,8 @@ class ReceptiveField:
     def boxes(self, positions: Tensor) -> Tensor:
         """Return the windows of positions (…, axes), cut off at the borders, (…, 2 x axes).
 
-        (y0, x0, y1, x1) of a picture, ends excluded. Each is that of the centre, moved by the
-        size of the picture over that of the grid for each position; of -1 the whole picture.
+        (y0, x0, y1, x1) of an image, ends excluded. Each is that of the centre, moved by the
+        size of the image over that of the grid for each position; of -1 the whole picture.
         """
         size = torch.tensor(self.size)
         steps = positions - torch.tensor(self.centre)
@@ -95,12 +95,12 @@ def measure(
     """Measure the effective receptive field of the central position of a layer.
 
     The gradients of the position by the pixels are squared and added up over channels and over
-    ``images`` pictures of uniform noise [Luo2016]_. Of the whole picture that row or column at a
+    ``images`` images of uniform noise [Luo2016]_. Of the whole image that row or column at a
     border which holds the least is then taken away, again and again, as long as ``fraction``
     remains.
     ``fraction=1`` leaves the theoretical field, as far as gradients come through.
 
-    Each picture takes the gradient of one random combination of the layer's units: the expected
+    Each image takes the gradient of one random combination of the layer's units: the expected
     square is the sum of the units' squares. Where no gradient arrives, it is the whole picture.
 
     Raises
@@ -116,7 +116,7 @@ def measure(
     info = target.layer(layer)
     found = grid(info, target)
     if found is None:
-        raise LayerError(f"layer {layer!r} has no positions on the picture: no receptive field")
+        raise LayerError(f"layer {layer!r} has no positions on the image: no receptive field")
     prefix, sides = found
     centre = tuple(side // 2 for side in sides)
     energy = _energy(model, info, _place(centre, prefix, sides, info), images, seed)

@@ -1,4 +1,4 @@
-"""What ``fv.examples`` returns: which images of a data set move units most, and where."""
+"""What ``fv.examples`` returns: which images of a dataset move units most, and where."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Ranked:
     values
         (units, k); NaN where there are fewer than ``k`` images with a value.
     indices
-        (units, k): which image of the data set; -1 where there are fewer.
+        (units, k): which image of the dataset; -1 where there are fewer.
     positions
         (units, k, axes): where in the layer's map the unit responds most (at the lower end,
         least), (y, x); -1 where there is no such place: several units, classes, a class token.
@@ -185,7 +185,7 @@ class Examples(BaseResult):
         Raises
         ------
         FeatvizError
-            If the images are no pictures, none has a value, or these are more than 32 units.
+            If the images are no images, none has a value, or these are more than 32 units.
         """
         chosen = [self.unit(u) for u in (range(len(self)) if units is None else units)]
         if len(chosen) > MOST:
@@ -233,7 +233,7 @@ def _crop(image: Tensor, box: list[int]) -> Tensor:
 
 
 def _outline(image: Tensor, box: list[int]) -> Tensor:
-    """Return a picture with a line around a box, unless that is the whole picture."""
+    """Return an image with a line around a box, unless that is the whole picture."""
     if image.ndim != 3 or box == [0, 0, *image.shape[1:]]:
         return image
     drawn = image.clone()

@@ -1,4 +1,4 @@
-"""What is asked of a data set: the options of :func:`featviz.examples`."""
+"""What is asked of a dataset: the options of :func:`featviz.examples`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from featviz.validation import positive_int
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExamplesSettings(Options):
-    """What :func:`featviz.examples` keeps of a data set."""
+    """What :func:`featviz.examples` keeps of a dataset."""
 
     k: int = option(
         9, "Images kept at each end; of equal values the first image ranks higher.", cli=int
@@ -31,7 +31,7 @@ class ExamplesSettings(Options):
     keep: bool = option(
         True,
         "Hold the images that rank, as PNG, each once: at most 2 k for each objective. Otherwise "
-        "they are read from the data set again when they are looked at.",
+        "they are read from the dataset again when they are looked at.",
     )
     sample: int = option(
         0, "So many images more, drawn at random with the seed, whatever their values: drawn."

@@ -1,4 +1,4 @@
-"""What is known after some images of a data set; it grows with units and k, not with images."""
+"""What is known after some images of a dataset; it grows with units and k, not with images."""
 
 from __future__ import annotations
 

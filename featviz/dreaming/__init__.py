@@ -1,1 +1,1 @@
-"""DeepDream: strengthen in a picture what a network sees in it."""
+"""DeepDream: strengthen in an image what a network sees in it."""

@@ -1,4 +1,4 @@
-"""DeepDream: enhance in a picture what a network sees in it, from coarse to fine."""
+"""DeepDream: enhance in an image what a network sees in it, from coarse to fine."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def dream(
 ) -> Result:
     """Return ``image`` with what ``objective`` looks for enhanced in it: DeepDream.
 
-    From the smallest octave to the picture's own size: gradient steps of normalized size on the
+    From the smallest octave to the image's own size: gradient steps of normalized size on the
     pixels, then what they changed (the *detail*) is enlarged and added to the next octave. Each
     octave is one run of the loop, :func:`featviz.optimize`. [Mordvintsev2015]_
 
@@ -63,17 +63,17 @@ def dream(
     objective
         What to enhance, or its text; the energy of a layer at two thirds of the depth by default.
     guide
-        A picture whose features in the objective's layer are dreamed of: the objective becomes
+        An image whose features in the objective's layer are dreamed of: the objective becomes
         :func:`featviz.guide_match`.
     mask
-        Where to dream: (H, W) or (1 or B, 1, H, W) in [0, 1], or a picture, resized to the image.
+        Where to dream: (H, W) or (1 or B, 1, H, W) in [0, 1], or an image, resized to the image.
         Where it is 0 nothing changes.
     settings
         How; keywords replace its fields.
     seed
-        An int: picture i uses ``seed + i``; or one int for each.
+        An int: image i uses ``seed + i``; or one int for each.
     batch_size
-        Pictures that go through the network together; all on a GPU and, on a CPU, one by default.
+        Images that go through the network together; all on a GPU and, on a CPU, one by default.
     device
         Where to compute: ``None`` is where the model is, ``auto`` the best there is.
     callbacks
@@ -94,12 +94,12 @@ def dream(
     FeatvizError
         For input that cannot work, before the first step.
     OptimizationError
-        If no picture has a gradient.
+        If no image has a gradient.
     """
     if not isinstance(model, Model):
         raise FeatvizError("dream takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
     if len(model.size) != 2:
-        raise FeatvizError(f"dream takes networks for pictures (H, W), not of size {model.size}")
+        raise FeatvizError(f"dream takes networks for images (H, W), not of size {model.size}")
     chosen = DreamSettings.of(settings, options).resolve(model.channels)
     update, shift = normalized(chosen.lr, by=chosen.normalize), Roll(chosen.jitter or 0)
     if batch_size is not None:

@@ -48,7 +48,7 @@ def dream_video(
     model, image, objective
         As in :func:`featviz.dream`; one picture.
     frames, zoom, rotate
-        How many, and what happens from one to the next; a zoom below 1 goes away from the picture,
+        How many, and what happens from one to the next; a zoom below 1 goes away from the image,
         and what comes in is its reflection.
     octaves, steps
         As in :func:`featviz.dream`; a video needs fewer, since frames build on one another.
@@ -77,7 +77,7 @@ def dream_video(
         raise FeatvizError(f"rotate must be a number of degrees, not {rotate}")
     picture = read_image(image, model.channels, "image")
     if len(picture) != 1:
-        raise FeatvizError(f"a video starts at one picture, not {len(picture)}")
+        raise FeatvizError(f"a video starts at one image, not {len(picture)}")
     if folder is not None:
         folder = Path(folder)
         if not folder.parent.is_dir():

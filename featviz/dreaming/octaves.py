@@ -27,7 +27,7 @@ def octave_sizes(size: tuple[int, int], octaves: int, scale: float) -> list[tupl
         if min(height, width) < SMALLEST:
             raise FeatvizError(
                 f"the smallest of {octaves} octaves would have {height} x {width} pixels: "
-                "use fewer octaves or a larger picture"
+                "use fewer octaves or a larger image"
             )
         sizes.append((height, width))
     return sizes

@@ -1,4 +1,4 @@
-"""How a picture is dreamed: the options of :func:`featviz.dream`."""
+"""How an image is dreamed: the options of :func:`featviz.dream`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from featviz.validation import positive_int
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DreamSettings(Options):
-    """How :func:`featviz.dream` enhances a picture."""
+    """How :func:`featviz.dream` enhances an image."""
 
     octaves: int = option(4, "Sizes, from coarse to fine.", cli=int)
     octave_scale: float = option(1.4, "Factor between two sizes.", cli=float)
@@ -43,7 +43,7 @@ class DreamSettings(Options):
     )
     tile: int | None = option(
         None,
-        "Side in pixels of the tiles that the network sees one at a time: any picture size, and "
+        "Side in pixels of the tiles that the network sees one at a time: any image size, and "
         "memory depends on the tile.",
         cli=int,
     )
@@ -52,7 +52,7 @@ class DreamSettings(Options):
     )
 
     def resolve(self, channels: int) -> DreamSettings:
-        """Return the settings with nothing left open, for pictures of some channels.
+        """Return the settings with nothing left open, for images of some channels.
 
         Raises
         ------

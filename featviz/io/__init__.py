@@ -1,4 +1,4 @@
-"""Images, videos and data sets: how they are read and written."""
+"""Images, videos and datasets: how they are read and written."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Data sets in every form that people keep them in, one image at a time."""
+"""Datasets in every form that people keep them in, one image at a time."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from featviz.io import images as _images
 from featviz.resample import resize
 from featviz.types import Tensor
 
-#: A folder, a file, or what yields pictures: paths, Pillow pictures, tensors, rows that hold one.
+#: A folder, a file, or what yields images: paths, Pillow images, tensors, rows that hold one.
 Dataset: TypeAlias = Iterable[Any] | str | Path
 #: How far resampling may have taken values out of [0, 1].
 _ROUNDING = 1e-3
 
 
 class UnreadableError(FeatvizError):
-    """One picture of a data set that cannot be decoded; the others are not to blame."""
+    """One image of a dataset that cannot be decoded; the others are not to blame."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetItem:
-    """What a data set holds at ``index``: the image as it was given, and what to call it."""
+    """What a dataset holds at ``index``: the image as it was given, and what to call it."""
 
     index: int
     name: str
@@ -62,21 +62,21 @@ class DatasetItem:
 
 
 class ImageDataset:
-    """A data set that is gone through in its order; nothing is decoded on the way.
+    """A dataset that is gone through in its order; nothing is decoded on the way.
 
-    A folder gives the pictures below it, sorted by path and named relative to it. Of tuples the
+    A folder gives the images below it, sorted by path and named relative to it. Of tuples the
     first item is the image, of mappings the column ``image`` or the first that holds one.
 
     Raises
     ------
     FeatvizError
-        If it can be no data set, or is a folder without a picture.
+        If it can be no dataset, or is a folder without an image.
     """
 
     def __init__(self, dataset: Dataset) -> None:
         self._root: Path | None = None
         if isinstance(dataset, torch.utils.data.DataLoader):
-            raise FeatvizError("give the data set itself, not a DataLoader: loader.dataset")
+            raise FeatvizError("give the dataset itself, not a DataLoader: loader.dataset")
         if isinstance(dataset, (str, Path)):
             place = Path(dataset)
             single = place.is_file()
@@ -84,7 +84,7 @@ class ImageDataset:
             dataset = [place] if single else picture_files(place)
         elif not (hasattr(dataset, "__iter__") or hasattr(dataset, "__getitem__")):
             kind = type(dataset).__name__
-            raise FeatvizError(f"a data set is a folder or yields images, not {kind}")
+            raise FeatvizError(f"a dataset is a folder or yields images, not {kind}")
         self._rows: Any = dataset
         mapped = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
         #: How many images there are, or None where nobody knows.
@@ -137,17 +137,17 @@ def _column(row: Mapping[str, Any]) -> Any:
 
 
 def _encoded(value: Any) -> bool:
-    """Whether it is a picture file as ``datasets`` keeps it: bytes, or the path of them."""
+    """Whether it is an image file as ``datasets`` keeps it: bytes, or the path of them."""
     return isinstance(value, Mapping) and {"bytes", "path"} >= set(value) and bool(value)
 
 
 def picture_files(folder: str | Path) -> list[Path]:
-    """Return all pictures below a folder, in order of their names.
+    """Return all images below a folder, in order of their names.
 
     Raises
     ------
     FeatvizError
-        If there is no such folder, or no picture in it.
+        If there is no such folder, or no image in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -155,15 +155,15 @@ def picture_files(folder: str | Path) -> list[Path]:
     kinds = Image.registered_extensions()
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in kinds and p.is_file())
     if not found:
-        raise FeatvizError(f"no pictures in {str(folder)!r}")
+        raise FeatvizError(f"no images in {str(folder)!r}")
     return found
 
 
 def as_image(given: Any, channels: int, shape: tuple[int, ...]) -> Tensor:
-    """Return one image of a data set as floats (C, *shape), cropped and resized.
+    """Return one image of a dataset as floats (C, *shape), cropped and resized.
 
     It is cropped about the centre to the aspect of ``shape`` and resized to it (bilinear,
-    antialiased). Whole numbers are divided by 255; numpy pictures may have their channels last.
+    antialiased). Whole numbers are divided by 255; numpy images may have their channels last.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def as_image(given: Any, channels: int, shape: tuple[int, ...]) -> Tensor:
 def _decoded(given: Any, channels: int, shape: tuple[int, ...]) -> Tensor:
     if len(shape) != 2 or channels not in (1, 3):
         axes = "x".join(map(str, shape))
-        raise FeatvizError(f"a picture has no {channels} channels of {axes}: give tensors")
+        raise FeatvizError(f"an image has no {channels} channels of {axes}: give tensors")
     if isinstance(given, Image.Image):
         return decode.from_pil(given, channels, shape)[0]
     try:

@@ -1,4 +1,4 @@
-"""Pillow pictures of every mode to floats in [0, 1]."""
+"""Pillow images of every mode to floats in [0, 1]."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from featviz.types import Tensor
 
 
 def from_pil(picture: Image.Image, channels: int, size: tuple[int, ...] | None = None) -> Tensor:
-    """Return a Pillow picture as floats (1, C, H, W) in [0, 1], C = 1 (gray) or 3 (RGB).
+    """Return a Pillow image as floats (1, C, H, W) in [0, 1], C = 1 (gray) or 3 (RGB).
 
     EXIF orientation is applied, what is transparent is white, and 16-bit gray is scaled to
     [0, 1]. With ``size`` (H, W) it is cropped about the centre to that aspect and resized
@@ -23,7 +23,7 @@ def from_pil(picture: Image.Image, channels: int, size: tuple[int, ...] | None =
         If ``channels`` is neither 1 nor 3, or values have no known range.
     """
     if channels not in (1, 3):
-        raise FeatvizError(f"a picture file has 1 or 3 channels, not {channels}: give a tensor")
+        raise FeatvizError(f"an image file has 1 or 3 channels, not {channels}: give a tensor")
     upright = ImageOps.exif_transpose(picture)
     deep = upright.mode.startswith(("I", "F"))
     if deep:
@@ -44,14 +44,14 @@ def from_pil(picture: Image.Image, channels: int, size: tuple[int, ...] | None =
 
 
 def _unit_range(picture: Image.Image) -> Image.Image:
-    """Return a gray picture of 16 or 32 bits as floats in [0, 1]."""
+    """Return a gray image of 16 or 32 bits as floats in [0, 1]."""
     values = np.asarray(picture).astype(np.float32)
     if not picture.mode.startswith("F"):
         values /= 65535
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 1):  # also for NaN
         raise FeatvizError(
-            f"a picture of mode {picture.mode} has values that are neither 16 bits nor in [0, 1]: "
+            f"an image of mode {picture.mode} has values that are neither 16 bits nor in [0, 1]: "
             "scale it first, and give a tensor"
         )
     return Image.fromarray(values)

@@ -1,4 +1,4 @@
-"""Picture files: reading, writing, and the settings in the text of a PNG."""
+"""Image files: reading, writing, and the settings in the text of a PNG."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTINGS_KEY = "featviz"
 
 
 def png_bytes(picture: Image.Image, settings: dict[str, Any] | None = None) -> bytes:
-    """Encode a picture as PNG with its settings as text."""
+    """Encode an image as PNG with its settings as text."""
     info = PngInfo()
     if settings:
         info.add_text("Software", f"featviz {settings['version']}")
@@ -31,27 +31,27 @@ def png_bytes(picture: Image.Image, settings: dict[str, Any] | None = None) -> b
 
 
 def check_output(path: str | Path) -> Path:
-    """Return ``path`` if a picture can be written there; say what is wrong before hours of work.
+    """Return ``path`` if an image can be written there; say what is wrong before hours of work.
 
     Raises
     ------
     FeatvizError
-        If the ending is no picture format, or the folder is missing or not writable.
+        If the ending is no image format, or the folder is missing or not writable.
     """
     path = Path(path)
     kinds = Image.registered_extensions()
     if kinds.get(path.suffix.lower()) not in Image.SAVE:
-        raise FeatvizError(f"cannot write {str(path)!r}: its ending names no picture format (.png)")
+        raise FeatvizError(f"cannot write {str(path)!r}: its ending names no image format (.png)")
     return check_writable(path)
 
 
 def save(picture: Image.Image, path: str | Path, settings: dict[str, Any] | None = None) -> Path:
-    """Write a picture; a PNG carries its settings. The file appears whole or not at all.
+    """Write an image; a PNG carries its settings. The file appears whole or not at all.
 
     Raises
     ------
     FeatvizError
-        If the ending is no picture format, or the file cannot be written.
+        If the ending is no image format, or the file cannot be written.
     """
     path = check_output(path)
     if path.suffix.lower() == ".png":
@@ -63,14 +63,14 @@ def save(picture: Image.Image, path: str | Path, settings: dict[str, Any] | None
 
 
 def read(path: str | Path, channels: int, size: tuple[int, ...] | None = None) -> Tensor:
-    """Return a picture as floats (1, C, H, W) in [0, 1], C = 1 (gray) or 3 (RGB).
+    """Return an image as floats (1, C, H, W) in [0, 1], C = 1 (gray) or 3 (RGB).
 
     See :func:`featviz.io.decode.from_pil`.
 
     Raises
     ------
     FeatvizError
-        If it is no picture or larger than Pillow's limit, or ``channels`` is neither 1 nor 3.
+        If it is no image or larger than Pillow's limit, or ``channels`` is neither 1 nor 3.
     """
     if channels not in (1, 3):
         raise FeatvizError(f"cannot read {str(path)!r} as {channels} channels: give a tensor")
@@ -86,24 +86,24 @@ def read(path: str | Path, channels: int, size: tuple[int, ...] | None = None) -
             f"cannot read {str(path)!r}: over {most} pixels, Pillow's limit"
         ) from error
     except (OSError, SyntaxError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a picture"
+        reason = getattr(error, "strerror", None) or "it is not an image"
         raise FeatvizError(f"cannot read {str(path)!r}: {reason}") from error
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """Return the settings that a picture of featviz carries.
+    """Return the settings that an image of featviz carries.
 
     Raises
     ------
     FeatvizError
-        If the file is no picture or holds no settings.
+        If the file is no image or holds no settings.
     """
     try:
         with Image.open(path) as picture:
             picture.load()
             text = picture.info.get(SETTINGS_KEY)
     except (OSError, SyntaxError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a picture"
+        reason = getattr(error, "strerror", None) or "it is not an image"
         raise FeatvizError(f"cannot read {str(path)!r}: {reason}") from error
     if text is None:
         raise FeatvizError(f"{str(path)!r} carries no featviz settings: only our PNG files do")

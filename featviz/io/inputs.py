@@ -122,5 +122,5 @@ def read_mask(mask: ImageLike, size: tuple[int, int], batch: int) -> Tensor:
         mask = mask[None, None]
     masks = read_image(mask, 1, "mask")
     if len(masks) not in (1, batch):
-        raise FeatvizError(f"{len(masks)} masks for {batch} pictures")
+        raise FeatvizError(f"{len(masks)} masks for {batch} images")
     return resize(masks, size, antialias=True).clamp_(0, 1)

@@ -1,4 +1,4 @@
-"""Contact sheets: pictures in a grid with labels."""
+"""Contact sheets: images in a grid with labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from featviz.types import Tensor
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """Convert one picture (C, H, W) in [0, 1], C = 1, 3 or 4, to 8 bits; rounds, then clips.
+    """Convert one image (C, H, W) in [0, 1], C = 1, 3 or 4, to 8 bits; rounds, then clips.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def to_pil(image: Tensor) -> Image.Image:
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3, 4):
         raise FeatvizError(
-            f"cannot draw shape {tuple(image.shape)} as a picture: it takes 1, 3 or 4 channels "
+            f"cannot draw shape {tuple(image.shape)} as an image: it takes 1, 3 or 4 channels "
             "(C, H, W); save the tensor with torch.save or numpy instead"
         )
     values = (image.detach().float().cpu() * 255).round_().clamp_(0, 255).to(torch.uint8).numpy()
@@ -37,9 +37,9 @@ def to_pil(image: Tensor) -> Image.Image:
 def sheet(
     images: Tensor, labels: Sequence[str], *, columns: int | None = None, gap: int = 8
 ) -> Image.Image:
-    """Lay pictures (B, C, H, W) out in a grid, each above its label; one alone has no label.
+    """Lay images (B, C, H, W) out in a grid, each above its label; one alone has no label.
 
-    Labels that are too long for the width of a picture are wrapped.
+    Labels that are too long for the width of an image are wrapped.
     """
     pictures = [to_pil(image) for image in images]
     if len(pictures) == 1:

@@ -112,7 +112,7 @@ class redirected_relu(Override):  # noqa: N801
     """ReLUs that a dead unit can be reached through.
 
     Where the true gradient of a *sample* is zero throughout a ReLU, that of the closed units
-    passes wherever it would open them. Samples with a true gradient keep it, so that no picture
+    passes wherever it would open them. Samples with a true gradient keep it, so that no image
     depends on its neighbours. [Olah2017]_, lucid's ``redirected_relu_grad``.
 
     ``batch`` is the number of samples, where a network merges them with other axes.

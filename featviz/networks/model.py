@@ -65,7 +65,7 @@ class Model:
         The values that the network gives to black and white before ``mean`` and ``std``:
         (0, 1), or (0, 255) or (-1, 1) for networks trained on such images.
     size
-        The size of its images, as a side (square pictures) or (H, W), (L,), (D, H, W).
+        The size of its images, as a side (square images) or (H, W), (L,), (D, H, W).
     channels
         The number of channels, where ``mean`` and ``std`` do not tell it; 3 otherwise.
     classes
@@ -75,7 +75,7 @@ class Model:
     text
         A text encoder with the network's embedding space, for ``text_match``: text to (D,).
     name
-        What :func:`featviz.load` was given; pictures record it, so that they can be repeated.
+        What :func:`featviz.load` was given; images record it, so that they can be repeated.
 
     Raises
     ------

@@ -241,7 +241,7 @@ def margin(target: int | str, *, layer: str = "") -> Objective:
     ``margin("Egyptian cat")`` is ``margin:"Egyptian cat"``: z_c - max over j != c of z_j, (B,), in
     units of the logits, positive where the class is predicted and zero only in a tie. Raise it to
     get to the class and ``-margin(…)`` to get away. It is the negative of f_6 of [Carlini2017]_
-    without the clamp at -confidence: a picture that is classified as wanted is pushed further.
+    without the clamp at -confidence: an image that is classified as wanted is pushed further.
 
     Raises
     ------
@@ -276,7 +276,7 @@ def dlr(target: int | str, *, towards: int | str | None = None, layer: str = "")
 
 
 def text_match(text: str, *, layer: str = "output") -> Objective:
-    """Return the cosine between the picture's embedding and a text's, as in CLIP.
+    """Return the cosine between the image's embedding and a text's, as in CLIP.
 
     The model is the image encoder, and its ``text`` argument the text encoder:
     ``fv.Model(encode_image, text=encode_text)``, a function of a text that returns one vector

@@ -65,7 +65,7 @@ class Function(Unit):
 def function(function: Callable[..., Tensor], *layers: str) -> Objective:
     """Return a function of activations as an objective, with an algebra and a text like all.
 
-    ``function`` gets the activation (B, …) of each of ``layers`` (``image`` is the picture,
+    ``function`` gets the activation (B, …) of each of ``layers`` (``image`` is the image,
     ``output[boxes]`` an item of the output) and returns (B,), differentiable::
 
         fv.function(lambda boxes: boxes[:, :, 4].amax(1), "output[boxes]") - 1e-3 * fv.l1()

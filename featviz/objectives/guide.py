@@ -1,4 +1,4 @@
-"""Guided dreams: more of what a reference picture has, wherever the own picture is near to it."""
+"""Guided dreams: more of what a reference image has, wherever the own image is near to it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class GuideMatch(Unit):
         info = target.layer(self.layer)
         found = reference.activation(self.picture, self.layer, target)
         if len(found) != 1:
-            raise UnitError(f"expected one picture, not {len(found)}, in {self.picture!r}")
+            raise UnitError(f"expected one image, not {len(found)}, in {self.picture!r}")
         wanted = found.movedim(info.axis, 1).flatten(2)[0].T  # (Q, units)
 
         def score(scene: Scene) -> Tensor:

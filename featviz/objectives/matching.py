@@ -1,4 +1,4 @@
-"""Matching a reference: features, statistics and style of a picture, or the network's own.
+"""Matching a reference: features, statistics and style of an image, or the network's own.
 
 Each is higher the better the match: a negative distance, or a similarity.
 """
@@ -38,7 +38,7 @@ def gram(activation: Tensor, axis: int) -> Tensor:
 def _one(source: str, layer: str, target: Target) -> Tensor:
     found = reference.activation(source, layer, target)
     if len(found) != 1:
-        raise UnitError(f"expected one picture, not {len(found)}, in {source!r}")
+        raise UnitError(f"expected one image, not {len(found)}, in {source!r}")
     return found
 
 
@@ -136,7 +136,7 @@ class InputDifference(Unit):
     def bind(self, target: Target) -> Score:
         wanted = _one(self.picture, IMAGE, target)
         if target.layer(self.layer).shape != tuple(wanted.shape[1:]):
-            raise UnitError(f"input_difference compares pictures, not layer {self.layer!r}")
+            raise UnitError(f"input_difference compares images, not layer {self.layer!r}")
 
         def score(scene: Scene) -> Tensor:
             return ((scene[self.layer] - wanted).flatten(1).square().mean(1) + EPSILON).sqrt()
@@ -213,7 +213,7 @@ class BatchnormMatch(Unit):
 
 
 def feature_match(layer: str, picture: Picture) -> Objective:
-    """Return the negative squared distance to a picture's activation, relative to its energy.
+    """Return the negative squared distance to an image's activation, relative to its energy.
 
     Zero is a perfect match. From noise this inverts the layer. [Mahendran2015]_
 
@@ -224,7 +224,7 @@ def feature_match(layer: str, picture: Picture) -> Objective:
 
 
 def caricature(layer: str, picture: Picture, *, cosine_power: float = 1) -> Objective:
-    """Return the mean over positions of the dot product with a picture's activation, times cos^n.
+    """Return the mean over positions of the dot product with an image's activation, times cos^n.
 
     The cosine (at least 0.1) keeps the direction, the dot product exaggerates. [Olah2018]_
     """
@@ -243,14 +243,14 @@ def sort_match(layer: str, pictures: Picture) -> Objective:
     """Return the negative mean squared distance of each channel's sorted activations to real ones'.
 
     ``pictures`` (N, C, *size) are real images; their sorted activations are averaged, and the
-    picture's distribution is drawn to them channel by channel, wherever the values lie.
+    image's distribution is drawn to them channel by channel, wherever the values lie.
     [Gorgun2025]_, VITAL's sort matching.
     """
     return SortMatch(str(layer), reference.keep(pictures, "pictures"))
 
 
 def input_difference(picture: Picture, *, layer: str = IMAGE) -> Objective:
-    """Return the root mean squared difference from a picture, to be subtracted or added."""
+    """Return the root mean squared difference from an image, to be subtracted or added."""
     return InputDifference(reference.keep(picture, "picture"), str(layer))
 
 
@@ -264,6 +264,6 @@ def batchnorm_match(*, layer: str = "", over: str = "sample") -> Objective:
     at a constant channel its gradient would be infinite.
 
     ``over="batch"`` takes the statistics of the whole batch, as published, which ties its
-    pictures together; the default takes each picture's own over its positions. [Yin2020]_
+    images together; the default takes each image's own over its positions. [Yin2020]_
     """
     return BatchnormMatch(str(layer), over)

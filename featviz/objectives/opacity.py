@@ -1,4 +1,4 @@
-"""How much of a transparent picture is there: the area that its opacity takes."""
+"""How much of a transparent image is there: the area that its opacity takes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def area(share: float, *, channel: int = -1, layer: str = IMAGE) -> Objective:
     """Return how far a mask is from one that is 1 on a share of the positions and 0 elsewhere.
 
     The mean of (m_k - r_k)^2 over the values m of one channel in their order and r, which is 0
-    and, for the last ``share`` of them, 1. By default the last channel of the picture, which is
+    and, for the last ``share`` of them, 1. By default the last channel of the image, which is
     the opacity where there is one. [Fong2019]_
     """
     return Area(float(share), int(channel), layer)

@@ -1,7 +1,7 @@
 """Measures of an image or an activation, to be subtracted: how rough, how large, how complex.
 
 Each returns what it measures, so that a penalty is ``- 1e-3 * total_variation()``. They read the
-clean picture (``image``) unless another layer is named; ``input`` is the picture as transformed.
+clean image (``image``) unless another layer is named; ``input`` is the image as transformed.
 """
 
 from __future__ import annotations
@@ -167,12 +167,12 @@ def l1(constant: float = 0, *, layer: str = IMAGE) -> Objective:
 
 
 def l2(constant: float = 0, *, layer: str = IMAGE) -> Objective:
-    """Return the root of the sum of (x - constant)^2; 0.5 is gray in a picture."""
+    """Return the root of the sum of (x - constant)^2; 0.5 is gray in an image."""
     return L2(layer, float(constant))
 
 
 def blur(*, layer: str = IMAGE) -> Objective:
-    """Return half the squared distance from the blurred picture, which is held constant.
+    """Return half the squared distance from the blurred image, which is held constant.
 
     Subtracting it moves each pixel towards the mean of its 3-wide neighbourhood. [Olah2017]_
     """

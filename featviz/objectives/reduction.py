@@ -71,7 +71,7 @@ def _reduce(name: str, values: Tensor, share: Tensor | None) -> Tensor:
 def weights_of(where: str, info: LayerInfo, target: Target) -> Tensor | None:
     """Return the weight of each position, or None where all count alike.
 
-    ``where`` is ``cls`` (the first token), ``patches`` (the tokens that lie on the picture),
+    ``where`` is ``cls`` (the first token), ``patches`` (the tokens that lie on the image),
     slices as in numpy (``"2:5,3:7"``, ``"0"``), one position (``"@3,5"``, of patches
     too), or an array or ``.npy`` file of weights.
 
@@ -132,7 +132,7 @@ def _slice(text: str) -> int | slice:
 def token_grid(info: LayerInfo, target: Target) -> tuple[int, tuple[int, ...]]:
     """Return how many tokens come before the patches (class, registers), and the patches' grid.
 
-    The grid is the largest with the aspect of the picture that leaves fewer than 17 others.
+    The grid is the largest with the aspect of the image that leaves fewer than 17 others.
 
     Raises
     ------

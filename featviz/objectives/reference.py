@@ -1,4 +1,4 @@
-"""Pictures that objectives compare with, and what the network makes of them."""
+"""Images that objectives compare with, and what the network makes of them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from featviz.objectives.scene import IMAGE, Target
 from featviz.resample import resize
 from featviz.types import Tensor
 
-#: A picture in Python: floats (C, *size) or (N, C, *size) in [0, 1], or the name of a file.
+#: An image in Python: floats (C, *size) or (N, C, *size) in [0, 1], or the name of a file.
 Picture = str | Path | np.ndarray | Tensor
 
 
 def keep(picture: Picture, what: str) -> str:
-    """Return the text field of a picture: its file, or the name of the array."""
+    """Return the text field of an image: its file, or the name of the array."""
     return arrays.keep_name(picture, what)
 
 
 def pictures(source: str, target: Target) -> Tensor:
-    """Return the picture or pictures (N, C, *size), resized to what the network sees.
+    """Return the image or images (N, C, *size), resized to what the network sees.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def pictures(source: str, target: Target) -> Tensor:
         found = images.read(source, model.channels, size)
     if found.ndim != len(size) + 2 or found.shape[1] != model.channels:
         raise UnitError(
-            f"picture {source!r} has shape {tuple(found.shape)}, but the model takes "
+            f"image {source!r} has shape {tuple(found.shape)}, but the model takes "
             f"(N, {model.channels}, {', '.join(map(str, size))})"
         )
     return resize(found, size, antialias=True).to(target.device)

@@ -23,7 +23,7 @@ from featviz.types import Tensor
 
 def _several(unit: Objective, target: Target) -> None:
     if target.batch < 2:
-        raise UnitError(f"{unit} compares pictures: it needs at least two, such as seed=[0, 1]")
+        raise UnitError(f"{unit} compares images: it needs at least two, such as seed=[0, 1]")
 
 
 def _others(batch: int, device: torch.device) -> Tensor:
@@ -126,7 +126,7 @@ class Interpolate(Objective):
 
 
 def diversity(layer: str, *, measure: str = "gram") -> Objective:
-    """Return how different the pictures of a batch are: minus the mean cosine to the others'.
+    """Return how different the images of a batch are: minus the mean cosine to the others'.
 
     Cosines of the Gram matrices (``gram``, lucid's: what textures there are, wherever they
     lie) or of the whole activations (``activation``, pairwise, position by position).
@@ -138,7 +138,7 @@ def diversity(layer: str, *, measure: str = "gram") -> Objective:
 
 
 def alignment(layer: str, *, decay: float = 2) -> Objective:
-    """Return how near each picture's activation is to its neighbours' in the batch.
+    """Return how near each image's activation is to its neighbours' in the batch.
 
     Minus the mean squared distances, weighted by decay^-|i - j|: neighbours count most.
     Relational. [Mordvintsev2018]_
@@ -147,9 +147,9 @@ def alignment(layer: str, *, decay: float = 2) -> Objective:
 
 
 def activation_difference(layer: str, *, to: Picture | None = None) -> Objective:
-    """Return the mean absolute difference of activations from a picture's (``to``).
+    """Return the mean absolute difference of activations from an image's (``to``).
 
-    Without ``to``, from the first picture of the batch, which makes it relational.
+    Without ``to``, from the first image of the batch, which makes it relational.
     """
     return ActivationDifference(str(layer), "" if to is None else reference.keep(to, "to"))
 

@@ -15,7 +15,7 @@ from featviz.types import LayerInfo, Tensor
 if TYPE_CHECKING:
     from featviz.networks.model import Model
 
-#: The name of the clean picture as a layer; ``input`` is what the network sees of it.
+#: The name of the clean image as a layer; ``input`` is what the network sees of it.
 IMAGE = "image"
 
 
@@ -58,10 +58,10 @@ Score: TypeAlias = Callable[[Scene], Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What an objective is bound to: a network, the size of the pictures, their number.
+    """What an objective is bound to: a network, the size of the images, their number.
 
     ``size`` is what the network sees, which a pad makes larger than the picture. ``channels`` are
-    the picture's, where it has others than the network's: transparent ones have one more.
+    the image's, where it has others than the network's: transparent ones have one more.
     """
 
     model: Model

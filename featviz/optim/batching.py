@@ -17,7 +17,7 @@ T = TypeVar("T")
 #: Images that are evaluated together: on a CPU, Lite0 takes half as long for four as for sixteen,
 #: each; a GPU wants more.
 EVALUATED_CPU, EVALUATED = 4, 32
-#: Pictures that are optimized together. A GPU starts with many: where its memory does not suffice,
+#: Images that are optimized together. A GPU starts with many: where its memory does not suffice,
 #: they go through the network in halves.
 OPTIMIZED_CPU, OPTIMIZED = 16, 128
 
@@ -36,7 +36,7 @@ def evaluated_together(device: torch.device, batch_size: int | None = None) -> i
 
 
 def optimized_together(device: torch.device, batch_size: int | None = None) -> int:
-    """Return how many pictures to optimize together: ``batch_size``, or 16 on a CPU, else 128.
+    """Return how many images to optimize together: ``batch_size``, or 16 on a CPU, else 128.
 
     Raises
     ------
@@ -57,9 +57,9 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 def out_of_memory(images: int, size: tuple[int, ...], *, dependent: bool = False) -> FeatvizError:
     """Return the error for a batch of ``images`` that cannot be made smaller."""
     sides = "x".join(map(str, size))
-    several = "one picture"
+    several = "one image"
     if images > 1:
-        several = f"{images} pictures" + (" that depend on one another" if dependent else "")
+        several = f"{images} images" + (" that depend on one another" if dependent else "")
     return FeatvizError(
         f"out of memory with {several} of {sides}: use a smaller size, an earlier layer, or "
         "precision bf16"
@@ -70,7 +70,7 @@ def warn_smaller(images: int, size: tuple[int, ...], fewer: int) -> None:
     """Warn that ``fewer`` images go through the network together from now on."""
     sides = "x".join(map(str, size))
     warnings.warn(
-        f"out of memory with {images} pictures of {sides} at a time: {fewer} now",
+        f"out of memory with {images} images of {sides} at a time: {fewer} now",
         FeatvizWarning,
         stacklevel=3,
     )

@@ -54,7 +54,7 @@ class Callback:
         """Called after each step."""
 
     def on_end(self, result: Result) -> None:
-        """Called once the pictures are finished."""
+        """Called once the images are finished."""
 
     def close(self) -> None:
         """Called at last, also after an error: give back what is open."""
@@ -94,7 +94,7 @@ class Progress(Callback):
     def on_start(self, run: Run) -> None:
         from tqdm.auto import tqdm
 
-        label = run.objectives[0] if len(run.objectives) == 1 else f"{len(run.objectives)} pictures"
+        label = run.objectives[0] if len(run.objectives) == 1 else f"{len(run.objectives)} images"
         self._bar = tqdm(total=run.steps, desc=label, unit="step", leave=False, disable=None)
 
     def on_step(self, step: Step) -> bool | None:
@@ -111,14 +111,14 @@ class Progress(Callback):
 
 
 class TensorBoard(Callback):
-    """Log pictures, scores and gradient norms, a tag for each objective.
+    """Log images, scores and gradient norms, a tag for each objective.
 
     Parameters
     ----------
     folder
         Where the event files go; TensorBoard reads it with ``tensorboard --logdir``.
     every
-        Steps between two pictures; the last one is always logged.
+        Steps between two images; the last one is always logged.
     scalars_every
         Steps between two values of ``score/TAG`` and ``gradient_norm/TAG``.
 
@@ -161,7 +161,7 @@ class TensorBoard(Callback):
 
     def _images(self, images: Tensor, index: int) -> None:
         if images.ndim != 4 or images.shape[1] not in (1, 3, 4):
-            return  # signals, volumes and many bands are no pictures
+            return  # signals, volumes and many bands are no images
         for tag, image in zip(self._tags, images.float().clamp(0, 1).cpu(), strict=True):
             self._add("image", f"image/{tag}", image, index)
 

@@ -84,7 +84,7 @@ def _adjoint(
     """Return the weights of the convolution that is the gradient, where it is a plain one.
 
     oneDNN's own backward pass is as fast, but torch does not use it for a single small image,
-    and then a picture would depend, in its last bits, on whether it was made alone.
+    and then an image would depend, in its last bits, on whether it was made alone.
     """
     stride, padding, dilation, groups = settings
     plain = set(stride) == {1} and groups in (1, len(weight))

@@ -52,8 +52,8 @@ def optimize(
 ) -> Result:
     """Raise ``objective`` by gradient ascent on the free parameters of ``param``.
 
-    One picture for each of ``seeds``. The score of a batch is the sum of its samples', so that
-    with an optimizer that works on each number by itself (Adam, SGD, …; not LBFGS) no picture
+    One image for each of ``seeds``. The score of a batch is the sum of its samples', so that
+    with an optimizer that works on each number by itself (Adam, SGD, …; not LBFGS) no image
     depends on the others. The model, which stays where it is, comes back as it was. Ctrl-C ends the
     run and returns what there is, with ``interrupted`` set.
 
@@ -68,15 +68,15 @@ def optimize(
         unless they are named.
     until
         An objective evaluated in the same pass: a sample for which it is above zero is done, and
-        its picture stays as it was scored; the run ends when all are. ``result.reached`` says after
+        its image stays as it was scored; the run ends when all are. ``result.reached`` says after
         how many updates.
     keep
-        ``best`` returns, of the samples that are not done, not the last picture but the one with
+        ``best`` returns, of the samples that are not done, not the last image but the one with
         the highest score.
     samples
         Draws of the transforms in each step, of whose scores the mean is raised.
     tile
-        The network sees the picture in tiles of at most this side, so that memory hardly depends on
+        The network sees the image in tiles of at most this side, so that memory hardly depends on
         its size (:class:`featviz.optim.tiling.TiledEvaluator`).
     micro
         Samples that go through the network at a time
@@ -88,7 +88,7 @@ def optimize(
         of :data:`featviz.optim.tracing.PAYS` passes or more traces its own.
     resume
         Continue from the checkpoint of an earlier result, made with the same arguments, as if it
-        had not ended: the pictures are the same to the bit.
+        had not ended: the images are the same to the bit.
     callbacks
         :class:`featviz.callbacks.Callback` objects or functions of a step.
     record
@@ -201,7 +201,7 @@ def _draws(ascent: Ascent, step: Step, images: Tensor) -> Iterator[tuple[Tensor,
         more = draw < ascent.samples - 1
         gradients = torch.autograd.grad(outputs, inputs, outer, retain_graph=more)
         yield upstream.scores, upstream.until, upstream.redirected, *gradients
-        del seen, ends, outputs, outer, upstream, gradients  # each as large as the pictures
+        del seen, ends, outputs, outer, upstream, gradients  # each as large as the images
 
 
 def _mean(rows: tuple[Tensor, ...]) -> Tensor:

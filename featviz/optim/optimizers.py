@@ -18,7 +18,7 @@ from featviz.types import OptimizerFactory, Tensor
 def default_rate(steps: int) -> float:
     """Return Adam's learning rate for a run: 0.1 up to 256 steps, then falling with their number.
 
-    The way that a free parameter can go is bounded so: more steps refine a picture instead of
+    The way that a free parameter can go is bounded so: more steps refine an image instead of
     raising its contrast without end.
     """
     return 0.1 * min(1.0, 256 / steps)

@@ -1,4 +1,4 @@
-"""How much a picture may cost: steps and transforms that were found to go together.
+"""How much an image may cost: steps and transforms that were found to go together.
 
 ``benchmarks/time_to_recognition.py`` compares them.
 """
@@ -12,7 +12,7 @@ from featviz.errors import FeatvizError, did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """A preset: ``steps``, and for pictures (H, W) the ``transforms``."""
+    """A preset: ``steps``, and for images (H, W) the ``transforms``."""
 
     steps: int
     transforms: str = "standard"

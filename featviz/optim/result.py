@@ -1,4 +1,4 @@
-"""What every verb returns: the pictures, their scores, how they came about."""
+"""What every verb returns: the images, their scores, how they came about."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from featviz.types import Tensor
 
 @dataclasses.dataclass
 class Result(BaseResult):
-    """Pictures and their scores.
+    """Images and their scores.
 
     Attributes
     ----------
     images
         Float tensor (B, C, *size) in [0, 1], on the CPU.
     scores
-        (B,): the objective's value on the finished pictures, without transforms.
+        (B,): the objective's value on the finished images, without transforms.
     history
         (steps, B): its value on what the network saw at each step, under the transforms.
     objectives
-        The text of each picture's objective.
+        The text of each image's objective.
     seeds
         The seed of each picture.
     settings
         What made them, for :meth:`save` and ``featviz render --from``.
     failures
-        Why a picture is not what was asked for, by its index; empty when all went well.
+        Why an image is not what was asked for, by its index; empty when all went well.
     redirected
-        (B,): whether a ReLU was redirected for the picture in the first steps, because no true
+        (B,): whether a ReLU was redirected for the image in the first steps, because no true
         gradient came through it; None where that was not asked for.
     reached
         (B,): after how many updates ``until`` was above zero, -1 where it never was; None without.
     importance
-        (B, *size): the gradient of the score by the picture, |∂score/∂image|, summed over
+        (B, *size): the gradient of the score by the image, |∂score/∂image|, summed over
         channels and added up over the run, divided by its largest value: where the score came
         from. [Fel2023]_
     state
@@ -58,7 +58,7 @@ class Result(BaseResult):
     interrupted
         Whether Ctrl-C ended the run early.
     relational
-        Whether the pictures depend on one another, so that none can be repeated alone.
+        Whether the images depend on one another, so that none can be repeated alone.
     """
 
     images: Tensor
@@ -124,16 +124,16 @@ class Result(BaseResult):
         separate: bool = False,
         alpha: bool = False,
     ) -> list[Path]:
-        """Write one picture, or a labelled contact sheet of several; return what was written.
+        """Write one image, or a labelled contact sheet of several; return what was written.
 
-        With ``separate`` each picture also gets a file of its own beside the sheet, named
+        With ``separate`` each image also gets a file of its own beside the sheet, named
         after its objective and seed: ``out.channel-_blocks.10-42.seed0.png``. With ``alpha``
         the importance, smoothed, is the transparency: what did not matter is not seen.
 
         Raises
         ------
         FeatvizError
-            If the file cannot be written, or the pictures are no RGB or gray images.
+            If the file cannot be written, or the images are no RGB or gray images.
         """
         path = Path(path)
         shown = self._with_alpha() if alpha else self.images
@@ -149,9 +149,9 @@ class Result(BaseResult):
         return written
 
     def _with_alpha(self) -> Tensor:
-        """Return the pictures with a fourth channel, from the importance."""
+        """Return the images with a fourth channel, from the importance."""
         if self.importance is None or self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
-            raise FeatvizError("alpha takes gray or RGB pictures with an importance")
+            raise FeatvizError("alpha takes gray or RGB images with an importance")
         side = max(3, min(self.images.shape[2:]) // 16) // 2 * 2 + 1
         smooth = F.avg_pool2d(
             F.pad(self.importance[:, None], (side // 2,) * 4, mode="replicate"), side, 1

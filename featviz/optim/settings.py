@@ -1,4 +1,4 @@
-"""How a picture is optimized: one set of settings, for Python, the command line and files.
+"""How an image is optimized: one set of settings, for Python, the command line and files.
 
 To add a setting, add a field to :class:`Settings` and its type to :class:`SettingsKeywords`, and
 use it in :meth:`Settings.resolve` and wherever it acts. Signatures, docstrings, command-line
@@ -32,16 +32,16 @@ from featviz.validation import positive_int
 
 #: Steps in which ReLUs let a dead unit be reached, as in lucid.
 REDIRECT = 16
-#: What runs where no transforms are named and the images are no pictures (H, W).
+#: What runs where no transforms are named and the images are no images (H, W).
 FLAT_TRANSFORMS = "jitter,noise"
 
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(Options):
-    """How a picture is optimized; verbs take the fields as keywords, or all as ``settings=``.
+    """How an image is optimized; verbs take the fields as keywords, or all as ``settings=``.
 
-    A picture is a pure function of the model, the objective, these settings and its seed. What is
+    An image is a pure function of the model, the objective, these settings and its seed. What is
     None is chosen by :meth:`resolve`.
     """
 
@@ -53,7 +53,7 @@ class Settings(Options):
     )
     transforms: Sequence[Transform] | str | None = option(
         None,
-        "What the picture has to be robust to: standard, lucid, none, or a list such as "
+        "What the image has to be robust to: standard, lucid, none, or a list such as "
         "jitter:8,rotate:5,noise:0.1. Default: the quality's.",
         cli=str,
     )

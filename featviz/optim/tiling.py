@@ -1,4 +1,4 @@
-"""Pictures larger than memory: the network sees one tile of them at a time."""
+"""Images larger than memory: the network sees one tile of them at a time."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def tile_count(size: tuple[int, ...], tile: int | None) -> int:
 class TiledEvaluator(GradientEvaluator):
     """Scores and gradients of a batch, tile by tile; memory depends on the tile.
 
-    The score is the mean of the tiles', each scored as a picture of its own, and where tiles
+    The score is the mean of the tiles', each scored as an image of its own, and where tiles
     overlap the gradient is the mean of theirs. At the borders of tiles the network sees its own
-    padding: shift the picture between steps (:class:`featviz.transforms.Roll`), and no seam stays.
+    padding: shift the image between steps (:class:`featviz.transforms.Roll`), and no seam stays.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class TiledEvaluator(GradientEvaluator):
             each = super().gradients(tile, tile, progress, active)
             if each.by_images is not None:
                 raise FeatvizError(
-                    f"objective {self.objective} reads the whole clean picture, which tiles do not "
+                    f"objective {self.objective} reads the whole clean image, which tiles do not "
                     "show: name a layer, such as layer=input, or leave tile out"
                 )
             scores += each.scores / len(self.places)

@@ -21,8 +21,8 @@ from featviz.optim.fusion import Switch
 from featviz.optim.torch_internals import flat_graph
 from featviz.types import Tensor
 
-#: From how many passes on a run saves more time than tracing takes. Not the number of pictures:
-#: a picture has to be the same alone and with others, also in its last bits.
+#: From how many passes on a run saves more time than tracing takes. Not the number of images:
+#: an image has to be the same alone and with others, also in its last bits.
 PAYS = 32
 #: How far activations may be from the network's own, relative to the largest of them.
 TOLERANCE = 1e-4

@@ -1,4 +1,4 @@
-"""Transparent pictures: colours, and how much of them is there."""
+"""Transparent images: colours, and how much of them is there."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from featviz.param.combine import Wrapped, join, part
 from featviz.param.fourier import Fourier
 from featviz.types import Self, State, Tensor
 
-#: What a transparent picture lies on when its finished score is taken: middle gray.
+#: What a transparent image lies on when its finished score is taken: middle gray.
 GROUND = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Alpha(Wrapped):
-    """Pictures with a last channel that says how opaque they are, 0 to 1.
+    """Images with a last channel that says how opaque they are, 0 to 1.
 
     The network sees them on a background that :class:`featviz.transforms.Background` draws anew
     for every sample and step, so that what a unit does not need is better left away; and on gray
-    when they are done. Nothing makes a picture transparent by itself where it does no harm:
+    when they are done. Nothing makes an image transparent by itself where it does no harm:
     multiply by how much is left, ``channel(…) * (1 - channel("image", 3))``, where channel 3 of
     ``image`` is the opacity. [Mordvintsev2018]_, "transparency".
 
@@ -43,7 +43,7 @@ class Alpha(Wrapped):
         return join({p: getattr(self, p).init(seeds, device) for p in ("inner", "cover")})
 
     def image(self, state: State) -> Tensor:
-        """Return the pictures with their opacity, (B, C + 1, *size)."""
+        """Return the images with their opacity, (B, C + 1, *size)."""
         return torch.cat([getattr(self, p).image(part(state, p)) for p in ("inner", "cover")], 1)
 
     def flatten(self, images: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class Alpha(Wrapped):
         return torch.full_like(colours, GROUND).lerp(colours, opacity)
 
     def from_image(self, images: Tensor) -> Self:
-        """Start at pictures with their opacity, (B, C + 1, *size)."""
+        """Start at images with their opacity, (B, C + 1, *size)."""
         if images.ndim < 3 or images.shape[1] < 2:
             raise FeatvizError(
                 f"Alpha starts from images with an opacity (B, C + 1, *size), not "

@@ -40,7 +40,7 @@ class Param(abc.ABC):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The spatial size, (H, W) for pictures, once it is known."""
+        """The spatial size, (H, W) for images, once it is known."""
         if self.size is None:
             raise FeatvizError(f"{type(self).__name__} needs a size, such as size=224")
         return self.size  # type: ignore[return-value]
@@ -54,7 +54,7 @@ class Param(abc.ABC):
         """Return this parameterization with what was left open filled in."""
         return dataclasses.replace(self, channels=self.channels or channels, size=self.size or size)
 
-    #: Whether the pictures of a batch depend on one another.
+    #: Whether the images of a batch depend on one another.
     relational = False
     #: Factor of the default learning rate.
     rate = 1.0
@@ -68,7 +68,7 @@ class Param(abc.ABC):
 
     @abc.abstractmethod
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
-        """Return the free parameters of ``len(seeds)`` pictures; sample i depends on seed i."""
+        """Return the free parameters of ``len(seeds)`` images; sample i depends on seed i."""
 
     @abc.abstractmethod
     def image(self, state: State) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pictures that start at given ones: within an exact ball around them, or free."""
+"""Images that start at given ones: within an exact ball around them, or free."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def fit(param: Param, images: object) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bounded(Param):
-    """Pictures no further than ``eps`` from ``images``, in [0, 1]: an attack's parameterization.
+    """Images no further than ``eps`` from ``images``, in [0, 1]: an attack's parameterization.
 
     ``norm`` is ``linf``, ``l2`` or ``l1``, ``eps`` in image units, one number or one a sample. The
     state is the difference, which starts at ``zero`` or ``uniform``, drawn from the ball with the
     sample's seed; :meth:`project_` moves it back into the ball and into [0, 1] after each step.
 
-    ``eight_bit`` pictures are those that an 8-bit file holds, ``images`` rounded too: the network
+    ``eight_bit`` images are those that an 8-bit file holds, ``images`` rounded too: the network
     sees nothing else, and gradients pass through the rounding as if it were not there.
 
-    With ``shared`` all pictures have the same difference, clipped to [0, 1] with each of them.
+    With ``shared`` all images have the same difference, clipped to [0, 1] with each of them.
     """
 
     images: Tensor = dataclasses.field(compare=False, repr=False)
@@ -133,7 +133,7 @@ class Bounded(Param):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Canvas(Param):
-    """The picture itself, starting at ``images`` (1 or B, C, *size): a step changes its pixels.
+    """The image itself, starting at ``images`` (1 or B, C, *size): a step changes its pixels.
 
     No prior, no colour space and no copy: a dream's parameterization. What a step moves out of
     [0, 1] is moved back.

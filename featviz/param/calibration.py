@@ -1,4 +1,4 @@
-"""Measure the colours and the spectrum of a data set, in one pass."""
+"""Measure the colours and the spectrum of a dataset, in one pass."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def calibrate(
     Parameters
     ----------
     dataset
-        A folder of pictures, or anything that yields tensors (C, *size), PIL pictures, paths, or
-        tuples that start with one of these (as ``torch.utils.data`` data sets do).
+        A folder of images, or anything that yields tensors (C, *size), PIL images, paths, or
+        tuples that start with one of these (as ``torch.utils.data`` datasets do).
     size
         The size to measure at.
     channels
-        The number of channels; pictures are read as gray (1) or RGB (3).
+        The number of channels; images are read as gray (1) or RGB (3).
     progress
         Show a progress bar on a terminal.
 

@@ -31,7 +31,7 @@ def matrix(
 ) -> Tensor | None:
     """Return the C x C matrix that correlates the channels, or None where nothing does.
 
-    The largest column has length 1, so that the colours of a picture keep their contrast
+    The largest column has length 1, so that the colours of an image keep their contrast
     whatever the units of the covariance were. ``inverse`` gives the matrix that decorrelates.
 
     Raises
@@ -49,7 +49,7 @@ def matrix(
         raise FeatvizError(f"no colour {color!r}: it is imagenet, none, auto or a matrix")
     if len(color) != channels or any(len(row) != channels for row in color):
         raise FeatvizError(
-            f"colour matrix has {len(color)} rows, but the pictures {channels} channels"
+            f"colour matrix has {len(color)} rows, but the images {channels} channels"
         )
     try:
         return _matrix(tuple(tuple(map(float, row)) for row in color), inverse, device)

@@ -48,7 +48,7 @@ class Wrapped(Param):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Masked(Wrapped):
-    """A picture that is free where ``mask`` is 1 and ``image`` where it is 0 (inpainting).
+    """An image that is free where ``mask`` is 1 and ``image`` where it is 0 (inpainting).
 
     ``image`` (1 or B, C, *size) in [0, 1]; ``mask`` broadcasts to it, values in [0, 1].
     """
@@ -78,10 +78,10 @@ class Masked(Wrapped):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shared(Wrapped):
-    """Pictures of a batch with a common part: one picture of ``inner`` plus one common to all.
+    """Images of a batch with a common part: one image of ``inner`` plus one common to all.
 
     The common part has every ``factor``-th pixel and is resampled linearly; it is drawn with
-    the first sample's seed, so that the pictures depend on one another. Pair it with
+    the first sample's seed, so that the images depend on one another. Pair it with
     :func:`featviz.alignment` or :func:`featviz.interpolate`. [Mordvintsev2018]_
     """
 

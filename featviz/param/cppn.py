@@ -1,4 +1,4 @@
-"""A compositional pattern-producing network: a picture as a function of its coordinates."""
+"""A compositional pattern-producing network: an image as a function of its coordinates."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from featviz.types import State, Tensor
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cppn(ColorParam):
-    """Pictures drawn by a small network of the coordinates, whose weights are optimized.
+    """Images drawn by a small network of the coordinates, whose weights are optimized.
 
     The coordinates of each axis, and the radius, pass ``layers`` dense layers of ``width``
-    features; each activation is (atan(x) / 0.67, atan(x)² / 0.6), as published. The picture has
+    features; each activation is (atan(x) / 0.67, atan(x)² / 0.6), as published. The image has
     no resolution of its own: :meth:`image` takes any size. [Mordvintsev2018]_
     """
 
@@ -45,7 +45,7 @@ class Cppn(ColorParam):
         state: State = {}
         sources = [generator(seed, "param") for seed in seeds]
         for k, (before, after) in enumerate(self._widths()):
-            # The last layer starts at zero: the picture starts gray.
+            # The last layer starts at zero: the image starts gray.
             spread = self.sd / math.sqrt(before) if k < int(self.layers) else 0.0
             rows = [torch.randn(before, after, generator=g) * spread for g in sources]
             weight = torch.stack(rows).to(device)

@@ -34,7 +34,7 @@ def envelope(size: tuple[int, ...], decay: float, device: torch.device | str = "
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fourier(Basis):
-    """Pictures as their Fourier coefficients, divided by 1 / f^decay.
+    """Images as their Fourier coefficients, divided by 1 / f^decay.
 
     [Olah2017]_, "preconditioning". Any number of spatial axes, any side, odd ones too:
     (B, C, *size). The state is the half spectrum (B, C, *half, 2), real and imaginary parts.

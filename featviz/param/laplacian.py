@@ -14,9 +14,9 @@ from featviz.types import State, Tensor
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Laplacian(Basis):
-    """Pictures as a sum of ``levels`` pixel grids, each half as fine as the one before.
+    """Images as a sum of ``levels`` pixel grids, each half as fine as the one before.
 
-    The state holds ``level0`` (the picture's size) to ``level{n-1}``. A coarse value moves many
+    The state holds ``level0`` (the image's size) to ``level{n-1}``. A coarse value moves many
     pixels, so low frequencies move first, as with :class:`Fourier`, but locally. [Burt1983]_;
     lucid's ``laplacian_pyramid``.
     """

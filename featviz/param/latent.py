@@ -1,4 +1,4 @@
-"""Generator latents: the picture is what a generator network draws of a latent vector."""
+"""Generator latents: the image is what a generator network draws of a latent vector."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def plain_call(net: nn.Module, latent: Tensor, label: Tensor | None) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Latent(Param):
-    """Pictures of a generator; the state is its latent ``z`` (B, *latent), standard normal.
+    """Images of a generator; the state is its latent ``z`` (B, *latent), standard normal.
 
-    The picture stays on the generator's manifold whatever is asked. [Nguyen2016]_
+    The image stays on the generator's manifold whatever is asked. [Nguyen2016]_
 
     Parameters
     ----------

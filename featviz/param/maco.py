@@ -15,10 +15,10 @@ from featviz.types import State, Tensor
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Maco(Fourier):
-    """Pictures whose Fourier magnitudes stay those of photographs; the state is the phase.
+    """Images whose Fourier magnitudes stay those of photographs; the state is the phase.
 
     ``decay`` is the exponent a of the magnitudes 1 / f^a where no ``stats`` are given; natural
-    images have about 1 [Field1987]_. The picture then has deviation ``contrast`` before the
+    images have about 1 [Field1987]_. The image then has deviation ``contrast`` before the
     range, so that no frequency can grow: what changes is where things are, not how strong.
     [Fel2023]_
     """

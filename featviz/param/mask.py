@@ -21,7 +21,7 @@ _SOFT = 1 / 20
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mask(Param):
-    """Transparent pictures whose colours are those of ``images`` and whose opacity is free.
+    """Transparent images whose colours are those of ``images`` and whose opacity is free.
 
     They lie on ``background``, for the network and when they are done; both are (1 or B, C, *size)
     in [0, 1]. Objectives read the opacity as channel C of ``image``. It has ``cells`` values along
@@ -68,7 +68,7 @@ class Mask(Param):
         return {"cover": torch.full(shape, self.start, device=device).requires_grad_()}
 
     def image(self, state: State) -> Tensor:
-        """Return the pictures with their opacity, (B, C + 1, *size)."""
+        """Return the images with their opacity, (B, C + 1, *size)."""
         cover = state["cover"]
         # One by one: an exponential's last bit depends on where in the batch a number lies.
         opacity = resize(torch.cat([self._spread(one) for one in cover.split(1)]), self.shape)

@@ -1,4 +1,4 @@
-"""A small picture that is the same on all the pictures that it is pasted onto."""
+"""A small image that is the same on all the images that it is pasted onto."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from featviz.types import State, Tensor
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Patch(Param):
-    """One picture of ``size``, free in [0, 1], for every one of ``images`` (B, C, H, W).
+    """One image of ``size``, free in [0, 1], for every one of ``images`` (B, C, H, W).
 
     The loop pastes it by :class:`featviz.transforms.Paste`; when done, it lies in the middle.
     It starts gray with some noise of the first sample's seed.
@@ -27,10 +27,10 @@ class Patch(Param):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.images.ndim != 4:
-            raise FeatvizError(f"Patch takes pictures (B, C, H, W), not {self.images.ndim} axes")
+            raise FeatvizError(f"Patch takes images (B, C, H, W), not {self.images.ndim} axes")
         sides = tuple(self.images.shape[2:])
         if len(self.shape) != 2 or any(p > s for p, s in zip(self.shape, sides, strict=True)):
-            raise FeatvizError(f"a patch of {self.size} does not fit pictures of {sides}")
+            raise FeatvizError(f"a patch of {self.size} does not fit images of {sides}")
         object.__setattr__(self, "channels", self.images.shape[1])
 
     @property

@@ -10,7 +10,7 @@ from featviz.types import State, Tensor
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pixel(Basis):
-    """Pictures whose pixels are optimized directly: no prior over space, any number of axes."""
+    """Images whose pixels are optimized directly: no prior over space, any number of axes."""
 
     def synthesize(self, state: State) -> Tensor:
         return state["pixels"]

@@ -1,4 +1,4 @@
-"""Ranges: how raw values become values of the picture, and back."""
+"""Ranges: how raw values become values of the image, and back."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Clamp(torch.autograd.Function):
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """A map of raw values (around 0) into the range of the picture, and its inverse."""
+    """A map of raw values (around 0) into the range of the image, and its inverse."""
 
     forward: Callable[[Tensor], Tensor]
     inverse: Callable[[Tensor], Tensor]

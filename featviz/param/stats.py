@@ -52,7 +52,7 @@ class Stats:
         return ((vectors * values.clamp_min(floor).sqrt()) @ vectors.T).float()
 
     def envelope(self, size: tuple[int, ...]) -> Tensor:
-        """Return the amplitudes (C, *half) for pictures of ``size``, as white noise keeps its
+        """Return the amplitudes (C, *half) for images of ``size``, as white noise keeps its
         deviation, so that learning rates carry over from the analytic spectrum.
         """
         if len(size) != len(self.size):
@@ -128,5 +128,5 @@ def check(stats: Stats | None, channels: int | None) -> None:
     """Raise :class:`FeatvizError` if statistics are of another channel count."""
     if stats is not None and channels not in (None, stats.channels):
         raise FeatvizError(
-            f"stats are of {stats.channels} channels, but the pictures have {channels}"
+            f"stats are of {stats.channels} channels, but the images have {channels}"
         )

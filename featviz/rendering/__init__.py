@@ -1,1 +1,1 @@
-"""Feature visualization: optimize a picture from noise until it excites a unit."""
+"""Feature visualization: optimize an image from noise until it excites a unit."""

@@ -1,4 +1,4 @@
-"""Feature visualization: optimize a picture from noise until it excites a unit."""
+"""Feature visualization: optimize an image from noise until it excites a unit."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ def render(
     progress: bool = False,
     **options: Unpack[SettingsKeywords],
 ) -> Result:
-    """Return pictures that excite a unit of ``model``; a list of objectives gives one picture each.
+    """Return images that excite a unit of ``model``; a list of objectives gives one image each.
 
     Parameters
     ----------
     model
         From :func:`featviz.load` or :class:`featviz.Model`.
     objective
-        An objective or its text; a list of them: one picture each.
+        An objective or its text; a list of them: one image each.
     settings
-        How the picture is optimized; keywords replace its fields.
+        How the image is optimized; keywords replace its fields.
     seed
-        An int: picture i uses ``seed + i``; or one int for each picture, and several seeds for
-        a single objective give as many pictures of it. A picture depends on its own seed only.
+        An int: image i uses ``seed + i``; or one int for each image, and several seeds for
+        a single objective give as many images of it. An image depends on its own seed only.
     batch_size
-        Pictures that are optimized at once; longer lists are processed in batches. By default 16,
+        Images that are optimized at once; longer lists are processed in batches. By default 16,
         on a GPU 128; where memory does not suffice, fewer at a time go through the network.
     device
         Where to compute: ``None`` is where the model is, ``auto`` the best there is. The
@@ -74,7 +74,7 @@ def render(
     FeatvizError
         For input that cannot work, before the first step.
     OptimizationError
-        If no picture of the whole list could be optimized.
+        If no image of the whole list could be optimized.
     """
     if not isinstance(model, Model):
         raise FeatvizError("render takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
@@ -95,7 +95,7 @@ def render(
     watchers = [*callbacks, Progress()] if progress else list(callbacks)
     traces = TraceCache() if len(seeds) > together and plan.steps >= PAYS else None
 
-    # Say what is wrong with the last objective before the first picture is rendered.
+    # Say what is wrong with the last objective before the first image is rendered.
     plan.check(home, goal, len(seeds))
     parts: list[Result] = []
     for start in range(0, len(seeds), together):

@@ -1,4 +1,4 @@
-"""Find the free parameters of a given picture by optimization."""
+"""Find the free parameters of a given image by optimization."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from featviz.types import Tensor
 def invert(
     param: Latent, images: Tensor, *, steps: int = 300, seed: int = 0, lr: float = 0.1
 ) -> Latent:
-    """Return ``param`` starting at the latents whose pictures are nearest to ``images``.
+    """Return ``param`` starting at the latents whose images are nearest to ``images``.
 
     ``images`` (B, C, *size) are floats in [0, 1]. The loop maximizes minus the root mean
-    squared difference; what is found depends on the seed, and a generator reaches a picture
+    squared difference; what is found depends on the seed, and a generator reaches an image
     only as far as it lies on its manifold.
 
     Raises

@@ -1,4 +1,4 @@
-"""Transforms: the random changes that a picture has to survive while it is optimized."""
+"""Transforms: the random changes that an image has to survive while it is optimized."""
 
 from featviz.transforms.base import Geometric, Intensity, Transform
 from featviz.transforms.geometric import Crop, Jitter, Pad, Rotate, Scale

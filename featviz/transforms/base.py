@@ -1,7 +1,7 @@
 """What a transform is: a few floats drawn for each sample and step, and a map that uses them.
 
 All draws are made before the first step, on the CPU, from one generator a sample: the *tape*
-(steps, B, k). A picture therefore has the same augmentations alone, in a batch, on another
+(steps, B, k). An image therefore has the same augmentations alone, in a batch, on another
 device or after a restart, and the loop draws nothing.
 """
 

@@ -51,13 +51,13 @@ class Jitter(Geometric):
 
 @dataclasses.dataclass(frozen=True)
 class Rotate(Geometric):
-    """Turn about the centre by up to ``degrees`` either way; pictures only (H, W)."""
+    """Turn about the centre by up to ``degrees`` either way; images only (H, W)."""
 
     degrees: float = 15.0
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
         if len(size) != 2:
-            raise FeatvizError(f"rotate takes pictures (H, W), not size {size}")
+            raise FeatvizError(f"rotate takes images (H, W), not size {size}")
         return _uniform(generator, steps, 1) * math.radians(self.degrees)
 
     def matrices(self, tape: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -136,7 +136,7 @@ class Crop(Geometric):
     def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         kept = [self.side * side if self.side <= 1 else self.side for side in size]
         if any(k > side for k, side in zip(kept, size, strict=True)):
-            raise FeatvizError(f"cannot crop {self.side} pixels of a picture of size {size}")
+            raise FeatvizError(f"cannot crop {self.side} pixels of an image of size {size}")
         return tuple(max(1, round(k)) for k in kept)
 
     def matrices(self, tape: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -188,9 +188,9 @@ def warp(
 
 
 def _warp_other(images: Tensor, matrix: Tensor, out: tuple[int, ...], mode: str) -> Tensor:
-    """Warp signals (a one-pixel-high picture to kornia) and volumes."""
+    """Warp signals (a one-pixel-high image to kornia) and volumes."""
     if mode == "fill":
-        raise FeatvizError("pad with gray fill takes pictures (H, W); use fill=border")
+        raise FeatvizError("pad with gray fill takes images (H, W); use fill=border")
     if len(out) == 1:
         flat = torch.zeros(len(matrix), 2, 3, dtype=matrix.dtype, device=matrix.device)
         flat[:, 0, 0], flat[:, 0, 2], flat[:, 1, 1] = matrix[:, 0, 0], matrix[:, 0, 1], 1

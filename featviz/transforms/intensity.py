@@ -13,7 +13,7 @@ from featviz.resample import resize
 from featviz.transforms.base import Apply, Intensity
 from featviz.types import Tensor
 
-#: Normal numbers to cut noise from: 16 MiB, 28 times a picture of 224 px.
+#: Normal numbers to cut noise from: 16 MiB, 28 times an image of 224 px.
 _LENGTH = 1 << 22
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -74,7 +74,7 @@ class Roll(Intensity):
         def apply(images: Tensor, step: int) -> Tensor:
             axes = tuple(range(-tape.shape[2], 0))
             shifts = tape[step].int().tolist()
-            if len(shifts) == 1:  # large pictures come alone: one copy less
+            if len(shifts) == 1:  # large images come alone: one copy less
                 return images.roll(shifts[0], axes)
             pairs = zip(images, shifts, strict=True)
             return torch.stack([image.roll(shift, axes) for image, shift in pairs])
@@ -84,7 +84,7 @@ class Roll(Intensity):
 
 @dataclasses.dataclass(frozen=True)
 class Background(Intensity):
-    """Lay transparent pictures on random ones: ``cells`` soft spots of colour along each side.
+    """Lay transparent images on random ones: ``cells`` soft spots of colour along each side.
 
     Takes (B, C + 1, *size), the last channel the opacity, and gives (B, C, *size). The spots
     are normal about middle gray with deviation ``sd``, clipped to [0, 1].
@@ -115,7 +115,7 @@ class Background(Intensity):
 
 @dataclasses.dataclass(frozen=True)
 class Backdrop(Intensity):
-    """Lay transparent pictures on given ones, (1 or B, C, *size), the same at every step.
+    """Lay transparent images on given ones, (1 or B, C, *size), the same at every step.
 
     Takes (B, C + 1, *size), the last channel the opacity, and gives (B, C, *size).
     """

@@ -1,4 +1,4 @@
-"""A small picture pasted somewhere onto others: what a printed patch has to survive."""
+"""A small image pasted somewhere onto others: what a printed patch has to survive."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Paste(Intensity):
     """Paste patches (B, C, h, w) onto ``images`` (B, C, H, W), each where its tape says.
 
     Turned by up to ``degrees`` either way, enlarged by ``low`` to ``high``, and anywhere where the
-    whole of it is on the picture. With ``choose`` the picture, too, is another one of ``images``
+    whole of it is on the picture. With ``choose`` the image, too, is another one of ``images``
     each time, and there may be more of them than patches. [Brown2017]_
     """
 
@@ -31,7 +31,7 @@ class Paste(Intensity):
     def __post_init__(self) -> None:
         if self.images.ndim != 4:
             raise FeatvizError(
-                f"a patch goes onto pictures (B, C, H, W), not {self.images.ndim} axes"
+                f"a patch goes onto images (B, C, H, W), not {self.images.ndim} axes"
             )
         if not 0 < self.low <= self.high < math.inf:
             raise FeatvizError(f"scale needs 0 < low <= high, not {self.low} and {self.high}")
@@ -47,13 +47,13 @@ class Paste(Intensity):
         return tuple(self.images.shape[2:])
 
     def placements(self, tape: Tensor) -> Tensor:
-        """Return the maps (…, 2, 3) from a patch's pixels to the picture's, x first."""
+        """Return the maps (…, 2, 3) from a patch's pixels to the image's, x first."""
         right, down, turn, growth, height, width = tape[..., :6].unbind(-1)
         angle = (2 * turn - 1) * math.radians(self.degrees)
         scale = self.low + (self.high - self.low) * growth
         cos, sin = scale * angle.cos(), scale * angle.sin()
         rows, columns = self.images.shape[2:]
-        # Half the box around the turned patch; where it is larger than the picture, the middle.
+        # Half the box around the turned patch; where it is larger than the image, the middle.
         half_x = (cos.abs() * width + sin.abs() * height) / 2
         half_y = (sin.abs() * width + cos.abs() * height) / 2
         x = half_x.clamp_max(columns / 2) + right * (columns - 2 * half_x).clamp_min(0) - 0.5

@@ -25,7 +25,7 @@ NAMES: dict[str, type] = {
 def standard() -> tuple[Transform, ...]:
     """Return the default: strong shifts, turns and scales in one warp, then pixel noise.
 
-    Strong ones, so that networks that had no part in a picture recognize it, too:
+    Strong ones, so that networks that had no part in an image recognize it, too:
     ``benchmarks/recognition.py --transforms`` counts how often.
     """
     return (Jitter(1 / 7), Rotate(15), Scale(0.5, 1.2), Noise(0.1))

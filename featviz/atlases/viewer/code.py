@@ -1,4 +1,4 @@
-"""Python that makes a picture again, from the settings that were kept with it."""
+"""Python that makes an image again, from the settings that were kept with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from featviz.optim.settings import Settings
 
-#: What the pages put into the code of a picture.
+#: What the pages put into the code of an image.
 OBJECTIVE, SEED = "\x00objective\x00", "\x00seed\x00"
 #: Settings of a file that code can repeat as they are, in the order of the code.
 _RECORDED = [f for f in dataclasses.fields(Settings) if f.metadata["recorded"]]

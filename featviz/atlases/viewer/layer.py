@@ -1,4 +1,4 @@
-"""The files of one layer's pages: sheets of small pictures, the pictures, and what is known."""
+"""The files of one layer's pages: sheets of small images, the images, and what is known."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from featviz.errors import FeatvizError
 
 #: Units whose details are in one file.
 CHUNK = 50
-#: Small pictures of a layer on the first page.
+#: Small images of a layer on the first page.
 STRIP = 16
 #: Dataset examples are shown larger than tiles.
 EXAMPLE = 144
@@ -31,7 +31,7 @@ class Layer:
 
     store: Store
     name: str
-    records: pa.Table  # of this layer, one row a picture
+    records: pa.Table  # of this layer, one row an image
     pool: Executor
     tick: Callable[[], object]
 
@@ -106,7 +106,7 @@ class Layer:
         self._write(name, sheets.encode(page, quality))
 
     def _pictures(self) -> Iterator[tuple[dict[str, Any], Any]]:
-        """Write every picture as it is stored; yield its row, now with its file, and its tile."""
+        """Write every image as it is stored; yield its row, now with its file, and its tile."""
         shards: dict[str, list[dict[str, Any]]] = {}
         for row in self.rows:
             shards.setdefault(row["shard"], []).append(row)
@@ -133,7 +133,7 @@ class Layer:
             return None
         kind = sheets.ending(content)
         if kind is None:
-            row["failure"] = row["failure"] or "the stored picture is neither PNG, WebP nor JPEG"
+            row["failure"] = row["failure"] or "the stored image is neither PNG, WebP nor JPEG"
             return tile
         name = f"{row['unit']}.{SIGNS[row['sign']]}.{row['seed']}"
         row["file"] = f"pictures/{name}.{folder_of(row['settings_hash'])}{kind}"
@@ -200,7 +200,7 @@ class Layer:
 
 
 def _first_of_each_sign(rows: list[dict[str, Any]]) -> dict[tuple[int, str], dict[str, Any]]:
-    """Choose the picture that stands for a unit: one that came out, of the lowest seed."""
+    """Choose the image that stands for a unit: one that came out, of the lowest seed."""
     first: dict[tuple[int, str], dict[str, Any]] = {}
     hashes = {h: i for i, h in enumerate(dict.fromkeys(row["settings_hash"] for row in rows))}
     rank = sorted(

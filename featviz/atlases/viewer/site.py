@@ -32,7 +32,7 @@ def view(url: str | Path, *, progress: bool = False) -> str:
     """Write the pages that show an atlas into it, and return where they start.
 
     ``index.html`` and ``site/`` work from a folder, opened as a file, and from any host of static
-    files. Layers whose pictures, units and examples are those of the last time are left as they
+    files. Layers whose images, units and examples are those of the last time are left as they
     are.
 
     Parameters
@@ -101,7 +101,7 @@ def _build(atlas: Atlas, progress: bool) -> None:
         "settings": [_settings(digest, text) for digest, text in settings.items()],
     }
     kept |= _shell(store, network, script("site/atlas", document))
-    for path in set(present) - kept:  # of pictures and layers that are gone
+    for path in set(present) - kept:  # of images and layers that are gone
         store.files.system.rm_file(store.files.path(path))
 
 
@@ -126,7 +126,7 @@ def _shell(store: Store, network: str, data: bytes) -> set[str]:
 
 
 def _version(name: str, records: pa.Table, sources: Mapping[str, Mapping[str, int]]) -> str:
-    """Return what changes when the pictures of a layer do."""
+    """Return what changes when the images of a layer do."""
     shards = sorted(
         set(zip(records["shard"].to_pylist(), records["size"].to_pylist(), strict=True))
     )

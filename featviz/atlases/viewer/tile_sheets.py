@@ -1,4 +1,4 @@
-"""Many small pictures in few files: sprite sheets, as WebP."""
+"""Many small images in few files: sprite sheets, as WebP."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Sheets:
     def place(self, index: int, tile: Image.Image | None) -> tuple[int, Image.Image] | None:
         """Put a tile from :func:`fit` at its place, none to leave it empty.
 
-        Returns the number and the picture of a sheet that has all its tiles now.
+        Returns the number and the image of a sheet that has all its tiles now.
         """
         sheet, rest = divmod(index, self.per)
         row, column = divmod(rest, self.columns)
@@ -76,7 +76,7 @@ class Sheets:
 
 
 def fit(content: bytes, tile: int = TILE) -> tuple[Image.Image, tuple[int, int]]:
-    """Decode a picture; return it whole within a tile, and its own size.
+    """Decode an image; return it whole within a tile, and its own size.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def fit(content: bytes, tile: int = TILE) -> tuple[Image.Image, tuple[int, int]]
             picture.draft("RGB", (2 * tile, 2 * tile))
             small = ImageOps.contain(picture.convert(_MODES[alpha]), (tile, tile))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise FeatvizError("the stored picture cannot be read") from error
+        raise FeatvizError("the stored image cannot be read") from error
     if small.size == (tile, tile):
         return small, size
     whole = Image.new("RGBA", (tile, tile))
@@ -106,7 +106,7 @@ def encode(page: Image.Image, quality: int = QUALITY) -> bytes:
 
 
 def ending(content: bytes) -> str | None:
-    """Return the file ending of an encoded picture that browsers show, by its first bytes."""
+    """Return the file ending of an encoded image that browsers show, by its first bytes."""
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return ".png"
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
