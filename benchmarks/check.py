@@ -18,8 +18,7 @@ import torch
 from report import markdown, write
 
 import featviz as fv
-from featviz.checks import path, strength
-from featviz.checks import randomization as randomized
+from featviz.checks import path, randomization, strength
 from featviz.checks.verdicts import NAMES
 from featviz.optim.evaluator import scores
 
@@ -49,20 +48,20 @@ def exchanged(model: fv.Model, checks: fv.Checks, images: str, seed: int) -> dic
         other = checks[(i + 1) % len(checks)].picture[None]
         value = float(scores(model, goal, other))
         best = float(made.top.values[i, 0])
-        criterion = strength.against(value, best, quantiles[i], made.count)
+        criterion = strength.strength_criterion(value, best, quantiles[i], made.count)
         found["strength"].append(criterion.value if criterion.value is not None else math.nan)
         infos = path.layers(model, goal)
         top = made.images(i)
         chosen = [j for j in made.drawn if j not in made.top.indices[i].tolist()]
         drawn = torch.stack([made.cache[j] for j in chosen])
         own, near, far = (path.profiles(model, p, infos) for p in (other, top, drawn))
-        ways = [path.way(n, own[n][0], near[n], far[n]) for n in own]
-        telling = path.power(ways) >= path.TELLING
-        found["path"].append(path.mean_score(ways) if telling else math.nan)
+        similarities = [path.layer_similarity(n, own[n][0], near[n], far[n]) for n in own]
+        telling = path.power(similarities) >= path.TELLING
+        found["path"].append(path.mean_score(similarities) if telling else math.nan)
         if not telling:
             continue
         each = [
-            path.mean_score([path.way(n, far[n][j], near[n], far[n]) for n in own])
+            path.mean_score([path.layer_similarity(n, far[n][j], near[n], far[n]) for n in own])
             for j in range(len(drawn))
         ]
         found["path of random images"] += each
@@ -98,7 +97,7 @@ def main() -> None:
     bad = fv.check(model, options.units, param="pixel", transforms="none", seeds=1, **common)
     swapped = exchanged(model, good, options.images, options.seed)
     same = [
-        randomized.compare(
+        randomization.compare(
             c.picture,
             c.picture,
             score=c.score,

@@ -1,6 +1,6 @@
-"""The text of a small settings object: ``scale:0.5:1.2`` or ``fourier:decay=1.2:range=clamp``.
+"""Text form of small settings objects: ``scale:0.5:1.2`` or ``fourier:decay=1.2:range=clamp``.
 
-The name of the class, then its fields in their order or by name, as in the objective language.
+The class name comes first, then its fields, in order or by name, as in the objective language.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from featviz.errors import FeatvizError, did_you_mean
 
 
 def read(text: str, registry: Mapping[str, type], what: str) -> Any:
-    """Build the object that ``text`` describes from the classes of ``registry``.
+    """Build the object that ``text`` describes, an instance of a class in ``registry``.
 
     Raises
     ------
@@ -25,12 +25,12 @@ def read(text: str, registry: Mapping[str, type], what: str) -> Any:
     if name not in registry:
         hint = did_you_mean(name, registry) or f"; known: {', '.join(sorted(registry))}"
         raise FeatvizError(f"no {what} {name!r}{hint}")
-    fields = {f.name: f for f in _settings(registry[name])}
+    fields = {f.name: f for f in _setting_fields(registry[name])}
     names = list(fields)
     values: dict[str, Any] = {}
     for index, word in enumerate(words):
-        key, given, value = word.partition("=")
-        if not given:
+        key, equals, value = word.partition("=")
+        if not equals:
             if index >= len(names):
                 raise FeatvizError(f"{what} {text!r}: {name} takes {len(names)} values")
             key, value = names[index], word
@@ -44,16 +44,16 @@ def read(text: str, registry: Mapping[str, type], what: str) -> Any:
 
 
 def write(item: Any, registry: Mapping[str, type]) -> str | None:
-    """Return the text that builds ``item`` again, or None where there is none."""
-    names = [name for name, kind in registry.items() if kind is type(item)]
+    """Return the text that :func:`read` turns back into ``item``, or None if there is none."""
+    names = [name for name, cls in registry.items() if cls is type(item)]
     if not names:
         return None
     words = [names[0]]
     keyed = False
-    for field in _settings(type(item)):
+    for field in _setting_fields(type(item)):
         value = getattr(item, field.name)
         if field.default is not dataclasses.MISSING and value == field.default:
-            keyed = True  # what follows needs its name
+            keyed = True  # later fields have to be written by name
             continue
         if not isinstance(value, (str, float, int)):
             return None
@@ -62,13 +62,13 @@ def write(item: Any, registry: Mapping[str, type]) -> str | None:
     return ":".join(words)
 
 
-#: Fields that belong to the run or hold what has no text.
-_RUN = ("size", "channels", "start")
+#: Fields that are set by the run or have no text form.
+_NOT_SETTINGS = ("size", "channels", "start")
 
 
-def _settings(kind: type) -> list[dataclasses.Field[Any]]:
-    """Return the fields that are settings: the size and the starting image are the run's."""
-    return [f for f in dataclasses.fields(kind) if f.name not in _RUN]
+def _setting_fields(cls: type) -> list[dataclasses.Field[Any]]:
+    """Return the fields that are settings; the run sets the size and the starting image."""
+    return [f for f in dataclasses.fields(cls) if f.name not in _NOT_SETTINGS]
 
 
 def _convert(value: str, field: dataclasses.Field[Any], where: str) -> Any:
@@ -84,5 +84,5 @@ def _convert(value: str, field: dataclasses.Field[Any], where: str) -> Any:
 
 
 def format_number(value: float) -> str:
-    """Write a number so that it reads back as the same float; whole ones without a point."""
+    """Format a number so that it parses back to the same float; whole numbers without a point."""
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))

@@ -1,4 +1,4 @@
-"""What featviz says when it cannot go on: one line that names the culprit and the remedy."""
+"""Exceptions and warnings, with one-line messages that name the culprit and the remedy."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from typing import Any
 
 
 class FeatvizError(ValueError):
-    """Unusable input. The message is one line; the command line prints it and exits with 2."""
+    """Invalid input. The message is one line; the command line prints it and exits with code 2."""
 
 
 class ModelError(FeatvizError):
-    """A model that is unknown, not installed, or cannot run on the images it is given."""
+    """A model that is unknown, not installed, or cannot process the given images."""
 
 
 class LayerError(FeatvizError):
-    """A layer that does not exist, did not run, or returned something that is not one tensor."""
+    """A layer that does not exist, did not run, or did not return a single tensor."""
 
 
 class UnitError(FeatvizError):
-    """A channel, position, class or vector that the layer does not have."""
+    """A channel, position, class or vector that does not exist in the layer or does not fit it."""
 
 
 class ObjectiveSyntaxError(FeatvizError):
-    """Objective text that does not parse.
+    """Objective text that cannot be parsed.
 
-    ``text`` is what was given and ``position`` the 0-based offset of the first character that
-    could not be used; the message shows the text with a caret ``^`` at that place.
+    ``text`` is the input and ``position`` the 0-based offset of the first character that could
+    not be parsed; the message shows the text with a caret ``^`` at that position.
     """
 
     def __init__(self, text: str, position: int, problem: str) -> None:
         self.text, self.position, self.problem = text, position, problem
         marked = f"{text[:position]}^{text[position:]}"
-        super().__init__(f"cannot read objective at column {position + 1}: {marked} ({problem})")
+        super().__init__(f"cannot parse objective at column {position + 1}: {marked} ({problem})")
 
 
 class OptimizationError(FeatvizError):
-    """No image could be optimized. ``result`` (a :class:`featviz.Result`) holds what there is."""
+    """No image could be optimized. ``result`` (:class:`featviz.Result`) is the partial result."""
 
     def __init__(self, message: str, result: Any) -> None:
         super().__init__(message)
@@ -45,18 +45,18 @@ class OptimizationError(FeatvizError):
 
 
 class FeatvizWarning(UserWarning):
-    """Something that the user should know but that does not stop the work."""
+    """A problem that the user should know about but that does not stop the computation."""
 
 
 def did_you_mean(name: str, choices: Iterable[str], *, most: int = 3) -> str:
-    """Return ``"; did you mean 'a' or 'b'?"`` for the nearest of ``choices``, or ``""``.
+    """Return ``"; did you mean 'a' or 'b'?"`` for the closest of ``choices``, or ``""``.
 
-    A choice that ends in the name, or that the name ends in, is near whatever its length.
+    A choice with the same last dotted component as ``name`` always counts as close.
     """
     choices = list(dict.fromkeys(choices))
-    near = difflib.get_close_matches(name, choices, n=most, cutoff=0.6)
+    matches = difflib.get_close_matches(name, choices, n=most, cutoff=0.6)
     tail = name.rpartition(".")[2]
-    near += [c for c in choices if c not in near and tail and c.rpartition(".")[2] == tail]
-    if not near:
-        near = difflib.get_close_matches(name, choices, n=most, cutoff=0.4)
-    return f"; did you mean {' or '.join(repr(c) for c in near[:most])}?" if near else ""
+    matches += [c for c in choices if c not in matches and tail and c.rpartition(".")[2] == tail]
+    if not matches:
+        matches = difflib.get_close_matches(name, choices, n=most, cutoff=0.4)
+    return f"; did you mean {' or '.join(repr(c) for c in matches[:most])}?" if matches else ""

@@ -1,9 +1,9 @@
-"""Options of verbs, declared once: fields of a frozen dataclass with a help text each.
+"""Options of verbs, declared once: fields of a frozen dataclass, each with a help text.
 
 A verb that takes ``**options`` and is decorated with :func:`takes` shows the fields in its
-signature and docstring; the command line makes its options of them; files record them. A
-``TypedDict`` of the same keywords stands beside each class, for type checkers, and a test holds the
-two equal.
+signature and docstring; the command line builds its options from them; output files record them.
+Next to each class there is a ``TypedDict`` of the same keywords, for type checkers; a test keeps
+the two in sync.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def option(
     """Declare a field: its default, its help text, and the type of its command-line option.
 
     ``cli`` is ``str``, ``int``, ``float``, ``bool`` (a flag), ``"size"`` or ``"seed"``; without it,
-    the option is Python's alone. ``recorded`` says whether files keep it.
+    the option exists in Python only. ``recorded`` says whether output files store it.
     """
     metadata = {"help": help, "cli": cli, "metavar": metavar, "recorded": recorded}
     return dataclasses.field(default=default, metadata=metadata)
@@ -35,16 +35,16 @@ def option(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base of the options of verbs."""
+    """Base class of the options of verbs."""
 
     @classmethod
     def of(cls, options: Self | None, keywords: Mapping[str, Any]) -> Self:
-        """Return ``options``, or the defaults, with ``keywords`` replaced.
+        """Return ``options``, by default the default options, with ``keywords`` replaced.
 
         Raises
         ------
         FeatvizError
-            For an unknown keyword, or if ``options`` is of another class.
+            If a keyword is unknown, or ``options`` is not an instance of this class.
         """
         known = [field.name for field in dataclasses.fields(cls)]
         for name in keywords:
@@ -59,7 +59,7 @@ class Options:
 
 
 def split(keywords: Mapping[str, Any], *classes: type[Options]) -> list[dict[str, Any]]:
-    """Return the keywords of each of several classes; unknown ones are the last class's."""
+    """Split keywords by the class that declares them; unknown ones go to the last class."""
     parts: list[dict[str, Any]] = [{} for _ in classes]
     fields = [{field.name for field in dataclasses.fields(c)} for c in classes]
     for name, value in keywords.items():
@@ -78,15 +78,15 @@ def documented(cls: type[Options]) -> type[Options]:
 
 
 def takes(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Show the fields of options classes in the signature and docstring of a verb."""
+    """Add the fields of options classes to the signature and docstring of a verb."""
 
     def decorate(verb: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(verb)
-        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        names = {p.name for p in own}
+        verb_parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        names = {p.name for p in verb_parameters}
         fields = [f for c in classes for f in dataclasses.fields(c) if f.name not in names]
         keyword = inspect.Parameter.KEYWORD_ONLY
-        added = [
+        option_parameters = [
             inspect.Parameter(f.name, keyword, default=f.default, annotation=f.type) for f in fields
         ]
 
@@ -94,19 +94,19 @@ def takes(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             return verb(*args, **kwargs)
 
-        shown = signature.replace(parameters=[*own, *added])
-        wrapper.__signature__ = shown  # type: ignore[attr-defined]
+        full_signature = signature.replace(parameters=[*verb_parameters, *option_parameters])
+        wrapper.__signature__ = full_signature  # type: ignore[attr-defined]
         lines = ["Other Parameters", "----------------"]
         for field in fields:
             lines += [f"{field.name} : {field.type}", f"    {field.metadata['help']}"]
         section = "\n".join([*lines, "", ""])
-        text = inspect.cleandoc(verb.__doc__ or "")
-        place = min(
-            (text.find(f"{s}\n---") for s in ("Returns", "Raises") if f"{s}\n---" in text),
+        doc = inspect.cleandoc(verb.__doc__ or "")
+        start = min(
+            (doc.find(f"{s}\n---") for s in ("Returns", "Raises") if f"{s}\n---" in doc),
             default=-1,
         )
         wrapper.__doc__ = (
-            text[:place] + section + text[place:] if place >= 0 else f"{text}\n\n{section}"
+            doc[:start] + section + doc[start:] if start >= 0 else f"{doc}\n\n{section}"
         )
         return wrapper
 

@@ -12,9 +12,9 @@ _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 def resize(
     values: Tensor, size: tuple[int, ...], *, antialias: bool = False, align_corners: bool = False
 ) -> Tensor:
-    """Resample (B, C, *spatial) linearly to ``size``; of that size they are returned as they are.
+    """Resample (B, C, *spatial) linearly to ``size``; return inputs of that size unchanged.
 
-    ``antialias`` filters images that get smaller; signals and volumes have no such filter.
+    ``antialias`` filters images that are downsampled; signals and volumes have no such filter.
     """
     if tuple(values.shape[2:]) == size:
         return values

@@ -1,4 +1,4 @@
-"""Randomness: a generator for each sample and purpose, so that images do not share draws."""
+"""Random generators, one per sample and purpose, so that images do not share random draws."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from featviz.types import Seed
 
 
 def generator(seed: int, stream: str) -> torch.Generator:
-    """Return a CPU generator that depends on ``seed`` and on what it is for."""
+    """Return a CPU generator that depends on ``seed`` and on its purpose, ``stream``."""
     digest = hashlib.blake2b(f"{stream}:{seed}".encode(), digest_size=7).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
 
 def expand(seed: Seed, batch: int) -> list[int]:
-    """Return one seed a sample: ``seed + i``, or the given ones.
+    """Return one seed per sample: ``seed + i``, or the given ones.
 
     Raises
     ------
     FeatvizError
-        If a sequence of another length than ``batch`` is given.
+        If a seed is not a whole number, or their number is not ``batch``.
     """
     if isinstance(seed, Sequence) and not isinstance(seed, str):
-        seeds = [_whole(s) for s in seed]
+        seeds = [_as_int(s) for s in seed]
     else:
-        first = _whole(seed)
+        first = _as_int(seed)
         return [first + i for i in range(batch)]
     if not seeds:
-        raise FeatvizError("no seeds: give an int, or one int for each image")
+        raise FeatvizError("no seeds: give an int, or one int per image")
     if len(seeds) != batch:
         raise FeatvizError(f"{len(seeds)} seeds for {batch} images")
     return seeds
 
 
-def _whole(seed: Any) -> int:
+def _as_int(seed: Any) -> int:
     try:
         return operator.index(seed)
     except TypeError:
-        raise FeatvizError(f"a seed is a whole number, not {seed!r}") from None
+        raise FeatvizError(f"a seed must be a whole number, not {seed!r}") from None

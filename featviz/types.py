@@ -1,4 +1,4 @@
-"""The few type names that the signatures share."""
+"""Type aliases and small types shared by the signatures."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ except ImportError:  # Python 3.10
     from typing_extensions import Unpack as Unpack
 
 Tensor: TypeAlias = torch.Tensor
-#: The free parameters of an image: leaf tensors by name, the sample first, as (B, ...).
+#: The free parameters of the images: leaf tensors by name, batch axis first, (B, ...).
 State: TypeAlias = dict[str, Tensor]
-#: One side for a square image, or every side: (W,), (H, W) or (D, H, W).
+#: One side for a square image, or all sides: (W,), (H, W) or (D, H, W).
 Size: TypeAlias = int | tuple[int, ...]
-#: One seed for the first sample (sample i then uses seed + i), or one for each.
+#: One seed for the first sample (sample i then uses seed + i), or one per sample.
 Seed: TypeAlias = int | Sequence[int]
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
-#: A ``torch.optim`` class, or anything that makes an optimizer of a list of tensors.
+#: A ``torch.optim`` class, or any function that builds an optimizer from a list of tensors.
 OptimizerFactory: TypeAlias = Callable[[list[Tensor]], torch.optim.Optimizer]
-#: The progress of the run, from 0 (first step) to 1 (last), to a factor of the learning rate.
+#: Maps the progress of a run, from 0 (first step) to 1 (last), to a learning-rate factor.
 Schedule: TypeAlias = Callable[[float], float]
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerInfo:
-    """One layer, as a probing pass found it.
+    """A layer, as recorded by a probing pass.
 
-    ``shape`` is the output's for one sample (the batch axis is left out), ``axis`` the axis of
-    the units in the whole activation (the batch is axis 0), ``units`` how many there are,
-    ``calls`` how often the module runs in one forward pass.
+    ``shape`` is the output shape of one sample (without the batch axis), ``axis`` the unit axis of
+    the whole activation (the batch is axis 0), ``units`` the number of units, and ``calls`` how
+    often the module runs in one forward pass.
     """
 
     name: str
@@ -47,5 +47,5 @@ class LayerInfo:
 
     @property
     def positions(self) -> tuple[int, ...]:
-        """The shape without its unit axis: (H, W) of a feature map, (N,) of tokens, ()."""
+        """The shape without its unit axis: (H, W) for a feature map, (N,) for tokens, or ()."""
         return self.shape[: self.axis - 1] + self.shape[self.axis :]

@@ -1,4 +1,4 @@
-"""Checks of plain values, with one line that names the culprit."""
+"""Validation of plain values, with one-line messages that name the argument."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from featviz.errors import FeatvizError
 
 
 def positive_int(name: str, value: Any) -> int:
-    """Return ``value`` as an int of at least 1 (numpy's too).
+    """Return ``value`` as an int of at least 1; numpy integers are accepted.
 
     Raises
     ------

@@ -22,12 +22,12 @@ from PIL import Image
 from torch import nn
 
 import featviz as fv
-from featviz.atlases import similarity as similar
-from featviz.atlases.plan import batches, enumerate_pictures, read_units
+from featviz.atlases import similarity
+from featviz.atlases.plan import batches, enumerate_images, read_units
 from featviz.atlases.store import Store
 from featviz.cli.main import main
 from featviz.errors import FeatvizError, FeatvizWarning
-from featviz.rendering.held_out import APART, HELD_OUT, VIEWS
+from featviz.rendering.held_out import HELD_OUT, SEED_OFFSET, VIEWS
 from featviz.transforms import parse, prepare
 from tests import nets
 
@@ -70,7 +70,7 @@ def whole(model, tmp_path):
 
 
 def test_the_plan_has_every_combination_once(model):
-    plan = enumerate_pictures(model, ["first", "second"], signs="+-", seeds=[0, 7])
+    plan = enumerate_images(model, ["first", "second"], signs="+-", seeds=[0, 7])
     assert len(plan) == len(set(plan)) == (4 + 5) * 2 * 2
     assert plan[0].objective == "channel:first:0"
     assert {p.sign for p in plan} == {"+", "-"}
@@ -92,18 +92,18 @@ def test_units_that_say_nothing(text):
 
 
 def test_batches_are_of_one_layer_and_leave_nothing_out(model):
-    plan = enumerate_pictures(model, ["first", "second"])
+    plan = enumerate_images(model, ["first", "second"])
     cut = batches(plan, 3)
     assert [p for batch in cut for p in batch] == plan
     assert all(len({p.layer for p in batch}) == 1 and len(batch) <= 3 for batch in cut)
 
 
 def test_patterns_and_templates(model):
-    assert {p.layer for p in enumerate_pictures(model, "*")} == {i.name for i in model.layers()}
+    assert {p.layer for p in enumerate_images(model, "*")} == {i.name for i in model.layers()}
     given = {"units": "0:2", "signs": "+"}
-    plan = enumerate_pictures(model, "s*", objective="neuron:{layer}:{unit}:0:0", **given)
+    plan = enumerate_images(model, "s*", objective="neuron:{layer}:{unit}:0:0", **given)
     assert [p.objective for p in plan] == ["neuron:second:0:0:0", "neuron:second:1:0:0"]
-    mine = enumerate_pictures(
+    mine = enumerate_images(
         model, "s*", objective=lambda la, u: fv.channel(la, u) - fv.l2(), **given
     )
     assert fv.objective(mine[1].objective) == fv.channel("second", 1) - fv.l2()
@@ -118,24 +118,27 @@ def test_patterns_and_templates(model):
         ({"units": [5]}, "no unit 5 in layer 'first': it has 0 to 3"),
         ({"units": "a"}, "units 'a': give them as"),
         ({"units": "9:"}, "no units '9:'"),
-        ({"signs": "*"}, r"signs are \+, - or"),
-        ({"signs": ""}, r"signs are \+, - or"),
-        ({"seeds": []}, "seeds are one whole number"),
-        ({"seeds": None}, "seeds must be whole numbers, not None"),
+        ({"signs": "*"}, r"signs must be \+, - or"),
+        ({"signs": ""}, r"signs must be \+, - or"),
+        ({"seeds": []}, "seeds must be integers"),
+        ({"seeds": None}, "seeds must be integers, not None"),
         ({"seeds": 2**63}, "of at most 62 bits"),
-        ({"units": 1.5}, "units must be whole numbers, not 1.5"),
+        ({"units": 1.5}, "units must be integers, not 1.5"),
         ({"layers": None}, "layers must be a text or a list"),
         ({"signs": None}, "signs must be a text or a list"),
-        ({"workers": None}, "workers must be a whole number"),
+        ({"workers": None}, "workers must be a non-negative integer"),
         ({"batch_size": 2.5}, "batch_size must be a whole number"),
-        ({"objective": "channel:first:{unit}"}, "are both channel:first:0: name {layer}"),
+        ({"objective": "channel:first:{unit}"}, "are both channel:first:0: use {layer}"),
         ({"objective": "channel:first:1"}, "has no {unit}"),
         ({"objective": "channel:{layer}:{unit}", "layers": "first", "units": "9,"}, "units '9,'"),
-        ({"objective": "diversity:{layer} + channel:{layer}:{unit}"}, "stands alone"),
+        (
+            {"objective": "diversity:{layer} + channel:{layer}:{unit}"},
+            "objectives of single images",
+        ),
         ({"objective": "chanel:{layer}:{unit}"}, "chanel"),
         ({"steps": 0}, "steps must be positive"),
-        ({"workers": -1}, "workers must be a whole number and not negative"),
-        ({"encoding": "bmp"}, "no encoding 'bmp': it is png or webp"),
+        ({"workers": -1}, "workers must be a non-negative integer"),
+        ({"encoding": "bmp"}, "no encoding 'bmp': use png or webp"),
         ({"out": "nowhere://x"}, "nowhere"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"images": "/nowhere"}, "no folder '/nowhere'"),
@@ -182,7 +185,7 @@ def test_a_row_says_what_the_picture_is_and_how_it_came_about(model, tmp_path):
         "-",
         3,
     )
-    draw = prepare(parse(HELD_OUT), [3 + APART], VIEWS, (8, 8), torch.device("cpu"))
+    draw = prepare(parse(HELD_OUT), [3 + SEED_OFFSET], VIEWS, (8, 8), torch.device("cpu"))
     goal = -fv.channel("second", 2)
     seen = [goal(model, draw(alone.images, i)).item() for i in range(VIEWS)]
     assert record["score_held_out"] == pytest.approx(np.mean(seen), abs=1e-4)
@@ -309,11 +312,11 @@ def test_a_damaged_shard_is_set_aside_and_made_again(model, tmp_path, whole, har
     shard.write_bytes(bytes(broken))
     if harm != "flip":  # which only a reading of everything finds
         (tmp_path / "a/index.parquet").unlink()
-        with pytest.warns(FeatvizWarning, match="is damaged: .*left out"):
+        with pytest.warns(FeatvizWarning, match="is damaged: .*skipped"):
             assert len(fv.Atlas(tmp_path / "a")) < len(whole)
     assert shard.exists()
     made = []
-    with pytest.warns(FeatvizWarning, match="is damaged: .*it is now 'pictures/"):
+    with pytest.warns(FeatvizWarning, match="is damaged: .*it was renamed to 'pictures/"):
         build(model, tmp_path / "a", on_stored=[made.extend])
     assert 0 < len(made) <= 3
     assert pictures(tmp_path / "a") == whole
@@ -335,14 +338,14 @@ def test_files_that_are_not_ours_are_left_alone(model, tmp_path):
     mine = tmp_path / "pictures/mine.parquet"
     mine.parent.mkdir()
     pq.write_table(pa.table({"x": [1]}), mine)
-    with pytest.raises(FeatvizError, match="files that are no images of an atlas"):
+    with pytest.raises(FeatvizError, match="files that are not from an atlas"):
         build(model, tmp_path)
     build(model, tmp_path / "a")
     about = tmp_path / "a/atlas.json"
     about.write_text(about.read_text().replace('"format": 2', '"format": 3'))
     before = {p: p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
     for use in (build, lambda _, folder: fv.Atlas(folder)):
-        with pytest.raises(FeatvizError, match="an atlas of format 3, and this featviz knows 2"):
+        with pytest.raises(FeatvizError, match="of format 3, but this version of featviz reads format 2"):
             use(model, tmp_path / "a")
     assert before == {p: p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
     assert pq.read_table(mine)["x"].to_pylist() == [1]
@@ -353,7 +356,7 @@ def test_looking_changes_nothing(model, tmp_path):
     sorted(tmp_path.glob("pictures/*/*.parquet"))[0].write_bytes(b"broken")
     (tmp_path / "index.parquet").unlink()
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    with pytest.warns(FeatvizWarning, match="left out"):
+    with pytest.warns(FeatvizWarning, match="skipped"):
         atlas = fv.Atlas(tmp_path)
     atlas["second", 0]
     assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
@@ -428,7 +431,7 @@ def test_other_settings_are_refused_or_kept_beside(model, tmp_path):
     assert len(fv.Atlas(tmp_path)) == 36
     digest = both.records["settings_hash"][0].as_py()
     assert len(fv.Atlas(tmp_path, settings=digest[:6])) == 18
-    with pytest.raises(FeatvizError, match="settings 'zz' name 0 of the atlas"):
+    with pytest.raises(FeatvizError, match="settings 'zz' match 0 of the atlas"):
         fv.Atlas(tmp_path, settings="zz")
     other = nets.tiny(channels=3)
     with torch.no_grad():
@@ -547,7 +550,7 @@ def test_layers_with_odd_names_get_folders_of_their_own(tmp_path):
 
 
 def test_similar_units_by_weights(model, tmp_path):
-    likeness = similar.by_weights(model, "second")
+    likeness = similarity.by_weights(model, "second")
     rows = model.net.second.weight.detach().flatten(1).double().numpy()
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     np.testing.assert_allclose(likeness, rows @ rows.T, atol=1e-6)
@@ -557,7 +560,7 @@ def test_similar_units_by_weights(model, tmp_path):
         expected = sorted(others, key=lambda u: -(rows @ rows.T)[row["unit"], u])
         assert row["similar"] == expected
         assert row["similar_by"] == "weights"
-    assert similar.by_weights(model, "act") is None
+    assert similarity.by_weights(model, "act") is None
 
 
 # Dataset examples.
@@ -661,12 +664,12 @@ def test_the_command(tmp_path, capsys, here):
     assert document["made"] == document["pictures"] == 8
     assert document["layers"] == {"first": 2, "second": 2}
     assert main(command) == 0
-    assert capsys.readouterr().out.startswith("0 images made, 8 in ")
+    assert capsys.readouterr().out.startswith("0 images rendered, 8 in ")
     for change, message in [
         (["--steps", "5"], "other settings"),
         (["--units", "x"], "units 'x'"),
-        (["--signs", "?"], "signs are"),
-        (["--seeds", "a"], "no seed"),
+        (["--signs", "?"], "signs must be"),
+        (["--seeds", "a"], "is not a seed"),
         (["--layers", "thrid"], "no layer 'thrid'"),
     ]:
         assert main([*command, *change]) == 2

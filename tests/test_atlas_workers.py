@@ -18,9 +18,8 @@ import torch
 from torch.nn.utils.parametrizations import weight_norm
 
 import featviz as fv
-from featviz.atlases import local_workers as runners
-from featviz.atlases import ray_cluster as cluster
-from featviz.atlases.painter import Brief
+from featviz.atlases import local_workers, ray_cluster
+from featviz.atlases.batch_renderer import AtlasJob
 from featviz.errors import FeatvizError, FeatvizWarning
 from tests import nets
 
@@ -85,7 +84,7 @@ def test_processes_make_the_same_pictures_also_if_one_dies(model, tmp_path, whol
             os.kill(victim.pid, signal.SIGKILL)
             killed.append(victim)
 
-    with pytest.warns(FeatvizWarning, match="a worker died; its images are made again"):
+    with pytest.warns(FeatvizWarning, match="a worker died; its images are rendered again"):
         build(model, tmp_path / "a", workers=2, on_stored=[kill])
     assert killed
     assert pictures(tmp_path / "a") == whole
@@ -230,29 +229,29 @@ def test_workers_end_with_a_parent_that_is_killed_alone(tmp_path):
     ],
 )
 def test_where_local_workers_work(given, here, expected):
-    home = SimpleNamespace(device=torch.device(here))
-    assert runners.place(SimpleNamespace(device=given, home=home)) == expected
+    network = SimpleNamespace(device=torch.device(here))
+    assert local_workers.place(SimpleNamespace(device=given, network=network)) == expected
 
 
 def test_workers_take_gpus_in_turn_and_the_network_from_the_cpu(model, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(fv.Model, "on", lambda self, device: asked.append(str(device)) or self)
     (tmp_path / "network").write_bytes(
-        runners.pack(Brief(model, fv.Settings(), "png", device="cuda"))
+        local_workers.pack(AtlasJob(model, fv.Settings(), "png", device="cuda"))
     )
     assert asked == ["cpu"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
-    monkeypatch.setattr(runners, "Painter", lambda brief: brief.device)
-    monkeypatch.setattr(runners, "_painter", None)
+    monkeypatch.setattr(local_workers, "BatchRenderer", lambda job: job.device)
+    monkeypatch.setattr(local_workers, "_renderer", None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     numbers = multiprocessing.get_context("spawn").SimpleQueue()
     for number in range(3):
         numbers.put(number)
     taken = []
     for device in ("cuda", "cuda", "cuda", "cuda:1", "cpu"):
-        runners._start(str(tmp_path / "network"), numbers, 1, device)
-        taken.append(runners._painter)
+        local_workers._start(str(tmp_path / "network"), numbers, 1, device)
+        taken.append(local_workers._renderer)
     assert taken == ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cpu"]
 
 
@@ -275,23 +274,27 @@ NODE = {"Alive": True, "Resources": {"CPU": 8.0}}
 def test_what_is_asked_of_a_cluster(model, device, have, nodes, workers, expected):
     ray = SimpleNamespace(cluster_resources=lambda: have, nodes=lambda: nodes)
     assert (
-        cluster._share(ray, Brief(model, fv.Settings(), "png", device=device), 100, workers)
+        ray_cluster._plan_workers(
+            ray, AtlasJob(model, fv.Settings(), "png", device=device), 100, workers
+        )
         == expected
     )
 
 
 def test_a_gpu_that_the_cluster_does_not_have(model):
     ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 8})
-    with pytest.raises(FeatvizError, match="device is 'cuda', and the Ray cluster has no GPU"):
-        cluster._share(ray, Brief(model, fv.Settings(), "png", device="cuda"), 100, None)
+    with pytest.raises(FeatvizError, match="device is 'cuda', but the Ray cluster has no GPU"):
+        ray_cluster._plan_workers(
+            ray, AtlasJob(model, fv.Settings(), "png", device="cuda"), 100, None
+        )
 
 
 def test_errors_survive_the_way_home():
-    error = runners.StartError("out of memory")
+    error = local_workers.StartError("out of memory")
     again = pickle.loads(pickle.dumps(error))
-    assert isinstance(again, runners.StartError)
+    assert isinstance(again, local_workers.StartError)
     assert str(again) == str(error)
-    assert len(runners.one_line(RuntimeError("long\n" * 500))) == 160
+    assert len(local_workers.one_line(RuntimeError("long\n" * 500))) == 160
 
 
 # A Ray cluster: one node of two cores.
@@ -379,8 +382,8 @@ def test_a_ray_cluster_that_others_use(model, tmp_path, whole, ray, address, mon
     build(model, tmp_path / "a", ray=address, workers=2)  # one of the two finds no place
     assert pictures(tmp_path / "a") == whole
     hogs += hog(ray, 1)
-    monkeypatch.setattr(cluster, "START", 2.0)
-    message = r"it has 2 CPUs \(0 of them free\), 0 GPUs .* 2 workers were to have 1 CPU each"
+    monkeypatch.setattr(ray_cluster, "START", 2.0)
+    message = r"it has 2 CPUs \(0 of them free\), 0 GPUs .* 2 workers need 1 CPU each"
     with pytest.raises(FeatvizError, match=message):
         build(model, tmp_path / "b", ray=address, workers=2)
 

@@ -95,7 +95,7 @@ def test_originals_are_rounded_only_where_results_are(model):
     assert torch.equal(exact.originals, images)
     small = fv.attack(model, images, eps="0.5/255", steps=2)
     assert not small.eight_bit
-    with pytest.raises(FeatvizError, match="8 bits do not hold"):
+    with pytest.raises(FeatvizError, match="8 bits cannot represent"):
         small.save("never.png")
     with pytest.raises(FeatvizError, match="at least 1/255"):
         fv.attack(model, images, eps=0.5 / 255, eight_bit=True)
@@ -251,8 +251,8 @@ def test_apgd_halves_its_step_where_it_oscillates():
     for _ in range(50):
         rule.step(closure)
     assert rule.rate[0] < 0.02
-    assert abs(float(rule.best[0, 0].detach())) < 0.02
-    assert float(rule.best[1, 0].detach()) == 5
+    assert abs(float(rule.best_state[0, 0].detach())) < 0.02
+    assert float(rule.best_state[1, 0].detach()) == 5
 
 
 def test_the_smallest_radius_succeeds_and_a_smaller_one_does_not(model):
@@ -368,7 +368,7 @@ def test_a_patch_is_made_on_some_pictures_at_a_time(model):
     put = paste.prepare(tape)
     seen = {put(torch.zeros(1, 1, 2, 2), step).amax().item() for step in range(50)}
     assert seen == {0.0, 0.25, 0.5, 0.75}
-    with pytest.raises(FeatvizError, match="batch_size takes one class for all"):
+    with pytest.raises(FeatvizError, match="batch_size needs one class for all"):
         fv.patch_attack(model, EIGHT, away=[0, 1, 2, 0, 1, 2][: len(EIGHT)], size=3, batch_size=2)
 
 
@@ -479,16 +479,16 @@ def test_the_loop_keeps_the_best_and_stops_where_it_is_told(model):
         ({"eps": 1.5}, "at most 1 for linf"),
         ({"eps": "4/0"}, "a number such as 4/255"),
         ({"norm": "l7"}, "no norm 'l7'"),
-        ({"method": "cw"}, "no method 'cw': it is pgd"),
-        ({"loss": "hinge"}, "no loss 'hinge': it is ce"),
+        ({"method": "cw"}, "no method 'cw': use pgd"),
+        ({"loss": "hinge"}, "no loss 'hinge': use ce"),
         ({"to": 7}, "no class 7"),
         ({"away": [0, 1]}, "away has 2 objectives for 6 images"),
         ({"away": 1, "to": 1}, "class 1 is both"),
         ({"steps": 0}, "steps must be positive"),
         ({"step_size": -1}, "step_size must be positive"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
-        ({"method": "apgd", "norm": "l1"}, "apgd takes the norms"),
-        ({"eps": "min", "to": fv.channel("second", 0)}, "searches for a class"),
+        ({"method": "apgd", "norm": "l1"}, "apgd supports the norms"),
+        ({"eps": "min", "to": fv.channel("second", 0)}, "needs a class"),
         ({"eps": "min", "universal": True}, "per image"),
     ],
 )
@@ -532,13 +532,13 @@ def test_the_command(picture, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "say what to attack"),
+        ([], "give --away"),
         (["--away", "class:0", "--eps", "0"], "eps must be above 0"),
         (["--away", "class:0", "--eps", "1.5"], "eps must be above 0 and at most 1"),
         (["--away", "class:0", "--eps", "1/1000"], "at least 1/255"),
         (["--away", "class:0", "--norm", "l3"], "no norm 'l3'"),
         (["--away", "class:9"], "no class 9"),
-        (["--away", "class:0", "--size", "0"], "no size"),
+        (["--away", "class:0", "--size", "0"], "is not a size"),
         (["--to", "class:0", "--patch", "9"], "does not fit"),
     ],
 )

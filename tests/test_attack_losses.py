@@ -208,17 +208,17 @@ def test_canonical_texts(objective, text):
 @pytest.mark.parametrize(
     ("classes", "text", "message"),
     [
-        (1, "margin:0", "margin:0 takes at least 2 classes: layer '.*' has 1"),
-        (2, "dlr:0", "dlr:0 takes at least 3 classes: layer '.*' has 2"),
-        (3, "dlr:0:towards=1", "dlr:0:towards=1 takes at least 4 classes: layer '.*' has 3"),
+        (1, "margin:0", "margin:0 needs at least 2 classes: layer '.*' has 1"),
+        (2, "dlr:0", "dlr:0 needs at least 3 classes: layer '.*' has 2"),
+        (3, "dlr:0:towards=1", "dlr:0:towards=1 needs at least 4 classes: layer '.*' has 3"),
         (4, "dlr:4", "no class 4 in layer '.*': it has 0 to 3"),
         (4, "dlr:0:towards=4", "no class 4 in layer '.*': it has 0 to 3"),
         (4, "margin:-1", "no class -1"),
         (4, 'margin:"kat"', "no class 'kat'; did you mean 'cat'"),
         (4, 'dlr:"ant":towards="bea"', "no class 'bea'; did you mean 'bee'"),
         (6, 'dlr:0:towards="owl"', r"ambiguous: give one of the indices \[4, 5\]"),
-        (4, "dlr:1:towards=1", "away from the class that it leads towards"),
-        (4, 'dlr:1:towards="bee"', "away from the class that it leads towards"),
+        (4, "dlr:1:towards=1", "leads away from and towards the same class"),
+        (4, 'dlr:1:towards="bee"', "leads away from and towards the same class"),
         (4, "dlr:1:layer=image", "holds a map, not logits"),
     ],
 )

@@ -202,11 +202,11 @@ def test_kernel_shap_refuses_what_does_not_determine_it():
     w = pictures(1, 1, (20, 20), 1)[0] - 0.5
     model, x = fv.Model(Linear(w), size=(20, 20), channels=1), pictures(1, 1, (20, 20))
     goal = fv.channel("output", 0)
-    with pytest.raises(fv.FeatvizError, match="400 regions take at least 798 coalitions: more st"):
+    with pytest.raises(fv.FeatvizError, match="400 regions need at least 798 coalitions: use mor"):
         fv.attribute(model, x, goal, method="kernel_shap", cells=20, steps=512)
     fifty = torch.arange(400).view(20, 20) // 8
     # Enough of them, but drawn with replacement, and the same ones come again.
-    with pytest.raises(fv.FeatvizError, match="98 coalitions drawn do not tell 50 regions apart"):
+    with pytest.raises(fv.FeatvizError, match="98 sampled coalitions do not determine 50 regions"):
         fv.attribute(model, x, goal, method="kernel_shap", segments=fifty, steps=98)
     # All coalitions of three regions are there, however few steps would do.
     labels = torch.arange(400).view(20, 20) % 3
@@ -223,7 +223,7 @@ def test_kernel_shap_says_when_values_are_not_finite():
             return x.flatten(1).mean(1).sub(0.3).log()[:, None]
 
     model, x = fv.Model(Log(), size=(8, 8), channels=1), torch.full((1, 1, 8, 8), 0.6)
-    with pytest.raises(fv.FeatvizError, match="not finite where regions are taken away") as caught:
+    with pytest.raises(fv.FeatvizError, match="not finite with regions removed") as caught:
         fv.attribute(
             model, x, fv.channel("output", 0), method="kernel_shap", cells=2, baseline="black"
         )
@@ -505,7 +505,7 @@ def test_half_precision_is_near(lite0, photos):
         ({"method": "grad_cam", "layer": 3}, "layer must be the name of a layer, not 3"),
         ({"method": "kernel_shap", "segments": "all"}, "segments must be whole numbers"),
         ({"method": "kernel_shap", "segments": torch.rand(8, 8)}, "segments must be whole numbers"),
-        ({"method": "kernel_shap", "steps": 95}, "49 regions take at least 96 coalitions: more"),
+        ({"method": "kernel_shap", "steps": 95}, "49 regions need at least 96 coalitions: use "),
         ({"batch_size": 0}, "batch_size must be positive"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"device": "tpu"}, "no device 'tpu'"),
@@ -541,7 +541,7 @@ def test_bad_images_and_objectives_are_one_line(tiny, image, objective, message)
 
 def test_grad_cam_says_which_layers_it_cannot_take(tiny, tokens):
     with pytest.raises(
-        fv.FeatvizError, match="layer 'second' comes after what channel:first:0 reads"
+        fv.FeatvizError, match="layer 'second' runs after what channel:first:0 reads"
     ):
         fv.attribute(tiny, pictures(1), fv.channel("first", 0), method="grad_cam", layer="second")
     x = pictures(1, 3, (16, 16))
@@ -574,7 +574,9 @@ def test_grad_cam_takes_the_last_layer_that_leads_to_the_objective():
     torch.testing.assert_close(made.attributions, (maps[:, 1:] / 64).clamp_min(0))
     guided = fv.attribute(model, x, goal, method="guided_grad_cam")
     assert guided.attributions.isfinite().all()
-    with pytest.raises(fv.FeatvizError, match="no gradient by the maps of layer 'side'") as caught:
+    with pytest.raises(
+        fv.FeatvizError, match="no gradient with respect to the maps of layer 'side'"
+    ) as caught:
         fv.attribute(model, x, goal, method="grad_cam", layer="side")
     assert "\n" not in str(caught.value)
     assert not any(m._forward_hooks for m in net.modules())
@@ -594,7 +596,9 @@ def test_without_a_gradient_it_says_so_where_it_needs_one(method):
     model, x = fv.Model(nets.seeded(Cut), size=(8, 8), channels=1), checks((8, 8))
     call = {"method": method, **FAST[method]}
     if METHODS[method].gradients:
-        with pytest.raises(fv.FeatvizError, match="has no gradient by the image") as caught:
+        with pytest.raises(
+            fv.FeatvizError, match="has no gradient with respect to the image"
+        ) as caught:
             fv.attribute(model, x, fv.channel("output", 0), **call)
         assert "\n" not in str(caught.value)
     else:

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import featviz as fv
-from featviz.checks import judges, path, strength
-from featviz.checks import randomization as randomized
+from featviz.checks import judges, path, randomization, strength
 from featviz.checks.api import recall, subject
 from featviz.checks.runner import ONCE
-from featviz.checks.verdicts import NAMES, doubted, judged, overall, unmeasured
+from featviz.checks.verdicts import NAMES, doubtful, judge, not_measured, summarize
 from featviz.cli.main import main
 from featviz.errors import FeatvizError
 from featviz.io import images as pictures
@@ -158,7 +157,7 @@ def test_a_score_of_exact_pixels_is_not_held_out():
 
     draw = prepare(
         parse(held_out.HELD_OUT),
-        [5 + held_out.APART],
+        [5 + held_out.SEED_OFFSET],
         held_out.VIEWS,
         (SIDE, SIDE),
         torch.device("cpu"),
@@ -177,12 +176,12 @@ def test_the_score_of_scrambled_pixels():
     model = fv.Model(Template(), size=SIDE)
     image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     goal = fv.channel("image", 2)
-    assert float(strength.ground(model, goal, image, [0])) == pytest.approx(
+    assert float(strength.scrambled_score(model, goal, image, [0])) == pytest.approx(
         float(image[0, 2].mean()), rel=1e-5
     )
     goal = fv.function(lambda x: x[:, :, 0, 0].mean(1), "image")
-    two = strength.ground(model, goal, image.expand(2, -1, -1, -1), [7, 8])
-    again = strength.ground(model, goal, image, [8])
+    two = strength.scrambled_score(model, goal, image.expand(2, -1, -1, -1), [7, 8])
+    again = strength.scrambled_score(model, goal, image, [8])
     assert two[0] != two[1]
     assert two[1] == again[0]
 
@@ -226,7 +225,7 @@ def test_the_path_is_normalized(seed, count, many):
     centre = torch.randn(20, generator=draw)
     top = centre + 0.5 * torch.randn(count, 20, generator=draw)
     others = torch.randn(many, 20, generator=draw)
-    ways = [path.way("x", other, top, others) for other in others]
+    ways = [path.layer_similarity("x", other, top, others) for other in others]
     assert ways[0].clear or min(count, many) < 9  # of few images it is hard to tell
     ways = [dataclasses.replace(w, clear=True) for w in ways]
     assert np.mean([path.mean_score([w]) for w in ways]) == pytest.approx(0, abs=1e-5)
@@ -235,7 +234,7 @@ def test_the_path_is_normalized(seed, count, many):
     own = scipy.stats.spearmanr(((top - middle) / spread).numpy(), axis=1).statistic
     alone = [(np.delete(own[i], i).mean() - ways[0].other) / gap for i in range(count)]
     assert np.mean(alone) == pytest.approx(1, abs=1e-5)
-    best = dataclasses.replace(path.way("x", centre, top, others), clear=True)
+    best = dataclasses.replace(path.layer_similarity("x", centre, top, others), clear=True)
     assert path.mean_score([best]) > 0.9
     plain = scipy.stats.spearmanr(top.numpy(), axis=1).statistic
     wanted = (plain.sum() - count) / (count * (count - 1))
@@ -250,7 +249,7 @@ def test_the_path_is_judged_where_it_tells_single_images_apart(seed, apart):
     for name in "ab":
         top = centre + torch.randn(9, 20, generator=draw)
         others = torch.randn(12, 20, generator=draw)
-        made = path.way(name, top[0], top, others)
+        made = path.layer_similarity(name, top[0], top, others)
         ways.append(dataclasses.replace(made, clear=True))
         both = ((torch.cat([top, others]) - others.mean(0)) / others.std(0)).numpy()
         alike = scipy.stats.spearmanr(both, axis=1).statistic
@@ -258,7 +257,7 @@ def test_the_path_is_judged_where_it_tells_single_images_apart(seed, apart):
         far += alike[9:, :9].mean(1)
     wanted = np.mean([(n > f) + (n == f) / 2 for n in near for f in far])
     assert path.power(ways) == pytest.approx(wanted, abs=0.02)  # of ties, rounding decides
-    found = path.travelled(ways, 9, 12)
+    found = path.path_criterion(ways, 9, 12)
     assert (found.verdict == "not measured") == (path.power(ways) < path.TELLING)
     assert found.figures["power"] == path.power(ways)
     assert "singly" not in found.figures["layers"][0]
@@ -266,23 +265,23 @@ def test_the_path_is_judged_where_it_tells_single_images_apart(seed, apart):
 
 def test_layers_that_say_nothing_are_left_out():
     plain, singly = (0.5, 0.9, 0.8), ((0.5, 0.7), (0.1, 0.3))
-    blind = path.Way("x", 0.5, 0.1, 0.0, clear=False, uncentred=plain, singly=singly)
-    telling = path.Way("y", 0.5, 0.6, 0.2, clear=True, uncentred=plain, singly=singly)
-    louder = path.Way("z", 0.1, 0.8, 0.0, clear=True, uncentred=plain, singly=singly)
+    blind = path.LayerSimilarity("x", 0.5, 0.1, 0.0, clear=False, uncentred=plain, singly=singly)
+    telling = path.LayerSimilarity("y", 0.5, 0.6, 0.2, clear=True, uncentred=plain, singly=singly)
+    louder = path.LayerSimilarity("z", 0.1, 0.8, 0.0, clear=True, uncentred=plain, singly=singly)
     assert path.mean_score([blind, telling]) == pytest.approx(0.75)
     assert path.mean_score([blind, telling, louder]) == pytest.approx((0.3 + 0.1) / (0.4 + 0.8))
-    assert path.travelled([blind], 9, 20).verdict == "not measured"
-    found = path.travelled([blind] * 2 + [telling], 9, 20)
+    assert path.path_criterion([blind], 9, 20).verdict == "not measured"
+    found = path.path_criterion([blind] * 2 + [telling], 9, 20)
     assert found.value == pytest.approx(0.75)
     assert found.figures["uncentred"] == pytest.approx(-3)
-    few = path.travelled([blind] * 4 + [telling], 9, 20)
+    few = path.path_criterion([blind] * 4 + [telling], 9, 20)
     assert few.why.startswith("only in 1 of 5 layers")
-    assert "too few images" in path.travelled([], 2, 20).why
+    assert "too few images" in path.path_criterion([], 2, 20).why
     draw = torch.Generator().manual_seed(0)
     clear = 0
     for _ in range(200):
         top, others = torch.randn(9, 40, generator=draw), torch.randn(32, 40, generator=draw)
-        clear += path.way("x", top[0], top, others).clear
+        clear += path.layer_similarity("x", top[0], top, others).clear
     assert clear <= 20  # two standard errors of nothing, on one side
 
 
@@ -333,14 +332,14 @@ def test_layers_whose_first_axis_is_not_the_batch_have_no_profile():
 
 def test_permuted_weights_are_the_same_numbers(lite0):
     before = {name: t.clone() for name, t in lite0.net.state_dict().items()}
-    twin = randomized.permuted(lite0, 3)
+    twin = randomization.permuted(lite0, 3)
     moved = 0
     for name, tensor in twin.net.state_dict().items():
         assert torch.equal(tensor.flatten().sort().values, before[name].flatten().sort().values)
         assert torch.equal(lite0.net.state_dict()[name], before[name])
         moved += not torch.equal(tensor, before[name])
     assert moved > 0.9 * sum(t.numel() > 1 for t in before.values())
-    again, other = randomized.permuted(lite0, 3), randomized.permuted(lite0, 4)
+    again, other = randomization.permuted(lite0, 3), randomization.permuted(lite0, 4)
     weight = "_blocks.4._depthwise_conv.weight"
     assert torch.equal(again.net.state_dict()[weight], twin.net.state_dict()[weight])
     assert not torch.equal(other.net.state_dict()[weight], twin.net.state_dict()[weight])
@@ -348,21 +347,21 @@ def test_permuted_weights_are_the_same_numbers(lite0):
 
 
 def test_what_cannot_be_permuted_says_so():
-    with pytest.raises(FeatvizError, match="no weights that are known"):
-        randomized.permuted(fv.Model(lambda x: x.mean((2, 3)), size=8), 0)
+    with pytest.raises(FeatvizError, match="no known weights"):
+        randomization.permuted(fv.Model(lambda x: x.mean((2, 3)), size=8), 0)
 
     class Stubborn(nn.Linear):
         def __deepcopy__(self, memo):
             raise TypeError("not me")
 
     with pytest.raises(FeatvizError, match="cannot be copied: not me"):
-        randomized.permuted(fv.Model(Stubborn(2, 2), size=8), 0)
+        randomization.permuted(fv.Model(Stubborn(2, 2), size=8), 0)
 
 
 def test_shared_weights_stay_shared():
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     net[1].weight = net[0].weight
-    twin = randomized.permuted(fv.Model(net, size=4, channels=1), 0)
+    twin = randomization.permuted(fv.Model(net, size=4, channels=1), 0)
     assert twin.net[0].weight is twin.net[1].weight
     assert not torch.equal(twin.net[0].weight, net[0].weight)
 
@@ -370,19 +369,19 @@ def test_shared_weights_stay_shared():
 def test_likeness_of_pictures(photos):
     a, b = photos[0], (photos[0] + 0.1 * torch.rand(photos[0].shape)).clamp(0, 1)
     wanted = np.corrcoef(a.flatten().numpy(), b.flatten().numpy())[0, 1]
-    assert randomized.correlation(a, b) == pytest.approx(wanted, abs=1e-6)
-    assert randomized.correlation(a, a) == 1
+    assert randomization.correlation(a, b) == pytest.approx(wanted, abs=1e-6)
+    assert randomization.correlation(a, a) == 1
     flat = torch.full_like(a, 0.3)
-    assert randomized.correlation(flat, flat) == 1
-    assert math.isnan(randomized.correlation(flat, a))
+    assert randomization.correlation(flat, flat) == 1
+    assert math.isnan(randomization.correlation(flat, a))
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     reference = skimage.metrics.structural_similarity(
         a.numpy(), b.numpy(), channel_axis=0, data_range=1.0, **settings
     )
-    assert randomized.likeness(a, b) == pytest.approx(reference, abs=0.01)
-    assert math.isnan(randomized.likeness(a[:, :8, :8], b[:, :8, :8]))
-    pairs = [randomized.correlation(p, q) for p, q in ((a, b), (a, photos[1]), (b, photos[1]))]
-    found = randomized.among(torch.stack([a, b, photos[1]]))
+    assert randomization.likeness(a, b) == pytest.approx(reference, abs=0.01)
+    assert math.isnan(randomization.likeness(a[:, :8, :8], b[:, :8, :8]))
+    pairs = [randomization.correlation(p, q) for p, q in ((a, b), (a, photos[1]), (b, photos[1]))]
+    found = randomization.among(torch.stack([a, b, photos[1]]))
     assert found["correlation"] == pytest.approx(np.mean(pairs))
 
 
@@ -400,11 +399,11 @@ def test_where_a_value_lies_among_others(values, value):
 @given(st.floats(-3, 3), st.floats(0.1, 3), st.floats(-3, 3), st.floats(-10, 10), st.floats(0.1, 9))
 def test_shares_do_not_depend_on_zero_and_unit(base, way, part, shift, factor):
     score, value = base + way, base + part * way
-    assert strength.share(value, score, base) == pytest.approx(part, abs=1e-9)
+    assert strength.relative_score(value, score, base) == pytest.approx(part, abs=1e-9)
     moved = [factor * v + shift for v in (value, score, base)]
     if moved[1] - moved[2] > 1e-2:
-        assert strength.share(*moved) == pytest.approx(part, abs=1e-6)
-    assert math.isnan(strength.share(value, base, score))
+        assert strength.relative_score(*moved) == pytest.approx(part, abs=1e-6)
+    assert math.isnan(strength.relative_score(value, base, score))
 
 
 def test_strength_is_measured_between_median_and_best():
@@ -412,23 +411,23 @@ def test_strength_is_measured_between_median_and_best():
     quantiles = torch.tensor(np.quantile(values, np.linspace(0, 1, 1001)))
     best, middle = values.max(), np.median(values)
     for score, verdict in ((best + 1, "ok"), (middle, "doubtful")):
-        found = strength.against(score, best, quantiles, 200)
+        found = strength.strength_criterion(score, best, quantiles, 200)
         assert found.verdict == verdict
         assert found.value == pytest.approx((score - middle) / (best - middle), abs=1e-6)
         assert found.figures["quantile"] == pytest.approx(np.mean(values < score), abs=0.01)
-    same = strength.against(1.0, 2.0, torch.full((1001,), 2.0), 5)
+    same = strength.strength_criterion(1.0, 2.0, torch.full((1001,), 2.0), 5)
     assert same.verdict == "not measured"
     assert "all have the same value" in same.why
 
 
 def test_scores_that_cannot_be_shared():
-    assert strength.kept(1.0, 1.0, 1.0).verdict == "not measured"
-    assert strength.kept(1.0, 2.0, 1.5).verdict == "doubtful"
-    assert strength.kept(1.0, 2.0, 1.5).value is None
-    assert strength.steady([1.0], 0.0).why == "one seed only"
-    assert strength.steady([4.0, 1.0, 3.0], -1.0).value == pytest.approx(0.4)
+    assert strength.held_out_criterion(1.0, 1.0, 1.0).verdict == "not measured"
+    assert strength.held_out_criterion(1.0, 2.0, 1.5).verdict == "doubtful"
+    assert strength.held_out_criterion(1.0, 2.0, 1.5).value is None
+    assert strength.seeds_criterion([1.0], 0.0).why == "one seed only"
+    assert strength.seeds_criterion([4.0, 1.0, 3.0], -1.0).value == pytest.approx(0.4)
     for values in ([5.0, math.nan, 4.0], [math.nan, 5.0, 4.0]):
-        assert strength.steady(values, 0.0).verdict == "doubtful"
+        assert strength.seeds_criterion(values, 0.0).verdict == "doubtful"
 
 
 # Judges.
@@ -446,14 +445,14 @@ def test_judges_are_networks_with_the_same_classes(lite0):
     assert len(found.judges) == 1
     assert "Small" in found.judges
     assert judges.panel(mine, None).why.startswith("no judges: name networks")
-    assert "its class names are others" in judges.panel(mine, [named(("x", "y", "z"))]).why
+    assert "its class names differ" in judges.panel(mine, [named(("x", "y", "z"))]).why
     assert "has no class names" in judges.panel(nets.rgb(), [named()]).why
     assert "it is the network itself" in judges.panel(mine, [mine]).why
     assert "it is the network itself" in judges.panel(lite0, "efficientnet_lite0").why
     few = named(("a", "b"))
     assert "3 logits and 2 class names" in judges.panel(few, [named(("a", "b"), seed=1)]).why
     assert list(judges.panel(mine, [named(seed=1), named(seed=2)]).judges) == ["Small", "Small#2"]
-    assert "it takes other images" in judges.panel(named(), [nets_of_one_channel()]).why
+    assert "it takes images of another shape" in judges.panel(named(), [nets_of_one_channel()]).why
     with pytest.raises(FeatvizError, match="did you mean"):
         judges.panel(mine, ["efficientnet_lite9"])
 
@@ -486,24 +485,24 @@ def test_judges_see_the_picture_in_their_own_size():
     ],
 )
 def test_the_class_that_is_wanted(text, wanted):
-    assert judges.wanted_class(named(), fv.objective(text)) == wanted
+    assert judges.target_class(named(), fv.objective(text)) == wanted
 
 
 def test_an_opinion():
     own = torch.tensor([0.1, 0.7, 0.2])
-    panel = judges.Panel({"x": named(), "y": named()}, {"z": "its class names are others"})
+    panel = judges.Panel({"x": named(), "y": named()}, {"z": "its class names differ"})
     wide = named(tuple("abcdefgh"))
     others = {"x": torch.tensor([0.2, 0.1, 0.7]), "y": torch.tensor([0.1, 0.6, 0.3])}
-    found = judges.opinion(named(), panel, 2, own, others)
+    found = judges.judges_criterion(named(), panel, 2, own, others)
     assert found.value == 0.5
     assert found.figures["judges"]["x"]["agrees"]
     assert found.figures["judges"]["y"]["probability"] == pytest.approx(0.3)
     assert found.figures["excluded"] == panel.excluded
     assert "mean p 0.50" in found.why
-    unit = judges.opinion(named(), panel, None, own, others)
+    unit = judges.judges_criterion(named(), panel, None, own, others)
     assert unit.figures["class"] == "b"
     low = torch.linspace(0.3, 0, 8)
-    unit = judges.opinion(wide, panel, None, low.flip(0), {"x": low, "y": low.flip(0)})
+    unit = judges.judges_criterion(wide, panel, None, low.flip(0), {"x": low, "y": low.flip(0)})
     assert unit.value == 0.5
     assert unit.figures["judges"]["x"]["in_top5"] is False
 
@@ -558,7 +557,7 @@ def test_checks_are_of_the_pictures_that_render_makes(colours):
         torch.testing.assert_close(check.company["bottom"][0].image, best.images(0, "bottom")[0])
     negative = fv.render(model, "-class:2 - 0.5*l1", seed=4, steps=6)
     torch.testing.assert_close(found[1].company["negative"][0].image, negative.images[0])
-    twin = fv.render(randomized.permuted(model, ONCE), goals, seed=[4, 4], steps=6)
+    twin = fv.render(randomization.permuted(model, ONCE), goals, seed=[4, 4], steps=6)
     torch.testing.assert_close(found[1].company["randomized"][0].image, twin.images[1])
     assert found.settings["images"] == 20
     json.dumps(found.record, allow_nan=False)
@@ -589,8 +588,8 @@ def test_a_result_is_checked_with_its_settings(colours):
     torch.testing.assert_close(found[1].company["seeds"][0].image, other.images[0])
     assert found.settings["steps"] == 7
     for record, message in [
-        ({**made.record, "param": None}, "its param has no text"),
-        ({**made.record, "optimizer": "SGD"}, "an optimizer of your own"),
+        ({**made.record, "param": None}, "its param has no text form"),
+        ({**made.record, "optimizer": "SGD"}, "a custom optimizer"),
         ({**made.record, "steps_done": 3}, "the run ended early"),
         ({**made.record, "verb": "dream"}, "its verb is not render"),
     ]:
@@ -603,7 +602,7 @@ def test_what_was_not_asked_for_is_not_measured():
     assert {c.name: c.why for c in found.criteria if c.verdict == "not measured"} == {
         "strength": "no images were given",
         "judges": "no judges: name networks with the same classes, judges=[…] or --judges",
-        "randomized": "it was not asked for",
+        "randomized": "not requested",
         "path": "no images were given",
         "seeds": "one seed only",
     }
@@ -615,7 +614,7 @@ def test_what_was_not_asked_for_is_not_measured():
 def test_a_network_without_known_weights():
     model = fv.Model(lambda x: x.mean((2, 3)), size=8)
     (found,) = fv.check(model, "channel:output:0", steps=3)
-    assert found["randomized"].why.startswith("the network has no weights")
+    assert found["randomized"].why.startswith("the network has no known weights")
 
 
 def test_what_cannot_be_optimized_is_not_measured():
@@ -640,9 +639,11 @@ def test_signals_are_measured_and_not_drawn(tmp_path):
         found.save(tmp_path / "out.png")
 
 
-@pytest.mark.parametrize("stage", ["held_out", "probabilities", "against", "way", "permuted"])
+@pytest.mark.parametrize(
+    "stage", ["held_out", "probabilities", "strength_criterion", "layer_similarity", "permuted"]
+)
 def test_control_c_reports_what_was_measured(stage, monkeypatch):
-    owner = next(m for m in (held_out, strength, judges, path, randomized) if hasattr(m, stage))
+    owner = next(m for m in (held_out, strength, judges, path, randomization) if hasattr(m, stage))
 
     def stop(*_, **__):
         raise KeyboardInterrupt
@@ -656,7 +657,13 @@ def test_control_c_reports_what_was_measured(stage, monkeypatch):
     cut = fv.check(model(), "channel:unit:0", **goal)
     assert cut.interrupted
     order = ["held_out", "seeds", "judges", "strength", "path", "randomized"]
-    done = {"held_out": 0, "probabilities": 2, "against": 3, "way": 4, "permuted": 5}[stage]
+    done = {
+        "held_out": 0,
+        "probabilities": 2,
+        "strength_criterion": 3,
+        "layer_similarity": 4,
+        "permuted": 5,
+    }[stage]
     for name in order[:done]:
         assert cut[0][name].record == whole[0][name].record
     for name in order[done:]:
@@ -677,29 +684,29 @@ def test_subjects_are_without_penalties():
 @pytest.mark.parametrize(
     ("criteria", "line"),
     [
-        (["ok:path", "ok:judges"], "no doubt by path, judges"),
-        (["bad:path", "ok:judges"], "doubtful: path; no doubt by judges"),
+        (["ok:path", "ok:judges"], "ok: path, judges"),
+        (["bad:path", "ok:judges"], "doubtful: path; ok: judges"),
         (["bad:path", "none:seeds"], "doubtful: path; not measured: seeds"),
-        (["none:path", "none:seeds"], "nothing measured of path, seeds"),
+        (["none:path", "none:seeds"], "nothing measured: path, seeds"),
     ],
 )
 def test_the_overall_line_claims_only_what_was_measured(criteria, line):
     makers = {
-        "ok": lambda n: judged(n, 1.0, "x"),
-        "bad": lambda n: doubted(n, "x"),
-        "none": lambda n: unmeasured(n, "x"),
+        "ok": lambda n: judge(n, 1.0, "x"),
+        "bad": lambda n: doubtful(n, "x"),
+        "none": lambda n: not_measured(n, "x"),
     }
     made = [makers[word.split(":")[0]](word.split(":")[1]) for word in criteria]
-    assert overall(tuple(made)) == line
+    assert summarize(tuple(made)) == line
 
 
 def test_verdicts():
-    assert judged("seeds", 0.5, "x").verdict == "ok"
-    assert judged("seeds", 0.499, "x").verdict == "doubtful"
-    assert judged("randomized", 0.6, "x").verdict == "doubtful"
-    assert judged("randomized", -0.6, "x").verdict == "ok"
-    assert judged("path", math.nan, "x").verdict == "not measured"
-    assert judged("path", 1.0, "x", a=math.nan, b=[math.inf, 1]).record["figures"] == {
+    assert judge("seeds", 0.5, "x").verdict == "ok"
+    assert judge("seeds", 0.499, "x").verdict == "doubtful"
+    assert judge("randomized", 0.6, "x").verdict == "doubtful"
+    assert judge("randomized", -0.6, "x").verdict == "ok"
+    assert judge("path", math.nan, "x").verdict == "not measured"
+    assert judge("path", 1.0, "x", a=math.nan, b=[math.inf, 1]).record["figures"] == {
         "a": None,
         "b": [None, 1],
     }
@@ -764,7 +771,7 @@ def test_the_command(folder, tmp_path, capsys):
     for line in (
         "strength: not measured (no images were given)",
         "path: not measured (no images were given)",
-        "randomized: not measured (it was not asked for)",
+        "randomized: not measured (not requested)",
     ):
         assert line in said
 
@@ -779,7 +786,7 @@ def test_several_judges(capsys):
         (check,) = json.loads(capsys.readouterr().out)["checks"]
         figures = check["criteria"]["judges"]["figures"]
         assert list(figures["judges"]) == ["tests.test_check:twin"]
-        assert figures["excluded"] == {"efficientnet_lite1": "its class names are others"}
+        assert figures["excluded"] == {"efficientnet_lite1": "its class names differ"}
 
 
 def test_a_picture_of_featviz_is_checked(tmp_path, capsys):
@@ -799,7 +806,7 @@ def test_a_picture_of_featviz_is_checked(tmp_path, capsys):
     assert [*figures["judges"], *figures["excluded"]] == judge
     for more in (["--seed", "5"], ["--precision", "bf16"], ["--steps", "3"], ["class:1"]):
         assert main([*again, *more]) == 2
-        assert "--from takes" in capsys.readouterr().err
+        assert "--from reads" in capsys.readouterr().err
 
 
 class Stopped(nets.Small):
@@ -838,19 +845,19 @@ def test_control_c_on_the_command_line(tmp_path, capsys):
         ([], "give a model and at least one objective"),
         (["channel:secnd:1"], "did you mean 'second'"),
         (["class:9"], "no class 9"),
-        (["diversity:first"], "is about a batch"),
+        (["diversity:first"], "objectives of single images"),
         (["class:1", "--images", "nowhere"], "no folder 'nowhere'"),
         (["class:1", "--images", "."], "no images in"),
         (["class:1", "--judges", "efficientnet_lite9"], "did you mean"),
-        (["class:1", "efficientnet_lite1"], "say --judges before it"),
+        (["class:1", "efficientnet_lite1"], "put --judges before it"),
         (["class:1", "--seeds", "0"], "seeds must be positive"),
         (["class:1", "--steps", "0"], "steps must be positive"),
         (["class:1", "-k", "0"], "k must be positive"),
         (["class:1", "--quality", "god"], "no quality 'god'"),
         (["class:1", "--param", "alpha"], "opaque images"),
-        (["class:1", "-o", "out.txt"], "its ending names no image format"),
+        (["class:1", "-o", "out.txt"], "its extension names no image format"),
         (["class:1", "-o", "missing/out.png"], "there is no folder"),
-        (["--from", "nowhere.png"], "--from takes model"),
+        (["--from", "nowhere.png"], "--from reads model"),
     ],
 )
 def test_bad_input_on_the_command_line(tmp_path, capsys, monkeypatch, words, message):

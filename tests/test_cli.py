@@ -121,7 +121,7 @@ def test_relational_objectives_render_and_repeat(capsys, tmp_path):
     run(capsys, "render", "--from", first, "-o", second, "--seed", "4,5")
     assert images.read_settings(second)["seed"] == [4, 5]
     (one, *_) = tmp_path.glob("a.class*seed3.png")
-    assert "its goal has no text" in refused(capsys, "render", "--from", one, "-o", second)
+    assert "its goal has no text form" in refused(capsys, "render", "--from", one, "-o", second)
 
 
 def test_a_picture_that_ended_early_is_not_repeated_as_if_it_had_not(capsys, tmp_path, lite0):
@@ -163,7 +163,7 @@ def test_tensorboard_option(capsys, tmp_path):
         (["render", "efficientnet_lite0", "-o", "a.png"], "at least one objective"),
         (["render", "--from", "README.md", "-o", "a.png"], "not an image"),
         (["render", "--from", "nowhere.png", "-o", "a.png"], "No such file"),
-        (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--size", "big"], "is no size"),
+        (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--size", "big"], "is not a size"),
         (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--device", "warp"], "no device 'warp'"),
         (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--param", "fuorier"], "did you mean 'fourier'"),
         (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--colums", "3"], "No such option|no such option"),
@@ -171,7 +171,7 @@ def test_tensorboard_option(capsys, tmp_path):
         (["layers", ":x"], "write package.module:function"),
         (["layers", "json:loads"], "json:loads failed: TypeError"),
         (["render", "efficientnet_lite0", "l1:constant=nan", "-o", "a.png"], "finite number"),
-        (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--seed", "x"], "is no seed"),
+        (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--seed", "x"], "is not a seed"),
         (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--transforms", "rotate:nan"], "must be a number"),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ from featviz.cli.main import main
 from featviz.dreaming.api import octave_sizes, recolored
 from featviz.dreaming.defaults import default_layer
 from featviz.io import images, video
-from featviz.optim import tiling as tiles
+from featviz.optim import tiling
 from featviz.optim.optimizers import normalized
 from featviz.param import Canvas
 from featviz.resample import resize
@@ -183,7 +183,7 @@ def test_a_guide_raises_the_match(rgb):
     made = fv.dream(rgb, original, "layer:second", guide=guide, **FAST)
     assert made.objectives == [str(goal)]
     assert goal(rgb, made.images) > goal(rgb, original)
-    with pytest.raises(fv.FeatvizError, match="a guide needs an objective of one layer"):
+    with pytest.raises(fv.FeatvizError, match="a guide needs an objective with one layer"):
         fv.dream(rgb, original, "layer:first + layer:second", guide=guide)
 
 
@@ -192,7 +192,7 @@ def test_guide_match_is_the_mean_of_the_best_products(rgb, monkeypatch):
     own, theirs = (rgb.activations(x, ["second"])["second"].flatten(2)[0] for x in (shown, guide))
     expected = (own.T @ theirs).amax(1).mean()
     for most in (1 << 24, 20):  # whole, and in pieces
-        monkeypatch.setattr("featviz.objectives.guide._MOST", most)
+        monkeypatch.setattr("featviz.objectives.guide._MAX_PRODUCTS", most)
         torch.testing.assert_close(fv.guide_match("second", guide[0])(rgb, shown)[0], expected)
 
 
@@ -210,7 +210,7 @@ def test_preserved_colours_change_only_the_luminance(rgb):
 
 @pytest.mark.parametrize(("side", "tile"), [(512, 512), (100, 512), (640, 512), (41, 10), (7, 3)])
 def test_tiles_are_equal_flush_and_cover(side, tile):
-    pieces = tiles.tile_axis(side, tile)
+    pieces = tiling.tile_axis(side, tile)
     lengths = {p.stop - p.start for p in pieces}
     assert lengths == {min(side, tile)}
     assert len(pieces) == -(-side // tile)
@@ -231,7 +231,7 @@ def test_tiles_equal_the_whole_in_their_interior(rgb):
     start = picture(40, 48) * 0.5 + 0.25
     whole, cut = (ascend(rgb, start, fv.layer("first"), tile=t).images for t in (None, 16))
     far = (whole - cut).abs().amax((0, 1))
-    assert len(tiles.tile_axis(40, 16)) == len(tiles.tile_axis(48, 16)) == 3
+    assert len(tiling.tile_axis(40, 16)) == len(tiling.tile_axis(48, 16)) == 3
     assert far[16:24, 19:29].max() < 2e-4  # sizes of steps differ by what the borders do
     assert far[:10, :12].max() < 2e-4
 
@@ -276,7 +276,7 @@ def test_a_network_of_one_size_dreams_into_larger_pictures_by_tiles():
     made = fv.dream(model, original, "layer:1", tile=16, **given)
     assert made.images.shape == original.shape
     assert made.history[-1] > made.history[0]
-    with pytest.raises(fv.FeatvizError, match=r"cannot take images .* as tile"):
+    with pytest.raises(fv.FeatvizError, match=r"cannot take images .* set tile"):
         fv.dream(model, original, "layer:1", **given)
 
 
@@ -443,8 +443,8 @@ def test_videos_that_cannot_be_written(tmp_path, monkeypatch):
         ({"frames": 0}, "frames must be positive"),
         ({"zoom": 0}, "zoom must be positive"),
         ({"rotate": float("inf")}, "rotate must be a number"),
-        ({"image": picture(8, 8, batch=2)}, "starts at one image"),
-        ({"folder": "no/where/at/all"}, "no such folder"),
+        ({"image": picture(8, 8, batch=2)}, "starts from one image"),
+        ({"folder": "no/where/at/all"}, "parent folder does not exist"),
     ],
     ids=str,
 )
@@ -493,7 +493,7 @@ def test_the_command_line(tmp_path, capsys):
         (["-o", "a.png", "--size", "0"], "size must be positive"),
         (["-o", "a.png", "--objective", "layer:nowhere"], "no layer 'nowhere'"),
         (["-o", "a.png", "--octaves", "20"], "the smallest of 20 octaves"),
-        (["-o", "a.png", "--octaves", "8"], "that is the smallest of 8 octaves: use fewer"),
+        (["-o", "a.png", "--octaves", "8"], "this is the smallest of 8 octaves: use fewer"),
         (["-o", "a.png", "--guide", "nowhere.png"], "nowhere.png"),
     ],
     ids=str,

@@ -226,10 +226,10 @@ def test_any_channel_count_and_number_of_axes(channels, spatial):
         ({"device": "tpu9"}, "no device 'tpu9'"),
         ({"device": "cuda:99"}, "no device 'cuda:99'"),
         ({"seed": []}, "no seeds"),
-        ({"seed": 1.5}, "a seed is a whole number"),
+        ({"seed": 1.5}, "a seed must be a whole number"),
         ({"steps": 2.5}, "steps must be a whole number"),
         ({"optimizer": 3}, "optimizer must be"),
-        ({"optimizer": adam(0.1), "lr": 1.0}, "an optimizer function has its own"),
+        ({"optimizer": adam(0.1), "lr": 1.0}, "an optimizer function sets its own"),
         ({"param": Pixel(size=4), "size": 5}, "does not fit"),
         ({"seed": [1, 2, 3], "objective": ["class:0", "class:1"]}, "3 seeds for 2 images"),
         ({"transforms": "swirl"}, "no transform 'swirl'"),
@@ -291,7 +291,9 @@ def test_out_of_memory_splits_the_batch_and_says_so_once():
     model.layers()
     with pytest.warns(fv.FeatvizWarning) as said:
         split = climb(model, micro=5, **given)
-    assert [str(w.message) for w in said] == ["out of memory with 5 images of 4x4 at a time: 2 now"]
+    assert [str(w.message) for w in said] == [
+        "out of memory with 5 images of 4x4 at a time: continuing with 2"
+    ]
     whole = climb(fv.Model(Greedy(9), size=4), micro=5, **given)
     torch.testing.assert_close(split.images, whole.images)
     with pytest.raises(fv.FeatvizError, match="out of memory with one image of 4x4: use a"):
@@ -301,5 +303,5 @@ def test_out_of_memory_splits_the_batch_and_says_so_once():
             steps=2,
             objective=fv.function(lambda a: net(a.repeat(3, 1, 1, 1))[:1, 0], "input"),
         )
-    with pytest.raises(fv.FeatvizError, match="3 images that depend on one another"):
+    with pytest.raises(fv.FeatvizError, match="3 images that depend on each other"):
         climb(fv.Model(Greedy(1), size=4), "class:0 + diversity:output", seeds=[0, 1, 2], steps=2)

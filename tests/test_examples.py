@@ -370,7 +370,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tiny):
     assert found.count == count
     assert max(n for n, _ in held) <= 2 * k * units
     assert max(b for _, b in held) <= 2 * k * units * 2 * 8 * 8 * 4
-    assert sorted(found.cache._held) == sorted(found.sources)
+    assert sorted(found.cache._stored) == sorted(found.sources)
     assert found.statistics._counts.shape == (units, 2048)
 
 
@@ -380,7 +380,7 @@ def test_images_may_be_read_again_instead(folder, small, tiny):
     assert again.cache.nbytes == 0 < kept.cache.nbytes
     assert torch.equal(kept.images(0), again.images(0))
     assert kept.sources == again.sources
-    with pytest.raises(FeatvizError, match="only once: keep them"):
+    with pytest.raises(FeatvizError, match="only once: keep the images"):
         fv.examples(tiny, (i for i in small), "channel:first:0", keep=False)
 
 
@@ -433,9 +433,13 @@ def test_a_file_that_cannot_be_read_is_named_and_skipped(folder, tmp_path):
         (None, {"objective": ["channel:first:1", "channel:first:4"]}, "no channel 4"),
         (None, {"objective": "class:7"}, "no class 7"),
         (None, {"objective": []}, "at least one objective"),
-        (None, {"objective": "diversity:first"}, "is about a batch"),
-        (None, {"objective": "channel:first:0 - diversity:first"}, "is about a batch"),
-        (None, {"objective": "per_sample(channel:first:0, channel:first:1)"}, "is about a batch"),
+        (None, {"objective": "diversity:first"}, "depends on the whole batch"),
+        (None, {"objective": "channel:first:0 - diversity:first"}, "depends on the whole batch"),
+        (
+            None,
+            {"objective": "per_sample(channel:first:0, channel:first:1)"},
+            "depends on the whole batch",
+        ),
         ([], {}, "no images"),
         ("nowhere", {}, "no folder 'nowhere'"),
         (3, {}, "not int"),
@@ -444,7 +448,7 @@ def test_a_file_that_cannot_be_read_is_named_and_skipped(folder, tmp_path):
         ([torch.full((2, 8, 8), 200.0)], {}, r"must be in \[0, 1\], not from 200"),
         ([torch.full((2, 8, 8), math.nan)], {}, r"must be in \[0, 1\]"),
         ([{"label": 3}], {}, "no column of label"),
-        ([Image.new("RGB", (8, 8))], {}, "no 2 channels"),
+        ([Image.new("RGB", (8, 8))], {}, "cannot have 2 channels"),
         (torch.utils.data.DataLoader([0]), {}, "not a DataLoader"),
     ],
 )
@@ -616,9 +620,9 @@ def test_control_c_saves_what_there_is(folder, tmp_path, capsys):
     [
         (["-k", "0"], "k must be positive"),
         (["--objective", "channel:nowhere:1"], "no layer 'nowhere'"),
-        (["--objective", "diversity:first"], "is about a batch"),
+        (["--objective", "diversity:first"], "depends on the whole batch"),
         (["--objective", "channel:first"], "channel"),
-        (["-o", "out.txt"], "its ending names no image format"),
+        (["-o", "out.txt"], "its extension names no image format"),
         (["-o", "missing/out.png"], "there is no folder"),
         (["--batch-size", "0"], "batch_size must be positive"),
     ],

@@ -262,10 +262,10 @@ def test_explain_json_of_two_images(capsys, tmp_path, cat):
         (["cat.png", "--method", "saliency", "--steps", "4"], "saliency takes no steps"),
         (["cat.png", "--objective", "class:\"Egyptian catt\""], "did you mean 'Egyptian cat'"),
         (["cat.png", "--objective", "diversity:_blocks.4"], "objectives of single images"),
-        (["cat.png", "--objective", "channel:_blocks.4:("], "cannot read objective"),
+        (["cat.png", "--objective", "channel:_blocks.4:("], "cannot parse objective"),
         (["cat.png", "--baseline", "blurry"], "no baseline 'blurry'"),
         (["cat.png", "--method", "grad_cam", "--layer", "_fc"], "Grad-CAM needs maps"),
-        (["cat.png", "--size", "0"], "is no size"),
+        (["cat.png", "--size", "0"], "is not a size"),
         (["none.png"], "cannot read 'none.png'"),
         ([], "give at least one image to explain"),
     ],
@@ -283,7 +283,7 @@ def test_explain_needs_an_objective_where_there_are_no_classes(capsys, tmp_path,
     model = nets.Deep()
     monkeypatch.setattr(fv, "load", lambda name: fv.Model(model, size=16))
     error = refused(capsys, "explain", "own", cat, "-o", tmp_path / "o.png")
-    assert "say what to explain, --objective" in error
+    assert "give an --objective to explain" in error
 
 
 def test_explain_of_a_network_of_signals_is_one_line(capsys, tmp_path, cat, monkeypatch):

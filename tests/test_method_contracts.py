@@ -90,7 +90,7 @@ def test_attacks_stay_in_the_ball_and_raise_what_they_are_for(method, norm, loss
     images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     eps = {"linf": 0.2, "l2": 2.0, "l1": 20.0}[norm]
     if method == "apgd" and norm == "l1":
-        with pytest.raises(fv.FeatvizError, match="apgd takes the norms linf and l2"):
+        with pytest.raises(fv.FeatvizError, match="apgd supports the norms linf and l2"):
             fv.attack(model, images, method=method, norm=norm)
         return
     given = {"norm": norm, "eps": eps, "steps": 8, "eight_bit": False}

@@ -166,7 +166,7 @@ def test_errors_point_at_the_place(text, position, problem):
         (lambda: fv.channel("a", 1) * float("nan"), "nan"),
         (lambda: fv.channel("a", 1) + True, "not bool"),
         (lambda: fv.channel("a", 1.5), "whole number"),
-        (lambda: fv.direction("a", [1.0], measure="sine"), "it is dot or cosine"),
+        (lambda: fv.direction("a", [1.0], measure="sine"), "known: dot, cosine"),
         (lambda: fv.direction("a", "v.npy", reduce="top0"), "no reduction"),
         (lambda: fv.direction("a", ["x"]), "numbers or a file"),
         (lambda: fv.direction("a", [float("inf")]), "finite"),

@@ -164,11 +164,11 @@ def test_settings_come_back_from_their_record(tiny):
         ({"size": [8, "6"]}, "its size is damaged"),
         ({"size": []}, "its size is damaged"),
         ({"lr": float("inf")}, "its lr is damaged"),
-        ({"param": None}, "its param has no text"),
+        ({"param": None}, "its param has no text form"),
         ({"param": ["fourier"]}, "its param is damaged"),
         ({"precision": 32}, "its precision is damaged"),
-        ({"optimizer": "SGD"}, "an optimizer of your own"),
-        ({"schedule": "cosine"}, "an optimizer of your own"),
+        ({"optimizer": "SGD"}, "a custom optimizer"),
+        ({"schedule": "cosine"}, "a custom optimizer"),
     ],
 )
 def test_damaged_records(tiny, change, message):

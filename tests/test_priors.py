@@ -333,7 +333,7 @@ def test_stats_shape_pictures_and_survive_a_file(tmp_path):
         atol=2e-3,
         rtol=0,
     )
-    with pytest.raises(FeatvizError, match="stats are of 3 channels, but the images have 2"):
+    with pytest.raises(FeatvizError, match="stats have 3 channels, but the images have 2"):
         P.Fourier(stats=stats, channels=2)
 
 
@@ -344,9 +344,9 @@ def test_stats_shape_pictures_and_survive_a_file(tmp_path):
         (lambda: P.parse("gan:eyes:label=purple"), "no class 'purple'|not installed"),
         (lambda: P.parse("gan:faces:size=3"), "label, prior, truncation"),
         (lambda: P.Latent(generator=nn.Identity(), latent=(5,), prior="cube"), "no prior 'cube'"),
-        (lambda: P.Latent(generator=Decoder(), latent=(7,)).sized(3, (6, 6)).init([0]), r"does not take latents of shape \(1, 7\)"),
+        (lambda: P.Latent(generator=Decoder(), latent=(7,)).sized(3, (6, 6)).init([0]), r"does not accept latents of shape \(1, 7\)"),
         (lambda: P.Latent(generator=nn.Identity(), latent=(7,)).sized(3, (6, 6)).init([0]), "not images"),
-        (lambda: PLAIN.sized(1, (6, 6)).init([0]), "draws 3 channels, not 1"),
+        (lambda: PLAIN.sized(1, (6, 6)).init([0]), "returns 3 channels, not 1"),
         (lambda: P.Bounded(images=PICTURE, eps=0), "eps must be positive"),
         (lambda: P.Bounded(images=PICTURE, eps=1, norm="l7"), "no norm 'l7'"),
         (lambda: P.Bounded(images=PICTURE, eps=1).init([0, 1, 2]) and P.Bounded(images=PICTURE.expand(2, -1, -1, -1), eps=1).init([0, 1, 2]), "2 images for 3"),

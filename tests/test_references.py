@@ -99,7 +99,7 @@ def test_features_of_a_sparse_autoencoder(lite0, shown, act, tmp_path):
         check(fv.direction(LAYER, source), lite0, shown, expected)
         check(fv.objective(str(fv.direction(LAYER, source))), lite0, shown, expected)
     for source, message in [
-        (f"{path}", "pick .*#NAME of W_dec, b_dec"),
+        (f"{path}", "select one with .*#NAME: W_dec, b_dec"),
         (f"{path}#W_enc[1]", "no tensor 'W_enc'"),
         (f"{path}#W_dec[64]", "no row 64"),
         (f"{path}#W_dec", "64x40 numbers"),
@@ -273,7 +273,7 @@ def test_tokens_class_token_patches_and_heads(tokens):
         (fv.head("blocks.0", 3, 3), "no head 3"),
         (fv.head("blocks.0", 0, 5), "not a multiple of 5 heads"),
         (fv.channel("blocks.0", 5, where="20"), "no positions '20'"),
-        (fv.channel("patch", 5, where="cls"), "no class token and grid"),
+        (fv.channel("patch", 5, where="cls"), "not a sequence of class token and patch grid"),
     ]:
         with pytest.raises(UnitError, match=message):
             objective(tokens, images)

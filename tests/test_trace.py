@@ -152,8 +152,10 @@ def test_redirection_reaches_dead_units_through_a_traced_pass():
 @pytest.mark.parametrize("unit", ["channel:_blocks.4:{}", "class:{}"])
 def test_a_picture_is_the_same_to_the_bit_alone_and_among_others(lite0, unit, monkeypatch):
     made = []
-    wide = GradientEvaluator._wide
-    monkeypatch.setattr(GradientEvaluator, "_wide", lambda self: made.append(self) or wide(self))
+    wide = GradientEvaluator._merged_parts
+    monkeypatch.setattr(
+        GradientEvaluator, "_merged_parts", lambda self: made.append(self) or wide(self)
+    )
     goals = [unit.format(c) for c in range(6)]
     several = fv.render(lite0, goals, size=96, steps=T.PAYS, seed=[5] * 6)
     for index in (1, 5):  # among four that go through together, and one that is left over
@@ -209,7 +211,7 @@ class StraightThrough(nn.Module):
 @pytest.mark.parametrize("net", [Branches(), StraightThrough()], ids=["branch", "gradient"])
 def test_what_cannot_be_traced_runs_as_it_is_and_says_so(net):
     model = fv.Model(net, size=(6, 6), channels=3)
-    with pytest.warns(FeatvizWarning, match="runs untraced, and slower: it cannot be traced"):
+    with pytest.warns(FeatvizWarning, match="cannot be traced and runs untraced"):
         result = fv.render(model, "layer:output", steps=T.PAYS, transforms=())
     assert result.scores[0] > result.history[0, 0]
     with warnings.catch_warnings():

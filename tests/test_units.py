@@ -118,11 +118,11 @@ def test_direction_refuses_what_is_no_plain_vector(lite0, tmp_path):
         ("channel:_blocks.10:-1", "no channel -1"),
         ("neuron:_blocks.10:0:14:0", "no position 14:0 in layer '_blocks.10': its map is 14x14"),
         ("neuron:_blocks.10:0:3", "its map is 14x14"),
-        ("neuron:_fc:0:3", "without positions"),
+        ("neuron:_fc:0:3", "it has no positions"),
         ("class:1000", "no class 1000"),
         ('class:"egyptian kat"', "did you mean 'Egyptian cat'"),
         ('class:"crane"', r"ambiguous: give one of the indices \[134, 517\]"),
-        ("direction:_blocks.10:[1,2]", "2 numbers, but layer '_blocks.10' 112 units"),
+        ("direction:_blocks.10:[1,2]", "2 numbers, but layer '_blocks.10' has 112 units"),
         ("channel:_block.10:3", "did you mean '_blocks.10'"),
         ("class:3:layer=nowhere", "no layer 'nowhere'"),
     ],
@@ -156,7 +156,7 @@ def test_images_of_another_kind_are_refused(tiny, images, message):
 
 def test_functions_of_the_users_own(tiny):
     images = torch.rand(2, 2, 8, 8)
-    with pytest.raises(UnitError, match=r"returned \(2, 4\): it must return one value a sample"):
+    with pytest.raises(UnitError, match=r"returned \(2, 4\): it must return one value per sample"):
         fv.function(lambda a: a.mean((2, 3)), "first")(tiny, images)
     with pytest.raises(UnitError, match="name the layers"):
         fv.function(len)

@@ -19,8 +19,7 @@ pytest.importorskip("pyarrow")
 from featviz.atlases import view
 from featviz.atlases.remote_files import folder_of
 from featviz.atlases.store import Store
-from featviz.atlases.viewer import code, data, order
-from featviz.atlases.viewer import tile_sheets as sheets
+from featviz.atlases.viewer import code, data, order, tile_sheets
 from featviz.cli.main import main
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'%41#?/&ü\u2028{title}"
@@ -135,41 +134,44 @@ def test_tiles_are_the_pictures(atlas):
         part = layer["signs"][sign]
         page = np.asarray(Image.open(site / part["sheets"]["files"][0]).convert("RGB"), int)
         columns = part["sheets"]["columns"]
-        assert page.shape[:2] == (part["sheets"]["rows"][0] * sheets.TILE, columns * sheets.TILE)
+        assert page.shape[:2] == (
+            part["sheets"]["rows"][0] * tile_sheets.TILE,
+            columns * tile_sheets.TILE,
+        )
         for unit, index in zip(units, part["tile"], strict=True):
             if index < 0:
                 assert (unit, sign) == (90, "-")
             elif unit != 90:
                 row, column = divmod(index, columns)
-                y, x = (int((n + 0.5) * sheets.TILE) for n in (row, column))
+                y, x = (int((n + 0.5) * tile_sheets.TILE) for n in (row, column))
                 assert abs(page[y, x] - colour(PLAIN, unit, sign, 0)).max() < 12, (unit, sign)
     assert layer["signs"]["+"]["failed"] == [50]
 
 
 def test_sheets_are_as_many_as_it_takes():
-    pages = sheets.Sheets(7, tile=4, columns=2, rows=2)
+    pages = tile_sheets.Sheets(7, tile=4, columns=2, rows=2)
     assert (len(pages), pages.per, pages.rows(0), pages.rows(1)) == (2, 4, 2, 2)
     tile = Image.new("RGB", (4, 4), "red")
     done = [pages.place(i, tile if i != 5 else None) for i in (6, 0, 1, 5, 3, 4, 2)]
     assert [d[0] if d else None for d in done] == [None] * 5 + [1, 0]
     assert [d[1].size for d in done if d] == [(8, 8), (8, 8)]
-    assert sheets.Sheets(5000).rows(0) * sheets.TILE < 16383
+    assert tile_sheets.Sheets(5000).rows(0) * tile_sheets.TILE < 16383
 
 
 def test_tiles_keep_shape_and_transparency():
     wide = io.BytesIO()
     Image.new("RGB", (80, 40), "red").save(wide, "png")
-    tile, size = sheets.fit(wide.getvalue(), 20)
+    tile, size = tile_sheets.fit(wide.getvalue(), 20)
     assert (tile.size, tile.mode, size) == ((20, 20), "RGBA", (80, 40))
     assert tile.getpixel((10, 2))[3] == 0
     assert tile.getpixel((10, 10)) == (255, 0, 0, 255)
-    pages = sheets.Sheets(2, tile=20)
-    pages.place(0, sheets.fit(encoded("blue"), 20)[0])
+    pages = tile_sheets.Sheets(2, tile=20)
+    pages.place(0, tile_sheets.fit(encoded("blue"), 20)[0])
     _, page = pages.place(1, tile)
     assert page.getpixel((30, 2))[3] == 0
     assert page.getpixel((10, 2)) == (0, 0, 255, 255)
     with pytest.raises(FeatvizError, match="cannot be read"):
-        sheets.fit(b"no picture")
+        tile_sheets.fit(b"no picture")
 
 
 def test_pictures_are_as_they_were_stored(atlas):
@@ -315,7 +317,7 @@ def test_the_code_makes_the_picture_again(lite0, monkeypatch, tmp_path):
     scope = {}
     exec(compile(text, "code", "exec"), scope)
     assert (scope["result"].images == made.images).all()
-    assert Path("picture.png").exists()
+    assert Path("image.png").exists()
 
 
 def test_the_code_says_what_it_cannot():

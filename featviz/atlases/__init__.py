@@ -1,4 +1,4 @@
-"""Channel atlases: every unit of a network, stored, resumed, browsable."""
+"""Channel atlases: images of all units of a network, stored, resumable and browsable."""
 
 from featviz.errors import FeatvizError
 
@@ -8,7 +8,7 @@ except ImportError as error:
     raise FeatvizError("an atlas needs pyarrow: pip install 'featviz[atlas]'") from error
 
 from featviz.atlases.api import atlas
-from featviz.atlases.reader import Atlas, Entry
+from featviz.atlases.reader import Atlas, AtlasImage
 from featviz.atlases.viewer import view
 
-__all__ = ["Atlas", "Entry", "atlas", "view"]
+__all__ = ["Atlas", "AtlasImage", "atlas", "view"]

@@ -1,4 +1,4 @@
-"""Make an atlas: plan, subtract what is stored, make the rest batch by batch."""
+"""Render an atlas: plan its images, skip those stored already, render the rest in batches."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from featviz.atlases import metadata, painter, plan
+from featviz.atlases import batch_renderer, metadata, plan
+from featviz.atlases.batch_renderer import AtlasJob, Row
 from featviz.atlases.local_workers import Batch, inline, processes
-from featviz.atlases.painter import Brief, Row
 from featviz.atlases.ray_cluster import on_ray
 from featviz.atlases.reader import Atlas
 from featviz.atlases.settings import AtlasKeywords, AtlasSettings
@@ -47,33 +47,33 @@ def atlas(
     progress: bool = False,
     **options: Unpack[AtlasKeywords],
 ) -> Atlas:
-    """Render every unit of some layers into a folder; continue where an earlier run ended.
+    """Render every unit of some layers into a folder, or resume an earlier run.
 
-    What is stored already is not made again. Ctrl-C, and whatever else ends a run, loses the
-    images that were being made and no others.
+    Images that are stored already are not rendered again. If a run ends early, by Ctrl-C or
+    otherwise, only the images in progress are lost.
 
     Parameters
     ----------
     model
         From :func:`featviz.load` or :class:`featviz.Model`.
     layers
-        Names, or patterns such as ``_blocks.*`` (``*`` and ``?``).
+        Layer names, or patterns such as ``_blocks.*`` (with ``*`` and ``?``).
     out
-        The folder, or a URL that fsspec knows (``s3://bucket/atlas``).
+        The folder, or any URL that fsspec supports (``s3://bucket/atlas``).
     images
-        A dataset, as :func:`featviz.examples` takes it: each unit gets the images that excite it
-        most and least.
+        A dataset as for :func:`featviz.examples`, to find the images that activate each unit most
+        and least.
     settings
-        How the images are optimized; keywords replace its fields.
+        How the images are optimized; keyword arguments override its fields.
     batch_size
-        Images of a shard, which are made together: 16, on a GPU 128.
+        Images per shard, which are rendered together: 16 on a CPU, 128 elsewhere.
     device
-        Where to compute: ``None`` is where the model is, ``auto`` the best there is.
+        Device to compute on: ``None`` is the model's own, ``auto`` the best one available.
     callbacks
-        :class:`featviz.callbacks.Callback` objects or functions of a step, for images that this
-        process makes.
+        :class:`featviz.callbacks.Callback` objects or functions of a step, for images rendered in
+        this process.
     on_stored
-        Functions of the rows that have just been stored.
+        Functions that are called with the rows of each shard after it is stored.
     progress
         Show a progress bar.
     **options
@@ -82,70 +82,74 @@ def atlas(
     Returns
     -------
     Atlas
-        With ``interrupted`` set after Ctrl-C.
+        After Ctrl-C, ``interrupted`` is set.
 
     Raises
     ------
     FeatvizError
-        For input that cannot work, before the first image; for a folder made with other settings;
-        for a full disk. What is stored stays.
+        For invalid input, before the first image; for a folder made with other settings; for a
+        full disk. Stored images are kept.
     """
     if not isinstance(model, Model):
         raise FeatvizError("atlas takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
-    own, rendering = split(options, AtlasSettings, Settings)
-    asked = AtlasSettings.of(None, own)
-    asked.check()
-    if callbacks and (asked.workers or asked.ray):
-        raise FeatvizError("callbacks see the steps of this process: leave workers and ray out")
+    atlas_options, render_options = split(options, AtlasSettings, Settings)
+    config = AtlasSettings.of(None, atlas_options)
+    config.check()
+    if callbacks and (config.workers or config.ray):
+        raise FeatvizError("callbacks need the steps of this process: omit workers and ray")
     if batch_size is not None:
         batch_size = positive_int("batch_size", batch_size)
-    brief = Brief(model, Settings.of(settings, rendering), asked.encoding, asked.objective, device)
-    painter.check(brief)
-    digest, record = brief.identity
-    pictures = plan.enumerate_pictures(
+    job = AtlasJob(
+        model, Settings.of(settings, render_options), config.encoding, config.objective, device
+    )
+    batch_renderer.check(job)
+    digest, record = job.identity
+    planned = plan.enumerate_images(
         model,
         layers,
-        units=asked.units,
-        signs=asked.signs,
-        seeds=asked.seeds,
-        objective=asked.objective,
+        units=config.units,
+        signs=config.signs,
+        seeds=config.seeds,
+        objective=config.objective,
     )
-    for goal in plan.goals(pictures).values():
-        brief.plan.check(brief.home, goal, 1)
+    for goal in plan.goals(planned).values():
+        job.plan.check(job.network, goal, 1)
     if images is not None:
-        ImageDataset(images)  # says what is wrong with it now, and not after hours
-    store, stored = _open(out, asked, digest, record)
-    metadata.update(store, model, {p.layer for p in pictures}, digest, record)
-    together = optimized_together(brief.home.device, batch_size)
+        ImageDataset(images)  # reports an invalid dataset now rather than hours later
+    store, stored_keys = _open(out, config, digest, record)
+    metadata.update(store, model, {p.layer for p in planned}, digest, record)
+    shard_size = optimized_together(job.network.device, batch_size)
     missing = [
-        rest
-        for batch in plan.batches(pictures, together)
-        for rest in [tuple(p for p in batch if (p.objective, p.seed, digest) not in stored)]
-        if rest
+        remaining
+        for batch in plan.batches(planned, shard_size)
+        for remaining in [
+            tuple(p for p in batch if (p.objective, p.seed, digest) not in stored_keys)
+        ]
+        if remaining
     ]
     interrupted = False
-    with contextlib.ExitStack() as closing:
-        watchers = list(on_stored)
-        if asked.tensorboard is not None:
-            writer = ContactSheetWriter(asked.tensorboard, store.records())
-            watchers.append(closing.enter_context(writer))
-        bar = closing.enter_context(
+    with contextlib.ExitStack() as stack:
+        observers = list(on_stored)
+        if config.tensorboard is not None:
+            writer = ContactSheetWriter(config.tensorboard, store.records())
+            observers.append(stack.enter_context(writer))
+        bar = stack.enter_context(
             tqdm(
-                total=len(pictures),
-                initial=len(pictures) - sum(map(len, missing)),
+                total=len(planned),
+                initial=len(planned) - sum(map(len, missing)),
                 unit=" images",
                 disable=not (progress and sys.stderr.isatty()),
             )
         )
         try:
-            made = _make(brief, missing, asked, callbacks)
-            for rows in closing.enter_context(contextlib.closing(made)):
+            shards = _render(job, missing, config, callbacks)
+            for rows in stack.enter_context(contextlib.closing(shards)):
                 store.add(rows)
                 bar.update(len(rows))
-                for watcher in watchers:
-                    watcher(rows)
+                for observer in observers:
+                    observer(rows)
             bar.close()
-            interrupted = observe(store, brief, pictures, images, progress=progress)
+            interrupted = observe(store, job, planned, images, progress=progress)
         except KeyboardInterrupt:
             interrupted = True
     store.reindex(store.records())
@@ -155,41 +159,41 @@ def atlas(
 
 
 def _open(
-    out: str | Path, asked: AtlasSettings, digest: str, record: dict[str, Any]
+    out: str | Path, config: AtlasSettings, digest: str, record: dict[str, Any]
 ) -> tuple[Store, set[Any]]:
-    """Open the folder, mend what another run left, and return it with the keys of its pictures.
+    """Open and repair the folder; return its store, with the keys of the stored images.
 
     Raises
     ------
     FeatvizError
-        If its images were made with other settings, or of another network.
+        If its images were made with other settings, or from another network.
     """
     store = Store(out)
     metadata.check_format(store)
     store.files.sweep()
-    # A folder is read to the last byte, so that damage is found while it can be mended.
+    # A local folder is read completely, so that damage is found while it can be repaired.
     records = store.records(verify=store.files.local)
-    metadata.agree(store, records, digest, record, asked.beside)
+    metadata.agree(store, records, digest, record, config.beside)
     for shard, reason in store.damaged.items():
-        aside = store.files.set_aside(shard)
-        warnings.warn(f"{reason}; it is now {aside!r}", FeatvizWarning, stacklevel=4)
+        new_name = store.files.set_aside(shard)
+        warnings.warn(f"{reason}; it was renamed to {new_name!r}", FeatvizWarning, stacklevel=4)
     if store.dedupe(records):
         records = store.records()
     return store, store.keys(records)
 
 
-def _make(
-    brief: Brief,
+def _render(
+    job: AtlasJob,
     missing: Sequence[Batch],
-    asked: AtlasSettings,
+    config: AtlasSettings,
     callbacks: Sequence[Callback | Callable[[Step], Any]],
 ) -> Generator[list[Row], None, None]:
-    """Yield the rows of the batches as they are made, here or by workers."""
+    """Yield the rows of the batches as they are rendered, here or by workers."""
     if not missing:
         return
-    if asked.ray is not None:
-        yield from on_ray(brief, missing, asked.ray, asked.workers or None)
-    elif asked.workers:
-        yield from processes(brief, missing, asked.workers)
+    if config.ray is not None:
+        yield from on_ray(job, missing, config.ray, config.workers or None)
+    elif config.workers:
+        yield from processes(job, missing, config.workers)
     else:
-        yield from inline(brief, missing, callbacks)
+        yield from inline(job, missing, callbacks)

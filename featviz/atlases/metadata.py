@@ -1,4 +1,4 @@
-"""``atlas.json``: the network that an atlas is of, and how its images were made."""
+"""``atlas.json``: the network of an atlas, and the settings of its images."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ FORMAT = 2
 
 
 def check_format(store: Store) -> None:
-    """Raise :class:`FeatvizError` for an atlas that another featviz has to read."""
-    found = store.about.get("format", FORMAT)
-    if found != FORMAT:
+    """Raise :class:`FeatvizError` if the atlas has a format that this version cannot read."""
+    version = store.about.get("format", FORMAT)
+    if version != FORMAT:
         raise FeatvizError(
-            f"{store.files.url!r} is an atlas of format {found}, and this featviz knows {FORMAT}: "
-            "take the one that made it, or another folder"
+            f"{store.files.url!r} is an atlas of format {version}, but this version of featviz "
+            f"reads format {FORMAT}: use the version that made it, or another folder"
         )
 
 
 def update(
     store: Store, model: Model, layers: Collection[str], digest: str, settings: dict[str, Any]
 ) -> None:
-    """Say of what network the images are, in which order its layers come, which settings."""
+    """Store the network, its layers in order, and the settings by their hash."""
     before = store.about
-    known = {layer["name"] for layer in before.get("layers", ())} | set(layers)
+    layer_names = {layer["name"] for layer in before.get("layers", ())} | set(layers)
     after = {
         **before,
         "format": FORMAT,
@@ -41,7 +41,7 @@ def update(
         "layers": [
             {"name": info.name, "type": info.type, "shape": list(info.shape), "units": info.units}
             for info in model.layers()
-            if info.name in known
+            if info.name in layer_names
         ],
         "settings": {**before.get("settings", {}), digest: settings},
     }
@@ -52,28 +52,28 @@ def update(
 def agree(
     store: Store, records: pa.Table, digest: str, settings: dict[str, Any], beside: bool
 ) -> None:
-    """Raise :class:`FeatvizError` where a folder's images were made otherwise.
+    """Raise :class:`FeatvizError` if stored images have another network or other settings.
 
-    With ``beside`` they may have been, but not of another network.
+    With ``beside``, other settings are allowed, but not another network.
     """
-    about, where = store.about, store.files.url
+    about, url = store.about, store.files.url
     if store.damaged and not about:
         raise FeatvizError(
-            f"{where!r} holds files that are no images of an atlas "
-            f"({next(iter(store.damaged))!r}): take another folder"
+            f"{url!r} contains files that are not from an atlas "
+            f"({next(iter(store.damaged))!r}): use another folder"
         )
     if set(records["model_hash"].unique().to_pylist()) - {settings["model_hash"]}:
-        raise FeatvizError(f"{where!r} is the atlas of another network: take another folder")
+        raise FeatvizError(f"{url!r} is the atlas of another network: use another folder")
     hashes = records["settings_hash"].unique().to_pylist()
     if beside or not hashes or digest in hashes:
         return
-    other = about.get("settings", {}).get(hashes[0], {})
+    stored = about.get("settings", {}).get(hashes[0], {})
     changed = [
-        f"{name} {json.dumps(other.get(name))} there, {json.dumps(settings.get(name))} here"
-        for name in sorted({*other, *settings})
-        if other.get(name) != settings.get(name)
+        f"{name} {json.dumps(stored.get(name))} there, {json.dumps(settings.get(name))} here"
+        for name in sorted({*stored, *settings})
+        if stored.get(name) != settings.get(name)
     ]
     raise FeatvizError(
-        f"{where!r} holds images made with other settings ({'; '.join(changed)}): "
-        "use those, or take another folder, or keep both with beside"
+        f"{url!r} contains images made with other settings ({'; '.join(changed)}): "
+        "use those, or another folder, or keep both with beside"
     )

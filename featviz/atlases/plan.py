@@ -1,4 +1,4 @@
-"""Which images an atlas has: an enumeration of layers, units, signs and seeds."""
+"""The plan of an atlas: the images of its layers, units, signs and seeds."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from featviz.objectives import Objective, channel
 from featviz.objectives import objective as as_objective
 from featviz.objectives.parsing import format_field
 from featviz.optim.settings import Plan
-from featviz.rendering.held_out import APART
+from featviz.rendering.held_out import SEED_OFFSET
 
-#: What of a layer's units: all, a text such as ``0:32`` or ``3,7,0:64:4``, or their numbers.
+#: Units of a layer: None for all, a text such as ``0:32`` or ``3,7,0:64:4``, or their indices.
 Units: TypeAlias = str | Iterable[int] | None
-#: What an image shows, of a layer and a unit: a text with ``{layer}`` and ``{unit}``, a function.
+#: The objective of a unit: a text with ``{layer}`` and ``{unit}``, or a function of both.
 Template: TypeAlias = str | Callable[[str, int], Objective | str] | None
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-    """One image of the plan; ``objective`` is its canonical text, with the sign."""
+class PlannedImage:
+    """One image of the plan; ``objective`` is its canonical text, including the sign."""
 
     objective: str
     layer: str
@@ -39,7 +39,7 @@ class Picture:
     seed: int
 
 
-def enumerate_pictures(
+def enumerate_images(
     model: Model,
     layers: Sequence[str] | str,
     *,
@@ -47,111 +47,113 @@ def enumerate_pictures(
     signs: str | Sequence[str] = "+-",
     seeds: int | Iterable[int] = (0,),
     objective: Template = None,
-) -> list[Picture]:
-    """Return the images of an atlas: layer by layer, unit by unit.
+) -> list[PlannedImage]:
+    """Return the images of an atlas, ordered by layer and unit.
 
     Raises
     ------
     FeatvizError
-        If a layer is not there, a unit not in it, or a sign is neither + nor -.
+        If a layer or unit does not exist, or a sign is neither + nor -.
     """
-    wanted = list(dict.fromkeys(_given("signs", signs)))
-    if not wanted or set(wanted) - {"+", "-"}:
-        raise FeatvizError(f"signs are +, - or +-, not {''.join(map(str, wanted))!r}")
-    numbers = _wholes("seeds", seeds)
-    if not numbers or not all(-(2**63) <= n < 2**63 - APART for n in numbers):
-        raise FeatvizError("seeds are one whole number or more, of at most 62 bits")
-    chosen = units if units is None or isinstance(units, str) else _wholes("units", units)
-    make = _maker(objective)
-    found: list[Picture] = []
-    names = [layers] if isinstance(layers, str) else list(_given("layers", layers))
-    for layer in find_layers(model, names):
-        for unit in _units(chosen, layer, model.layer(layer).units):
-            goal = as_objective(make(layer, unit))
+    unique_signs = list(dict.fromkeys(_iterable("signs", signs)))
+    if not unique_signs or set(unique_signs) - {"+", "-"}:
+        raise FeatvizError(f"signs must be +, - or +-, not {''.join(map(str, unique_signs))!r}")
+    seed_list = _integers("seeds", seeds)
+    if not seed_list or not all(-(2**63) <= n < 2**63 - SEED_OFFSET for n in seed_list):
+        raise FeatvizError("seeds must be integers of at most 62 bits, at least one")
+    unit_spec = units if units is None or isinstance(units, str) else _integers("units", units)
+    make_objective = _objective_factory(objective)
+    planned: list[PlannedImage] = []
+    layer_names = [layers] if isinstance(layers, str) else list(_iterable("layers", layers))
+    for layer in find_layers(model, layer_names):
+        for unit in _units(unit_spec, layer, model.layer(layer).units):
+            goal = as_objective(make_objective(layer, unit))
             if goal.relational:
-                raise FeatvizError(f"an image of an atlas stands alone, which {goal} does not")
+                raise FeatvizError(f"an atlas needs objectives of single images, not {goal}")
             texts = {"+": str(goal), "-": str(-goal)}
-            found += [
-                Picture(texts[sign], layer, unit, sign, seed)
-                for sign, seed in itertools.product(wanted, numbers)
+            planned += [
+                PlannedImage(texts[sign], layer, unit, sign, seed)
+                for sign, seed in itertools.product(unique_signs, seed_list)
             ]
-    if not found:
-        raise FeatvizError(f"no units {units!r} in {', '.join(names)}")
-    found = list(dict.fromkeys(found))
-    seen: dict[tuple[str, int], Picture] = {}
-    for picture in found:
-        other = seen.setdefault((picture.objective, picture.seed), picture)
-        if other != picture:
+    if not planned:
+        raise FeatvizError(f"no units {units!r} in {', '.join(layer_names)}")
+    planned = list(dict.fromkeys(planned))
+    by_key: dict[tuple[str, int], PlannedImage] = {}
+    for image in planned:
+        first = by_key.setdefault((image.objective, image.seed), image)
+        if first != image:
             raise FeatvizError(
-                f"unit {other.unit} of {other.layer!r} and unit {picture.unit} of "
-                f"{picture.layer!r} are both {picture.objective}: name {{layer}} and {{unit}} in it"
+                f"unit {first.unit} of {first.layer!r} and unit {image.unit} of "
+                f"{image.layer!r} are both {image.objective}: use {{layer}} and {{unit}} in it"
             )
-    return found
+    return planned
 
 
-def _given(name: str, value: Any) -> Any:
+def _iterable(name: str, value: Any) -> Any:
     if not isinstance(value, Iterable):
         raise FeatvizError(f"{name} must be a text or a list, not {value!r}")
     return value
 
 
-def _wholes(name: str, value: Any) -> list[int]:
-    """Return whole numbers, of one or of several, numpy's too."""
+def _integers(name: str, value: Any) -> list[int]:
+    """Return one or several integers, including NumPy's, as a list."""
     try:
         return [operator.index(v) for v in (value if isinstance(value, Iterable) else [value])]
     except TypeError:
-        raise FeatvizError(f"{name} must be whole numbers, not {value!r}") from None
+        raise FeatvizError(f"{name} must be integers, not {value!r}") from None
 
 
 def find_layers(model: Model, layers: Sequence[str]) -> list[str]:
-    """Return the layers with these names, or that match these patterns, each once.
+    """Return the layers with these names or matching these patterns, without duplicates.
 
     Raises
     ------
     LayerError
-        For a name that is not there and a pattern that matches nothing.
+        For a name that does not exist and a pattern without a match.
     """
     names = [info.name for info in model.layers()]
-    found: list[str] = []
+    result: list[str] = []
     for layer in layers:
         if layer in names or not any(mark in layer for mark in "*?"):
-            found.append(model.layer(layer).name)
+            result.append(model.layer(layer).name)
             continue
         matches = [name for name in names if fnmatch.fnmatchcase(name, layer)]
         if not matches:
             raise FeatvizError(f"no layer matches {layer!r}: featviz layers MODEL lists them")
-        found += matches
-    if not found:
+        result += matches
+    if not result:
         raise FeatvizError("give at least one layer: featviz layers MODEL lists them")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(result))
 
 
 def read_units(text: str, count: int) -> list[int]:
-    """Read ``0:32``, ``3,7`` or ``0:64:4,100`` of ``count`` units; slices are Python's."""
-    found: list[int] = []
+    """Parse ``0:32``, ``3,7`` or ``0:64:4,100``, with Python slices of ``count`` units."""
+    units: list[int] = []
     for word in text.split(","):
         try:
             if ":" in word:
-                first, *rest = (int(part) if part.strip() else None for part in word.split(":"))
-                found += range(count)[slice(first, *rest)]
+                first, *others = (int(part) if part.strip() else None for part in word.split(":"))
+                units += range(count)[slice(first, *others)]
             else:
-                found.append(int(word))
-        except (TypeError, ValueError):  # five numbers, a step of 0, a word
-            raise FeatvizError(f"units {text!r}: give them as 0:32, 3,7 or 0:64:4") from None
-    return found
+                units.append(int(word))
+        except (TypeError, ValueError):  # too many numbers, a step of 0, a word
+            raise FeatvizError(
+                f"invalid units {text!r}: give them as 0:32, 3,7 or 0:64:4"
+            ) from None
+    return units
 
 
 def _units(units: str | list[int] | None, layer: str, count: int) -> list[int]:
     if units is None:
         return list(range(count))
-    found = read_units(units, count) if isinstance(units, str) else units
-    for unit in found:
+    indices = read_units(units, count) if isinstance(units, str) else units
+    for unit in indices:
         if not 0 <= unit < count:
             raise FeatvizError(f"no unit {unit} in layer {layer!r}: it has 0 to {count - 1}")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(indices))
 
 
-def _maker(template: Template) -> Callable[[str, int], Objective | str]:
+def _objective_factory(template: Template) -> Callable[[str, int], Objective | str]:
     if template is None:
         return channel
     if not isinstance(template, str):
@@ -164,42 +166,42 @@ def _maker(template: Template) -> Callable[[str, int], Objective | str]:
     )
 
 
-def goals(pictures: Iterable[Picture]) -> dict[tuple[str, int], Objective]:
-    """Return the objective of each layer and unit, without the sign."""
-    found: dict[tuple[str, int], Objective] = {}
-    for picture in pictures:
-        place = picture.layer, picture.unit
-        if place not in found:
-            goal = as_objective(picture.objective)
-            found[place] = goal if picture.sign == "+" else -goal
-    return found
+def goals(images: Iterable[PlannedImage]) -> dict[tuple[str, int], Objective]:
+    """Return the objective of each (layer, unit), without the sign."""
+    by_unit: dict[tuple[str, int], Objective] = {}
+    for image in images:
+        key = image.layer, image.unit
+        if key not in by_unit:
+            goal = as_objective(image.objective)
+            by_unit[key] = goal if image.sign == "+" else -goal
+    return by_unit
 
 
-def batches(pictures: Sequence[Picture], size: int) -> list[tuple[Picture, ...]]:
-    """Cut a plan into batches of one layer each, which are always cut at the same places."""
+def batches(images: Sequence[PlannedImage], size: int) -> list[tuple[PlannedImage, ...]]:
+    """Split a plan into batches of one layer each, always at the same boundaries."""
     return [
         tuple(chunk)
-        for _, group in itertools.groupby(pictures, key=lambda p: p.layer)
-        for whole in [list(group)]
-        for start in range(0, len(whole), size)
-        for chunk in [whole[start : start + size]]
+        for _, group in itertools.groupby(images, key=lambda p: p.layer)
+        for of_layer in [list(group)]
+        for start in range(0, len(of_layer), size)
+        for chunk in [of_layer[start : start + size]]
     ]
 
 
 def describe(
     model: Model, plan: Plan, template: Template, encoding: str
 ) -> tuple[str, dict[str, Any]]:
-    """Return the hash of what makes an image, and what is hashed.
+    """Return the hash of all settings that determine an image, and these settings.
 
     Raises
     ------
     FeatvizError
-        If some of it has no text, so that another run could not tell whether it is the same.
+        If a setting has no text form, so that another run could not compare it.
     """
     settings: dict[str, Any] = dict(plan.record)
-    unsaid = [k for k in ("param", "transforms") if settings[k] is None]
-    if unsaid:
-        raise FeatvizError(f"an atlas takes {unsaid[0]} that can be written down as text")
+    without_text = [k for k in ("param", "transforms") if settings[k] is None]
+    if without_text:
+        raise FeatvizError(f"an atlas needs {without_text[0]} with a text form")
     if template is None or isinstance(template, str):
         settings["objective"] = template or "channel:{layer}:{unit}"
     else:
@@ -210,25 +212,25 @@ def describe(
 
 
 def model_hash(model: Model) -> str:
-    """Return a hash of the network: its modules, layers and weights, and what its images are.
+    """Return a hash of the network: its modules, layers, weights and preprocessing.
 
-    Of a plain function it knows the name and the shapes of what it returns.
+    For a plain function, the hash covers its name and the shapes of its outputs.
     """
     digest = hashlib.blake2b(digest_size=16)
     function = getattr(model.net, "function", None)
-    expects = (
+    description = (
         re.sub(r" at 0x[0-9a-f]+", "", repr(model.net)),
         getattr(function, "__qualname__", None),
         [(info.name, info.shape) for info in model.layers()],
         (model.mean, model.std, model.range, model.size),
     )
-    digest.update(repr(expects).encode())
+    digest.update(repr(description).encode())
     for name, value in sorted(model.net.state_dict().items()):
         digest.update(name.encode())
         if isinstance(value, torch.Tensor):
             digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
-            plain = value.detach().cpu().contiguous().flatten()
-            digest.update(plain.view(torch.uint8).numpy().tobytes())
-        else:  # what a module's get_extra_state returned
+            values = value.detach().cpu().contiguous().flatten()
+            digest.update(values.view(torch.uint8).numpy().tobytes())
+        else:  # returned by a module's get_extra_state
             digest.update(repr(value).encode())
     return digest.hexdigest()

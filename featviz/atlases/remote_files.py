@@ -1,4 +1,4 @@
-"""The files of an atlas, in a folder or behind any URL that fsspec knows."""
+"""The files of an atlas, in a folder or at any URL that fsspec supports."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ import fsspec
 from featviz.errors import FeatvizError
 from featviz.io.files import write_bytes
 
-#: Seconds after which a half-written file is nobody's.
+#: Seconds after which a partly written file is considered abandoned.
 STALE = 3600
 
 
 class Files:
-    """Whole files below a root; each is written so that it appears whole or not at all.
+    """Files below a root, written atomically.
 
-    In a folder that is a file beside its place, renamed; an object store puts objects whole. Each
-    method raises :class:`FeatvizError`, with the path, for what the file system refuses.
+    In a folder, a temporary file is renamed; object stores write objects atomically anyway. Every
+    method raises :class:`FeatvizError`, with the path, for errors of the file system.
     """
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
-        with self._tried("open", self.url):
+        with self._translate_errors("open", self.url):
             self.system, root = fsspec.core.url_to_fs(self.url)
         self.root = root.rstrip("/")
         self.local = "file" in _protocols(self.system)
 
     @staticmethod
     @contextlib.contextmanager
-    def _tried(verb: str, path: str) -> Iterator[None]:
-        """Say in one line what a file system refused; clouds have exceptions of their own."""
+    def _translate_errors(verb: str, path: str) -> Iterator[None]:
+        """Raise errors of the file system as one line; cloud stores have their own exceptions."""
         try:
             yield
         except (FeatvizError, FileNotFoundError):
@@ -49,24 +49,24 @@ class Files:
         return f"{self.root}/{name}"
 
     def list(self, folder: str, ending: str) -> dict[str, int]:
-        """Return the names and sizes of the files in and below ``folder``, sorted."""
-        with self._tried("list", self.url):
+        """Return the names and sizes of the files in ``folder`` and its subfolders, sorted."""
+        with self._translate_errors("list", self.url):
             try:
                 self.system.invalidate_cache()
-                found = self.system.find(self.path(folder), detail=True)
+                infos = self.system.find(self.path(folder), detail=True)
             except FileNotFoundError:
                 return {}
         start = len(self.system._strip_protocol(self.root)) + 1
-        named = {path[start:]: int(info["size"] or 0) for path, info in found.items()}
+        sizes = {path[start:]: int(info["size"] or 0) for path, info in infos.items()}
         return {
             name: size
-            for name, size in sorted(named.items())
+            for name, size in sorted(sizes.items())
             if name.endswith(ending) and not PurePosixPath(name).name.startswith(".")
         }
 
     def read(self, name: str) -> bytes | None:
-        """Return what a file holds; None if there is no such file."""
-        with self._tried("read", self.path(name)):
+        """Return the content of a file; None if it does not exist."""
+        with self._translate_errors("read", self.path(name)):
             try:
                 content: bytes = self.system.cat_file(self.path(name))
             except FileNotFoundError:
@@ -74,14 +74,14 @@ class Files:
         return content
 
     def open(self, name: str) -> Any:
-        """Open a file to read parts of it; :class:`FileNotFoundError` if there is none."""
-        with self._tried("read", self.path(name)):
+        """Open a file for partial reads; raise :class:`FileNotFoundError` if it does not exist."""
+        with self._translate_errors("read", self.path(name)):
             return self.system.open(self.path(name), "rb")
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file atomically."""
         path = self.path(name)
-        with self._tried("write", path):
+        with self._translate_errors("write", path):
             if self.local:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 write_bytes(path, content)
@@ -89,35 +89,41 @@ class Files:
                 self.system.pipe_file(path, content)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
-        with self._tried("remove", self.path(name)), contextlib.suppress(FileNotFoundError):
+        """Remove a file, if it exists."""
+        with (
+            self._translate_errors("remove", self.path(name)),
+            contextlib.suppress(FileNotFoundError),
+        ):
             self.system.rm_file(self.path(name))
 
     def set_aside(self, name: str) -> str:
-        """Rename a file so that nothing takes it for one of the atlas; return its new name."""
-        aside = f"{name}.damaged"
-        with self._tried("rename", self.path(name)), contextlib.suppress(FileNotFoundError):
-            self.system.mv(self.path(name), self.path(aside))
-        return aside
+        """Rename a damaged file so that it is no longer part of the atlas; return its new name."""
+        new_name = f"{name}.damaged"
+        with (
+            self._translate_errors("rename", self.path(name)),
+            contextlib.suppress(FileNotFoundError),
+        ):
+            self.system.mv(self.path(name), self.path(new_name))
+        return new_name
 
     def sweep(self) -> None:
-        """Remove what a killed run left half written, unless another may be writing it now."""
+        """Remove temporary files of killed runs, unless another run may be writing them."""
         if not self.local:
             return
-        old = time.time() - STALE
+        oldest = time.time() - STALE
         for path in Path(self.root).glob("**/.*"):
-            ours = any(f".{ending}." in path.name for ending in ("parquet", "json"))
+            is_temporary = any(f".{ending}." in path.name for ending in ("parquet", "json"))
             with contextlib.suppress(OSError):
-                if ours and path.is_file() and path.stat().st_mtime < old:
+                if is_temporary and path.is_file() and path.stat().st_mtime < oldest:
                     path.unlink()
 
 
 def folder_of(layer: str) -> str:
-    """Return a folder's name for a layer: readable, safe, different for different layers."""
+    """Return a readable, portable and unique folder name for a layer."""
     name = quote(layer, safe="")
     return f"%2E{name[1:]}" if name.startswith(".") else name
 
 
 def _protocols(system: Any) -> tuple[str, ...]:
-    kind = system.protocol
-    return (kind,) if isinstance(kind, str) else tuple(kind)
+    protocol = system.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)

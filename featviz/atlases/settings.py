@@ -1,4 +1,4 @@
-"""What an atlas holds and who makes it: the options of :func:`featviz.atlas`."""
+"""The options of :func:`featviz.atlas`."""
 
 from __future__ import annotations
 
@@ -16,51 +16,47 @@ from featviz.options import Options, documented, option
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AtlasSettings(Options):
-    """What :func:`featviz.atlas` holds, and who makes it."""
+    """Which images :func:`featviz.atlas` renders, and where."""
 
     units: Units = option(
-        None, "Units of each layer: 0:32, 3,7 or 0:64:4, or numbers. Default: all.", cli=str
+        None, "Units of each layer: 0:32, 3,7 or 0:64:4, or indices. Default: all.", cli=str
     )
-    signs: str | Sequence[str] = option(
-        "+-", "+ for what raises a unit, - for what lowers it.", cli=str
-    )
-    seeds: int | Iterable[int] = option(0, "One image a seed: 0,1,2.", cli="seed")
+    signs: str | Sequence[str] = option("+-", "+ to maximize a unit, - to minimize it.", cli=str)
+    seeds: int | Iterable[int] = option(0, "One image per seed: 0,1,2.", cli="seed")
     objective: Template = option(
         None,
-        "What an image shows: a text with {layer} and {unit}, or in Python a function of both. "
+        "Objective of an image: a text with {layer} and {unit}, or in Python a function of both. "
         "Default: channel:{layer}:{unit}.",
         cli=str,
         metavar="TEXT",
     )
     encoding: Literal["png", "webp"] = option(
-        "png", "png, or webp: a fifth of the size, with some loss.", cli=str
+        "png", "png, or webp, which is lossy and a fifth of the size.", cli=str
     )
     beside: bool = option(
         False,
-        "Add to a folder whose images were made with other settings, under another settings hash.",
+        "Allow images with different settings, under another settings hash, in the same folder.",
         cli=bool,
     )
     workers: int = option(
-        0, "Local processes that share the cores, and the GPUs in turn; 0 for this one.", cli=int
+        0, "Local worker processes, which share the cores and GPUs; 0 uses this process.", cli=int
     )
     ray: str | None = option(
         None,
-        "Address of a Ray cluster whose workers make the images: auto, or host:6379.",
+        "Address of a Ray cluster that renders the images: auto, or host:6379.",
         cli=str,
         metavar="ADDRESS",
     )
     tensorboard: str | Path | None = option(
-        None, "Folder for contact sheets, layer by layer, as the run goes on.", cli=str,
+        None, "TensorBoard folder for contact sheets of each layer during the run.", cli=str,
         metavar="DIR",
     )  # fmt: skip
 
     def check(self) -> None:
-        """Raise :class:`FeatvizError` for values that cannot work."""
-        whole = isinstance(self.workers, int) and not isinstance(self.workers, bool)
-        if not whole or self.workers < 0:
-            raise FeatvizError(
-                f"workers must be a whole number and not negative, not {self.workers!r}"
-            )
+        """Raise :class:`FeatvizError` for invalid values."""
+        is_int = isinstance(self.workers, int) and not isinstance(self.workers, bool)
+        if not is_int or self.workers < 0:
+            raise FeatvizError(f"workers must be a non-negative integer, not {self.workers!r}")
 
 
 class AtlasKeywords(SettingsKeywords, total=False):

@@ -1,4 +1,4 @@
-"""Which units of a layer are alike: by what they respond to, or by their weights alone."""
+"""Similarity of the units of a layer, by their activations or by their weights."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from featviz.networks.layers import module_names, split_address
 from featviz.networks.model import Model
 from featviz.types import Tensor
 
-#: How many similar units are kept for each.
+#: Number of similar units to store for each unit.
 MOST = 12
 
 
-def nearest(likeness: Tensor, most: int = MOST) -> tuple[Tensor, Tensor]:
-    """Return, for a matrix (U, U) of likeness, the best others of each unit and their values.
+def nearest(similarity: Tensor, most: int = MOST) -> tuple[Tensor, Tensor]:
+    """Return the indices and similarities of each unit's nearest units, from a matrix (U, U).
 
-    A unit without a likeness (NaN, as of one that never varies) has no neighbours: its values
-    are -inf.
+    A unit whose similarities are NaN, as for a constant unit, has no neighbours: the values are
+    -inf.
     """
-    count = len(likeness)
-    others = likeness.masked_fill(torch.eye(count, dtype=torch.bool), -torch.inf)
+    count = len(similarity)
+    others = similarity.masked_fill(torch.eye(count, dtype=torch.bool), -torch.inf)
     others = others.nan_to_num(-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     best = others.topk(min(most, count - 1), dim=1)
     return best.indices, best.values
 
 
 def by_weights(model: Model, layer: str) -> Tensor | None:
-    """Return the cosine (U, U) between the units' incoming weights.
+    """Return the cosine similarities (U, U) of the units' incoming weights.
 
-    They are those of the layer's own convolution or linear map; in a block, of its last one that
-    has as many outputs as the block has units. None where there is none.
+    The weights are those of the layer's convolution or linear map; for a block, of its last one
+    with as many outputs as the block has units. Return None if there is none.
     """
     info = model.layer(layer)
     module = module_names(model.net).get(split_address(layer)[0])
     if module is None:
         return None
-    fitting = [
-        part
-        for part in module.modules()
-        if isinstance(part, (nn.Linear, nn.modules.conv._ConvNd)) and len(part.weight) == info.units
+    candidates = [
+        submodule
+        for submodule in module.modules()
+        if isinstance(submodule, (nn.Linear, nn.modules.conv._ConvNd))
+        and len(submodule.weight) == info.units
     ]
-    if not fitting or getattr(fitting[-1], "transposed", False):
+    if not candidates or getattr(candidates[-1], "transposed", False):
         return None
-    rows = F.normalize(fitting[-1].weight.detach().float().cpu().flatten(1), dim=1)
+    rows = F.normalize(candidates[-1].weight.detach().float().cpu().flatten(1), dim=1)
     return rows @ rows.T

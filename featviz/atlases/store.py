@@ -1,4 +1,4 @@
-"""Where images are kept: Parquet shards by layer, written once each, and an index of them."""
+"""Storage of an atlas: immutable Parquet shards for each layer, and an index of them."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from featviz.atlases import schema
 from featviz.atlases.remote_files import Files, folder_of
 from featviz.errors import FeatvizError
 
-#: What tells one image from another: its objective's text, its seed, the hash of its settings.
+#: The key of an image: the text of its objective, its seed and the hash of its settings.
 Key: TypeAlias = tuple[str, int, str]
 
 _INDEX = "index.parquet"
 ABOUT = "atlas.json"
-#: The columns that the index keeps of each image: all but those that are large.
+#: The columns in the index: all but the large ones.
 LIGHT = tuple(
     name for name in schema.PICTURES.names if name not in ("image", "settings", "versions")
 )
 
 
 class DamagedError(FeatvizError):
-    """A file of an atlas does not hold what it should."""
+    """A file of an atlas has invalid content."""
 
 
 class Store:
     """The files of an atlas.
 
-    ``pictures/layer-…/*.parquet`` are the shards, ``units/`` and ``examples/`` have a file a layer,
-    ``atlas.json`` describes the network. ``index.parquet`` only saves opening every shard: what it
-    says is taken where a shard has the name and size that it knows, and read anew elsewhere.
+    ``pictures/layer-…/*.parquet`` are the shards, ``units/`` and ``examples/`` have one file per
+    layer, and ``atlas.json`` describes the network. ``index.parquet`` is a cache that saves opening
+    every shard: its entries are used for shards of matching name and size; others are read.
 
     Every method raises :class:`FeatvizError` for a file that cannot be read or written, and
-    :class:`DamagedError` for one that does not hold what it should.
+    :class:`DamagedError` for one with invalid content.
     """
 
     def __init__(self, url: str | Path) -> None:
         self.files = Files(url)
-        #: Shards that :meth:`records` could not make sense of, and why.
+        #: Damaged shards that :meth:`records` found, with the reasons.
         self.damaged: dict[str, str] = {}
 
-    # Pictures.
+    # Images.
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> str:
-        """Write the images of one layer as a shard, and return its name.
+        """Write images of one layer as a shard, and return its name.
 
-        The name follows from the keys, so that writing the same images again replaces them.
+        The name is a hash of the keys, so that writing the same images again replaces the file.
         """
         rows = sorted(rows, key=lambda row: tuple(str(row[k]) for k in schema.KEY))
         digest = hashlib.blake2b(digest_size=8)
@@ -62,94 +62,99 @@ class Store:
         return name
 
     def records(self, *, verify: bool = False) -> pa.Table:
-        """Return all of each image but the image: ``LIGHT``, with ``shard`` and ``row``.
+        """Return the rows of all images without the large columns: ``LIGHT``, ``shard``, ``row``.
 
-        With ``verify`` every byte of every shard is read and its checksum compared. A damaged shard
-        is left out, and noted in :attr:`damaged`.
+        With ``verify``, every shard is read completely and its checksums are compared. Damaged
+        shards are skipped and listed in :attr:`damaged`.
         """
         self.damaged = {}
         shards = self.files.list("pictures", ".parquet")
-        known = {} if verify else self._index()
+        indexed = {} if verify else self._index()
         parts = []
         for name, size in shards.items():
             try:
-                part = known.get((name, size))
-                parts.append(self._look(name, size, verify) if part is None else part)
+                part = indexed.get((name, size))
+                parts.append(self._read_records(name, size, verify) if part is None else part)
             except DamagedError as error:
                 self.damaged[name] = str(error)
-            except FileNotFoundError:  # another run has just set it aside
+            except FileNotFoundError:  # another run has just renamed it
                 continue
         return pa.concat_tables(parts).combine_chunks() if parts else _RECORDS.empty_table()
 
     def dedupe(self, records: pa.Table) -> bool:
-        """Make doubled images single, which two runs at once may leave; tell whether there were.
+        """Remove duplicate images, as left by concurrent runs; return whether there were any.
 
-        What stays of a shard is written before the shard goes: no image is ever missing.
+        The remaining images of a shard are written before the shard is removed, so that no image
+        is ever missing.
         """
-        kept: dict[str, list[int]] = {}
+        kept_rows: dict[str, list[int]] = {}
         seen: set[Key] = set()
         names, rows = records["shard"].to_pylist(), records["row"].to_pylist()
         for key, name, row in zip(_keys(records), names, rows, strict=True):
-            kept.setdefault(name, [])
+            kept_rows.setdefault(name, [])
             if key not in seen:
                 seen.add(key)
-                kept[name].append(row)
+                kept_rows[name].append(row)
         counts: dict[str, int] = {}
         for name in names:
             counts[name] = counts.get(name, 0) + 1
-        doubled = [name for name, there in kept.items() if len(there) < counts[name]]
-        written = {
-            self.add(self.pictures(name).take(kept[name]).to_pylist())
-            for name in doubled
-            if kept[name]
+        with_duplicates = [
+            name for name, shard_rows in kept_rows.items() if len(shard_rows) < counts[name]
+        ]
+        rewritten = {
+            self.add(self.pictures(name).take(kept_rows[name]).to_pylist())
+            for name in with_duplicates
+            if kept_rows[name]
         }
-        for name in set(doubled) - written:  # what is left of one may be all of another
+        for name in (
+            set(with_duplicates) - rewritten
+        ):  # the rest of one shard may equal another shard
             self.files.remove(name)
-        return bool(doubled)
+        return bool(with_duplicates)
 
     def reindex(self, records: pa.Table) -> None:
-        """Write the index, for the next time that the atlas is opened."""
+        """Write the index, which speeds up opening the atlas."""
         self.files.write(_INDEX, _encode(records, _RECORDS))
 
     def keys(self, records: pa.Table) -> set[Key]:
-        """Return the keys of pictures."""
+        """Return the keys of the images in ``records``."""
         return set(_keys(records))
 
     def pictures(self, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return a shard's rows."""
+        """Return the rows of a shard."""
         try:
             return self._read(shard, schema.PICTURES, columns)
         except FileNotFoundError:
-            raise FeatvizError(f"{self.files.path(shard)!r} is gone") from None
+            raise FeatvizError(f"{self.files.path(shard)!r} no longer exists") from None
 
-    # What belongs to a whole layer.
+    # Tables of a whole layer.
 
     def put(self, kind: str, layer: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write the ``units`` or the ``examples`` of a layer."""
-        self._write(table_name(kind, layer), list(rows), _KINDS[kind])
+        """Write the ``units`` or ``examples`` table of a layer."""
+        self._write(table_name(kind, layer), list(rows), _LAYER_TABLES[kind])
 
     def get(self, kind: str, layer: str) -> pa.Table:
-        """Return the ``units`` or the ``examples`` of a layer; no rows where there are none."""
+        """Return the ``units`` or ``examples`` table of a layer, empty if there is none."""
         try:
-            return self._read(table_name(kind, layer), _KINDS[kind], None)
+            return self._read(table_name(kind, layer), _LAYER_TABLES[kind], None)
         except FileNotFoundError:
-            return _KINDS[kind].empty_table()
+            return _LAYER_TABLES[kind].empty_table()
 
     @property
     def about(self) -> dict[str, Any]:
-        """The network, its layers in order, and settings by hash; empty for a new atlas."""
+        """The network, its layers in order, and the settings by hash; empty for a new atlas."""
         text = self.files.read(ABOUT)
         if text is None:
             return {}
         try:
-            found = json.loads(text)
+            content = json.loads(text)
         except ValueError:
-            found = None
-        if not isinstance(found, dict):
+            content = None
+        if not isinstance(content, dict):
             raise DamagedError(
                 f"{self.files.path(ABOUT)!r} is damaged: remove it, and run the atlas again"
             )
-        return found
+        return content
 
     @about.setter
     def about(self, value: Mapping[str, Any]) -> None:
@@ -163,13 +168,13 @@ class Store:
             table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
             table = table.cast(_RECORDS).combine_chunks()
         except (pa.ArrowException, ValueError, OSError):
-            return {}  # it is derived: without it every shard is read
+            return {}  # it is only a cache: without it, every shard is read
         keys = list(zip(table["shard"].to_pylist(), table["size"].to_pylist(), strict=True))
         starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
         ends = [*starts[1:], len(keys)]
         return {keys[a]: table.slice(a, b - a) for a, b in zip(starts, ends, strict=True)}
 
-    def _look(self, name: str, size: int, verify: bool) -> pa.Table:
+    def _read_records(self, name: str, size: int, verify: bool) -> pa.Table:
         table = self._read(name, schema.PICTURES, None if verify else LIGHT).select(LIGHT)
         count = len(table)
         return (
@@ -179,27 +184,31 @@ class Store:
             .cast(_RECORDS)
         )
 
-    def _write(self, name: str, rows: Sequence[Mapping[str, Any]], kind: pa.Schema) -> None:
-        table = pa.Table.from_pylist([dict(row) for row in rows], kind)
-        self.files.write(name, _encode(table, schema.with_features(kind)))
+    def _write(self, name: str, rows: Sequence[Mapping[str, Any]], table_schema: pa.Schema) -> None:
+        table = pa.Table.from_pylist([dict(row) for row in rows], table_schema)
+        self.files.write(name, _encode(table, schema.with_features(table_schema)))
 
-    def _read(self, name: str, kind: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
-        chosen = kind if columns is None else pa.schema([kind.field(c) for c in columns])
+    def _read(self, name: str, table_schema: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
+        selected = (
+            table_schema if columns is None else pa.schema([table_schema.field(c) for c in columns])
+        )
         path = self.files.path(name)
         try:
             with self.files.open(name) as file:
-                table = pq.read_table(file, columns=chosen.names, page_checksum_verification=True)
-            return table.select(chosen.names).replace_schema_metadata(None).cast(chosen)
+                table = pq.read_table(file, columns=selected.names, page_checksum_verification=True)
+            return table.select(selected.names).replace_schema_metadata(None).cast(selected)
         except (FeatvizError, FileNotFoundError, MemoryError):
             raise
         except (pa.ArrowException, KeyError, ValueError, OSError) as error:
             reason = " ".join(str(error).split())[:120]
             if isinstance(error, TimeoutError) or getattr(error, "errno", None) is not None:
-                raise FeatvizError(f"cannot read {path!r}: {reason}") from error  # not its fault
+                raise FeatvizError(
+                    f"cannot read {path!r}: {reason}"
+                ) from error  # an I/O error, not damage
             raise DamagedError(f"{path!r} is damaged: {reason}") from error
 
 
-_KINDS = {"units": schema.UNITS, "examples": schema.EXAMPLES}
+_LAYER_TABLES = {"units": schema.UNITS, "examples": schema.EXAMPLES}
 _RECORDS = pa.schema(
     [
         *(schema.PICTURES.field(name) for name in LIGHT),
@@ -211,12 +220,12 @@ _RECORDS = pa.schema(
 
 
 def place(layer: str) -> str:
-    """Return the name of a layer's tables: many readers skip names that start with ``_``."""
+    """Return the name of a layer's folder, prefixed since many readers skip names with a ``_``."""
     return f"layer-{folder_of(layer)}"
 
 
 def table_name(kind: str, layer: str) -> str:
-    """Return the name of the file with the ``units`` or the ``examples`` of a layer."""
+    """Return the file name of the ``units`` or ``examples`` table of a layer."""
     return f"{kind}/{place(layer)}.parquet"
 
 
@@ -224,9 +233,13 @@ def _keys(records: pa.Table) -> Iterable[Key]:
     return zip(*(records[name].to_pylist() for name in schema.KEY), strict=True)
 
 
-def _encode(table: pa.Table, kind: pa.Schema) -> bytes:
+def _encode(table: pa.Table, table_schema: pa.Schema) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table.cast(kind), sink, compression="zstd", write_page_checksum=True, write_statistics=True
+        table.cast(table_schema),
+        sink,
+        compression="zstd",
+        write_page_checksum=True,
+        write_statistics=True,
     )
     return sink.getvalue().to_pybytes()

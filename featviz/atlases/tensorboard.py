@@ -1,4 +1,4 @@
-"""Contact sheets of an atlas in TensorBoard, layer by layer, as the run goes on."""
+"""Contact sheets of an atlas in TensorBoard, logged for each layer during the run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from featviz.atlases.painter import Row
+from featviz.atlases.batch_renderer import Row
 from featviz.errors import FeatvizError
 from featviz.io import sheets
 
 
 class ContactSheetWriter:
-    """Logs each stored batch as ``atlas/LAYER``; the step is how many images the layer has.
+    """Logs each stored batch as ``atlas/LAYER``; the step is the number of images of the layer.
 
     Raises
     ------
@@ -37,13 +37,13 @@ class ContactSheetWriter:
         self._done = collections.Counter(stored["layer"].to_pylist())
 
     def __call__(self, rows: Sequence[Row]) -> None:
-        """Log the images of a batch, and their mean score."""
+        """Log the images of a batch and a histogram of their scores."""
         layer = rows[0]["layer"]
         self._done[layer] += len(rows)
-        pictures = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB") for row in rows]
-        stacked = torch.from_numpy(np.stack([np.asarray(p) for p in pictures]))
+        images = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB") for row in rows]
+        pixels = torch.from_numpy(np.stack([np.asarray(p) for p in images]))
         page = sheets.sheet(
-            stacked.movedim(3, 1) / 255, [f"{r['sign']}{r['unit']} seed {r['seed']}" for r in rows]
+            pixels.movedim(3, 1) / 255, [f"{r['sign']}{r['unit']} seed {r['seed']}" for r in rows]
         )
         step = self._done[layer]
         self._writer.add_image(f"atlas/{layer}", np.asarray(page), step, dataformats="HWC")

@@ -1,4 +1,4 @@
-"""What is known of the units beside their images: likeness, activations, examples."""
+"""Tables of the units of an atlas: similar units, activation statistics, dataset examples."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from featviz.atlases.painter import Brief, Row, encode
-from featviz.atlases.plan import Picture, goals
+from featviz.atlases.batch_renderer import AtlasJob, Row, encode
+from featviz.atlases.plan import PlannedImage, goals
 from featviz.atlases.similarity import by_weights, nearest
 from featviz.atlases.store import DamagedError, Store
 from featviz.dataset_examples.api import examples as find_examples
@@ -23,77 +23,82 @@ from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
 from featviz.optim.result import slug
 
-#: Examples of a unit at each end.
+#: Number of top and of bottom examples per unit.
 K = 9
-#: Units whose examples are held while the data goes by; of more, images are read a second time.
+#: Units up to which examples are cached in memory; for more, the images are read a second time.
 HELD = 1000
 
 
 def observe(
-    store: Store, brief: Brief, pictures: Sequence[Picture], dataset: Any, *, progress: bool = False
+    store: Store,
+    job: AtlasJob,
+    planned: Sequence[PlannedImage],
+    dataset: Any,
+    *,
+    progress: bool = False,
 ) -> bool:
-    """Write the ``units`` tables of the layers, and with a dataset the ``examples``, too.
+    """Write the ``units`` table of each layer and, with a dataset, its ``examples`` table.
 
-    What is there of the same units and the same files stays. Return whether Ctrl-C came.
+    Up-to-date tables, of the same units and files, are kept. Return whether Ctrl-C interrupted.
     """
-    named = goals(pictures)
+    by_unit = goals(planned)
     layers = {
-        layer: {unit: named[layer, unit] for _, unit in group}
-        for layer, group in itertools.groupby(named, key=lambda place: place[0])
+        layer: {unit: by_unit[layer, unit] for _, unit in group}
+        for layer, group in itertools.groupby(by_unit, key=lambda key: key[0])
     }
     rows = {layer: _stored(store, layer) for layer in layers}
-    # A smaller plan takes nothing away.
+    # Units in the tables that are not in this plan are kept.
     layers = {
         layer: {u: as_objective(row["objective"]) for u, row in rows[layer].items()} | units
         for layer, units in layers.items()
     }
     if dataset is None:
         for layer, units in layers.items():
-            there = {u: r for u, r in rows[layer].items() if r["objective"] == str(units[u])}
-            if len(there) < len(units):
-                fresh = _by_weights(brief, layer, units)
-                store.put("units", layer, [there.get(row["unit"], row) for row in fresh])
+            current = {u: r for u, r in rows[layer].items() if r["objective"] == str(units[u])}
+            if len(current) < len(units):
+                computed = _by_weights(job, layer, units)
+                store.put("units", layer, [current.get(row["unit"], row) for row in computed])
         return False
-    mark = _mark(dataset)
-    marks = store.about.get("examples", {})
-    left = {
+    fingerprint = _fingerprint(dataset)
+    fingerprints = store.about.get("examples", {})
+    outdated = {
         layer: units
         for layer, units in layers.items()
-        if mark is None
-        or marks.get(layer) != mark
+        if fingerprint is None
+        or fingerprints.get(layer) != fingerprint
         or {u: r["objective"] for u, r in rows[layer].items() if r["images"] is not None}
         != {u: str(goal) for u, goal in units.items()}
     }
-    if not left:
+    if not outdated:
         return False
-    found = find_examples(
-        brief.home,
+    natural = find_examples(
+        job.network,
         dataset,
-        [goal for units in left.values() for goal in units.values()],
+        [goal for units in outdated.values() for goal in units.values()],
         k=K,
         correlate=True,
-        keep=sum(map(len, left.values())) <= HELD or not ImageDataset(dataset).repeatable,
-        precision=brief.plan.precision,
+        keep=sum(map(len, outdated.values())) <= HELD or not ImageDataset(dataset).repeatable,
+        precision=job.plan.precision,
         progress=progress,
     )
-    if found.interrupted:
+    if natural.interrupted:
         return True
-    quantiles = found.statistics.quantiles([q / 100 for q in range(101)])
-    place = 0
-    for layer, units in left.items():
-        here = range(place, place + len(units))
-        place += len(units)
-        store.put("examples", layer, _examples(found, brief, layer, units, here))
-        store.put("units", layer, _units(found, quantiles, brief, layer, units, here))
-    if mark is not None:
-        about = store.about  # as it is now: another run may have written it
-        marks = about.get("examples", {}) | dict.fromkeys(left, mark)
-        store.about = {**about, "examples": marks}
+    quantiles = natural.statistics.quantiles([q / 100 for q in range(101)])
+    start = 0
+    for layer, units in outdated.items():
+        columns = range(start, start + len(units))
+        start += len(units)
+        store.put("examples", layer, _examples(natural, job, layer, units, columns))
+        store.put("units", layer, _units(natural, quantiles, job, layer, units, columns))
+    if fingerprint is not None:
+        about = store.about  # read again: another run may have written it
+        fingerprints = about.get("examples", {}) | dict.fromkeys(outdated, fingerprint)
+        store.about = {**about, "examples": fingerprints}
     return False
 
 
 def _stored(store: Store, layer: str) -> dict[int, Row]:
-    """Return the rows of a layer's table; one that is damaged is made anew."""
+    """Return the rows of a layer's table by unit; empty if it is damaged, to be made again."""
     try:
         return {row["unit"]: row for row in store.get("units", layer).to_pylist()}
     except DamagedError as error:
@@ -101,8 +106,8 @@ def _stored(store: Store, layer: str) -> dict[int, Row]:
         return {}
 
 
-def _mark(dataset: Any) -> str | None:
-    """Return what tells a folder's images from others; None for what is no folder."""
+def _fingerprint(dataset: Any) -> str | None:
+    """Return a hash of the file names and sizes of a folder; None if ``dataset`` is no folder."""
     if not isinstance(dataset, (str, Path)) or not Path(dataset).is_dir():
         return None
     digest = hashlib.blake2b(digest_size=8)
@@ -111,61 +116,61 @@ def _mark(dataset: Any) -> str | None:
     return digest.hexdigest()
 
 
-def _bare(layer: str, units: dict[int, Objective]) -> list[Row]:
+def _empty_rows(layer: str, units: dict[int, Objective]) -> list[Row]:
     return [{"layer": layer, "unit": u, "objective": str(goal)} for u, goal in units.items()]
 
 
-def _by_weights(brief: Brief, layer: str, units: dict[int, Objective]) -> list[Row]:
-    rows, numbers = _bare(layer, units), list(units)
-    likeness = by_weights(brief.home, layer)
-    if likeness is not None:
-        _liken(rows, likeness[numbers][:, numbers], numbers, "weights")
+def _by_weights(job: AtlasJob, layer: str, units: dict[int, Objective]) -> list[Row]:
+    rows, indices = _empty_rows(layer, units), list(units)
+    similarity = by_weights(job.network, layer)
+    if similarity is not None:
+        _add_similar(rows, similarity[indices][:, indices], indices, "weights")
     return rows
 
 
 def _units(
-    found: Examples,
+    natural: Examples,
     quantiles: torch.Tensor,
-    brief: Brief,
+    job: AtlasJob,
     layer: str,
     units: dict[int, Objective],
-    places: range,
+    columns: range,
 ) -> list[Row]:
-    if found.correlations.get(layer, ([],))[0] == list(places):
-        rows = _bare(layer, units)
-        _liken(rows, found.correlation(layer), list(units), "activations")
+    if natural.correlations.get(layer, ([],))[0] == list(columns):
+        rows = _empty_rows(layer, units)
+        _add_similar(rows, natural.correlation(layer), list(units), "activations")
     else:  # objectives of several layers
-        rows = _by_weights(brief, layer, units)
-    spread = found.statistics
-    for row, place in zip(rows, places, strict=True):
-        row["images"] = int(spread.count[place])
+        rows = _by_weights(job, layer, units)
+    statistics = natural.statistics
+    for row, column in zip(rows, columns, strict=True):
+        row["images"] = int(statistics.count[column])
         if row["images"]:
-            row["mean"], row["std"] = float(spread.mean[place]), float(spread.std[place])
-            row["quantiles"] = quantiles[place].tolist()
+            row["mean"], row["std"] = float(statistics.mean[column]), float(statistics.std[column])
+            row["quantiles"] = quantiles[column].tolist()
     return rows
 
 
-def _liken(rows: list[Row], likeness: torch.Tensor, units: list[int], by: str) -> None:
+def _add_similar(rows: list[Row], similarity: torch.Tensor, units: list[int], source: str) -> None:
     if len(units) < 2:
         return
-    indices, values = nearest(likeness)
-    for row, near, value in zip(rows, indices.tolist(), values.tolist(), strict=True):
-        kept = [(units[i], v) for i, v in zip(near, value, strict=True) if v >= -1.001]
-        row["similar"] = [unit for unit, _ in kept]
-        row["similarity"] = [v for _, v in kept]
-        row["similar_by"] = by
+    indices, values = nearest(similarity)
+    for row, neighbours, value in zip(rows, indices.tolist(), values.tolist(), strict=True):
+        pairs = [(units[i], v) for i, v in zip(neighbours, value, strict=True) if v >= -1.001]
+        row["similar"] = [unit for unit, _ in pairs]
+        row["similarity"] = [v for _, v in pairs]
+        row["similar_by"] = source
 
 
 def _examples(
-    found: Examples, brief: Brief, layer: str, units: dict[int, Objective], places: range
+    natural: Examples, job: AtlasJob, layer: str, units: dict[int, Objective], columns: range
 ) -> list[Row]:
     rows: list[Row] = []
-    for (unit, goal), place in zip(units.items(), places, strict=True):
+    for (unit, goal), column in zip(units.items(), columns, strict=True):
         for side in ("top", "bottom"):
-            ranked = found.ranked(side)
-            for rank, crop in enumerate(found.crops(place, side)):
-                index = int(ranked.indices[place, rank])
-                name = f"{slug(str(goal))}.{side}{rank}.{brief.encoding}"
+            ranked = natural.ranked(side)
+            for rank, crop in enumerate(natural.crops(column, side)):
+                index = int(ranked.indices[column, rank])
+                name = f"{slug(str(goal))}.{side}{rank}.{job.encoding}"
                 rows.append(
                     {
                         "layer": layer,
@@ -173,11 +178,11 @@ def _examples(
                         "objective": str(goal),
                         "side": side,
                         "rank": rank,
-                        "value": float(ranked.values[place, rank]),
-                        "source": found.sources[index],
+                        "value": float(ranked.values[column, rank]),
+                        "source": natural.sources[index],
                         "index": index,
-                        "box": ranked.boxes[place, rank].tolist(),
-                        "image": {"bytes": encode(crop, brief.encoding), "path": name},
+                        "box": ranked.boxes[column, rank].tolist(),
+                        "image": {"bytes": encode(crop, job.encoding), "path": name},
                     }
                 )
     return rows

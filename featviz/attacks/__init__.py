@@ -1,1 +1,1 @@
-"""Adversarial examples: change images until a network is fooled."""
+"""Adversarial attacks: perturb images until a network misclassifies them."""

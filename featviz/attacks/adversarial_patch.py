@@ -1,4 +1,4 @@
-"""Adversarial patches: a printable image that fools a network wherever it is stuck."""
+"""Adversarial patches: a printable image that fools a network wherever it is placed."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from featviz.transforms.presets import check as check_transforms
 from featviz.types import Seed, Tensor, Unpack
 from featviz.validation import positive_int
 
-#: Where the finished patch is judged, no step has pasted it.
-_FRESH = "patch, judged"
+#: Random stream of the held-out placements on which the finished patch is evaluated.
+_HELD_OUT_STREAM = "patch, judged"
 
 
 @takes(PatchSettings)
@@ -49,25 +49,25 @@ def patch_attack(
     progress: bool = False,
     **options: Unpack[PatchKeywords],
 ) -> AttackResult:
-    """Return one patch, and ``images`` with it: what they become wherever it is pasted.
+    """Optimize one patch that makes the network misclassify any image it is pasted onto.
 
-    Every step pastes the patch at another place of each image, turned by up to ``degrees`` and
-    enlarged by ``scale``; Adam with rate ``lr`` moves its pixels, in [0, 1]. ``result.patch``
-    (C, h, w) is rounded to 8 bits, ``result.images`` have it at places that the run did not use,
-    and ``success`` is theirs. ``history`` (steps, B) is NaN for images that a step left out.
-    [Brown2017]_
+    Every step pastes the patch at a random position of each image, rotated by up to ``degrees`` and
+    scaled by a factor from ``scale``; Adam with rate ``lr`` updates its pixels, in [0, 1].
+    ``result.patch`` (C, h, w) is rounded to 8 bits; ``result.images`` show it at held-out
+    positions, for which ``success`` is measured. ``history`` (steps, B) is NaN for images that a
+    step did not use. [Brown2017]_
 
     Parameters
     ----------
     model, images, to, away
         As in :func:`featviz.attack`.
     settings
-        How the patch is made; keywords replace its fields.
+        How the patch is optimized; keyword arguments override its fields.
     seed
-        An int: image i uses ``seed + i``; or one int for each picture.
+        An int (image i uses ``seed + i``), or one int for each image.
     batch_size
-        On how many of the images, drawn anew, a step pastes the patch; all of them by default.
-        Fewer and more steps get further in the same time. It takes one class for all pictures.
+        The number of images, drawn at random, that each step uses; by default, all. Fewer images
+        and more steps give better patches in the same time. Needs one target class for all images.
     device, callbacks, progress
         As in :func:`featviz.attack`.
     **options
@@ -76,46 +76,46 @@ def patch_attack(
     Raises
     ------
     FeatvizError
-        For input that cannot work, before the first step.
+        For invalid input, before the first step.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     if not isinstance(model, Model):
         raise FeatvizError("patch_attack takes a featviz.Model: wrap the network, fv.Model(net)")
-    chosen = PatchSettings.of(settings, options)
-    pictures = read_images(images, model.channels, model.size, "images")
-    home = model.on(devices.resolve(device, model.device))
-    originals = (pictures * 255).round() / 255
+    config = PatchSettings.of(settings, options)
+    inputs = read_images(images, model.channels, model.size, "images")
+    network = model.on(devices.resolve(device, model.device))
+    originals = (inputs * 255).round() / 255
     count = len(originals)
-    criterion = attack_criterion(home, originals, away, to, chosen.loss)
+    criterion = attack_criterion(network, originals, away, to, config.loss)
     if not criterion.until:
-        raise FeatvizError("a patch leads away from or to a class")
+        raise FeatvizError("a patch needs a class to lead away from or to")
     seeds = expand(seed, count)
-    some = count if batch_size is None else min(positive_int("batch_size", batch_size), count)
-    if some < count and len(set(criterion.objectives)) > 1:
-        raise FeatvizError("batch_size takes one class for all images: give to, and no away")
-    param = Patch(images=originals[:some], size=chosen.size)
-    place = Paste(originals.to(home.device), chosen.degrees, *chosen.scale)
-    pasted = dataclasses.replace(place, choose=some < count)
+    per_step = count if batch_size is None else min(positive_int("batch_size", batch_size), count)
+    if per_step < count and len(set(criterion.objectives)) > 1:
+        raise FeatvizError("batch_size needs one class for all images: give to, and no away")
+    param = Patch(images=originals[:per_step], size=config.size)
+    paste = Paste(originals.to(network.device), config.degrees, *config.scale)
+    train_paste = dataclasses.replace(paste, choose=per_step < count)
     result = optimize(
-        home,
-        criterion.select(range(some)).objective,
+        network,
+        criterion.select(range(per_step)).objective,
         param=param,
-        transforms=(pasted, *check_transforms(chosen.transforms)),
-        steps=chosen.steps,
-        seeds=seeds[:some],
-        optimizer=adam(chosen.lr),
+        transforms=(train_paste, *check_transforms(config.transforms)),
+        steps=config.steps,
+        seeds=seeds[:per_step],
+        optimizer=adam(config.lr),
         redirect=0,
-        precision=chosen.precision,
+        precision=config.precision,
         callbacks=[*callbacks, Progress()] if progress else list(callbacks),
-        record={"verb": "patch", "goal": str(criterion.objective), "lr": chosen.lr},
+        record={"verb": "patch", "goal": str(criterion.objective), "lr": config.lr},
     )
     pixels = (result.state["pixels"] * 255).round() / 255
-    finished = _paste(pixels.expand(count, -1, -1, -1), place, seeds, param.shape)
-    after = predicted_classes(home, finished, criterion.layer)
+    patched = _pasted(pixels.expand(count, -1, -1, -1), paste, seeds, param.shape)
+    after = predicted_classes(network, patched, criterion.layer)
     return AttackResult(
-        images=finished,
-        scores=scores(home, criterion.objective, finished, precision=chosen.precision),
-        history=_by_picture(result.history, pasted, seeds[:some], param.shape),
+        images=patched,
+        scores=scores(network, criterion.objective, patched, precision=config.precision),
+        history=_by_image(result.history, train_paste, seeds[:per_step], param.shape),
         objectives=[str(o) for o in criterion.objectives],
         seeds=seeds,
         settings=result.settings,
@@ -126,27 +126,27 @@ def patch_attack(
         success=criterion.is_met(after),
         before=criterion.before,
         after=after,
-        norm=(finished - originals).flatten(1).abs().amax(1).double(),
+        norm=(patched - originals).flatten(1).abs().amax(1).double(),
         norm_kind="patch",
         eps=torch.ones(count, dtype=torch.float64),
         steps_used=torch.full((count,), len(result.history)),
         eight_bit=True,
         classes=model.classes,
-        seconds=time.perf_counter() - begun,
+        seconds=time.perf_counter() - started,
     )
 
 
-def _by_picture(history: Tensor, pasted: Paste, seeds: list[int], size: tuple[int, ...]) -> Tensor:
-    """Return scores of the images drawn in each step (steps, n) as scores of all (steps, B)."""
-    if not pasted.choose or not len(history):
+def _by_image(history: Tensor, paste: Paste, seeds: list[int], size: tuple[int, ...]) -> Tensor:
+    """Scatter the scores of the images drawn in each step (steps, n) to all images (steps, B)."""
+    if not paste.choose or not len(history):
         return history
-    tape = draw_tape(pasted, 0, seeds, len(history), size)
-    whole = history.new_full((len(history), len(pasted.images)), torch.nan)
-    return whole.scatter_(1, pasted.chosen(tape), history)
+    tape = draw_tape(paste, 0, seeds, len(history), size)
+    by_image = history.new_full((len(history), len(paste.images)), torch.nan)
+    return by_image.scatter_(1, paste.chosen(tape), history)
 
 
-def _paste(patches: Tensor, place: Paste, seeds: list[int], size: tuple[int, ...]) -> Tensor:
-    """Return the images, rounded to 8 bits, each with its patch at a fresh place."""
-    drawn = [place.draw(generator(seed, _FRESH), 1, size) for seed in seeds]
-    images = place.prepare(torch.stack(drawn, 1))(patches.to(place.images), 0).cpu()
+def _pasted(patches: Tensor, paste: Paste, seeds: list[int], size: tuple[int, ...]) -> Tensor:
+    """Return the images with their patches at held-out positions, rounded to 8 bits."""
+    tapes = [paste.draw(generator(seed, _HELD_OUT_STREAM), 1, size) for seed in seeds]
+    images = paste.prepare(torch.stack(tapes, 1))(patches.to(paste.images), 0).cpu()
     return (images.clamp(0, 1) * 255).round() / 255

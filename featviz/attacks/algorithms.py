@@ -1,4 +1,4 @@
-"""The attacks by name: where each starts, how it steps, which state it returns."""
+"""The attack algorithms by name: start, step size, update rule and returned state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featviz.types import OptimizerFactory, Tensor
 
 @dataclasses.dataclass(frozen=True)
 class AttackAlgorithm:
-    """An attack: ``rate`` is the step size over eps for a number of steps, ``update`` the rule."""
+    """An attack: ``rate`` maps the number of steps to step size / eps; ``update`` is the rule."""
 
     rate: Callable[[int], float]
     update: Callable[[Bounded, Tensor, int], OptimizerFactory]

@@ -1,4 +1,4 @@
-"""Adversarial examples: move given images within a ball until a network misclassifies them."""
+"""Adversarial examples: perturb images within a ball until a network misclassifies them."""
 
 from __future__ import annotations
 
@@ -44,30 +44,31 @@ def attack(
     progress: bool = False,
     **options: Unpack[AttackKeywords],
 ) -> AttackResult:
-    """Return images no further than ``eps`` from ``images`` that the network misclassifies.
+    """Return images within ``eps`` of ``images`` that the network misclassifies.
 
     Parameters
     ----------
     model
         From :func:`featviz.load` or :class:`featviz.Model`.
     images
-        Files, Pillow images, arrays, or floats (B, C, *size) in [0, 1]; the network's normalization
-        comes after them. Files and Pillow images are cropped and resized to the model's size.
+        Files, Pillow images, arrays, or floats (B, C, *size) in [0, 1], before the network's
+        normalization. Files and Pillow images are cropped and resized to the model's size.
     away, to
-        What the image shall no longer be, and what instead: a class (an index or
-        ``fv.class_logit(…)``) or any other objective, which is then simply lowered or raised;
-        one for all, or a list. With neither, away from what the network predicts.
+        The class to lead away from and the target class: each an index, ``fv.class_logit(…)``, or
+        any other objective, which is then minimized or maximized; one for all images, or a list.
+        With neither, the attack leads away from the predicted class.
     settings
-        How the images are attacked; keywords replace its fields.
+        How the images are attacked; keyword arguments override its fields.
     seed
-        An int: image i uses ``seed + i``; or one int for each picture.
+        An int (image i uses ``seed + i``), or one int for each image.
     batch_size
-        Images that are attacked at once.
+        Images that are attacked together.
     device
-        Where to compute: ``None`` is where the model is, ``auto`` the best there is.
+        Device to compute on: ``None`` is the model's own, ``auto`` the best one available.
     traced
-        Trace the network once for the whole attack; by default from 32 steps an image on. A
-        ``featviz.optim.tracing.TraceCache()`` keeps the trace for the next attack on the model.
+        Whether to trace the network once for the whole attack; by default, from 32 steps per image
+        on. A ``featviz.optim.tracing.TraceCache()`` shares the trace with later attacks on the
+        model.
     callbacks
         :class:`featviz.callbacks.Callback` objects or functions of a step.
     progress
@@ -78,41 +79,40 @@ def attack(
     Returns
     -------
     AttackResult
-        After Ctrl-C, which ``interrupted`` says, images whose turn did not come are the
-        originals.
+        After Ctrl-C, ``interrupted`` is set, and images that were not reached are the originals.
 
     Raises
     ------
     FeatvizError
-        For input that cannot work, before the first step.
+        For invalid input, before the first step.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     if not isinstance(model, Model):
         raise FeatvizError("attack takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
-    pictures = read_images(images, model.channels, model.size, "images")
-    count = len(pictures)
-    asked = AttackSettings.of(settings, options)
-    chosen = asked.resolve(pictures[0].numel())
+    inputs = read_images(images, model.channels, model.size, "images")
+    count = len(inputs)
+    requested = AttackSettings.of(settings, options)
+    config = requested.resolve(inputs[0].numel())
     positive_int("batch_size", batch_size)
-    home = model.on(devices.resolve(device, model.device))
-    originals = (pictures * 255).round() / 255 if chosen.eight_bit else pictures
+    network = model.on(devices.resolve(device, model.device))
+    originals = (inputs * 255).round() / 255 if config.eight_bit else inputs
     if traced is None:
-        traced = chosen.steps * chosen.eot * chosen.restarts >= PAYS or asked.searched
+        traced = config.steps * config.eot * config.restarts >= PAYS or requested.searched
     traces = traced if isinstance(traced, TraceCache) else TraceCache() if traced else None
-    criterion = attack_criterion(home, originals, away, to, chosen.loss, traces=traces)
-    if asked.searched and not criterion.until:
-        raise FeatvizError('eps="min" searches for a class: give away or to a class')
+    criterion = attack_criterion(network, originals, away, to, config.loss, traces=traces)
+    if requested.searched and not criterion.until:
+        raise FeatvizError('eps="min" needs a class as away or to')
     run = AttackRun(
-        model=home,
-        settings=chosen,
-        batch_size=count if chosen.universal else batch_size,
+        model=network,
+        settings=config,
+        batch_size=count if config.universal else batch_size,
         traces=traces,
         callbacks=[*callbacks, Progress()] if progress else list(callbacks),
-        record={"verb": "attack", **chosen.record, "eps_given": str(asked.eps)},
+        record={"verb": "attack", **config.record, "eps_given": str(requested.eps)},
     )
     seeds = expand(seed, count)
-    radius = float(chosen.eps)
-    if asked.searched:
+    radius = float(config.eps)
+    if requested.searched:
         attacked, radii = smallest_radius(run, originals, criterion, radius, seeds)
     else:
         radii = torch.full((count,), radius, dtype=torch.float64)
@@ -121,26 +121,28 @@ def attack(
     failures = {i: why for i, why in result.failures.items() if not attacked.success[i]}
     if failures:
         warnings.warn("; ".join(dict.fromkeys(failures.values())), FeatvizWarning, stacklevel=3)
-    whole = {field.name: getattr(result, field.name) for field in dataclasses.fields(Result)}
+    fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(Result)}
     goal = {"goal": str(criterion.objective)}
-    whole |= {"failures": failures, "settings": {**result.settings, **goal}}
+    fields |= {"failures": failures, "settings": {**result.settings, **goal}}
     return AttackResult(
-        **whole,
+        **fields,
         originals=originals,
         success=attacked.success,
         before=criterion.before,
         after=attacked.after,
         norm=run.distance(result.images, originals),
-        norm_kind=chosen.norm,
+        norm_kind=config.norm,
         eps=radii,
         steps_used=_steps_used(result, count),
-        eight_bit=bool(chosen.eight_bit),
+        eight_bit=bool(config.eight_bit),
         classes=model.classes,
-        seconds=time.perf_counter() - begun,
+        seconds=time.perf_counter() - started,
     )
 
 
 def _steps_used(result: Result, count: int) -> Tensor:
-    """Return after how many updates each image succeeded, or how many were made, (B,)."""
-    made = (~result.history.isnan()).sum(0).expand(count)
-    return made if result.reached is None else torch.where(result.reached < 0, made, result.reached)
+    """Return the number of updates (B,) until each image succeeded, or the total number."""
+    total = (~result.history.isnan()).sum(0).expand(count)
+    if result.reached is None:
+        return total
+    return torch.where(result.reached < 0, total, result.reached)

@@ -1,4 +1,4 @@
-"""What ``away`` and ``to`` ask of an attack: the loss that it raises, and when it has succeeded."""
+"""The loss that an attack maximizes for ``away`` and ``to``, and its success criterion."""
 
 from __future__ import annotations
 
@@ -24,24 +24,28 @@ _Class: TypeAlias = int | str | None
 
 
 def _cross_entropy(away: _Class, to: _Class, layer: str) -> Objective:
-    return _both(log_probability, away, to, layer)
+    return _difference(log_probability, away, to, layer)
 
 
 def _margin(away: _Class, to: _Class, layer: str) -> Objective:
-    return _both(margin, away, to, layer)
+    return _difference(margin, away, to, layer)
 
 
 def _dlr(away: _Class, to: _Class, layer: str) -> Objective:
-    if away is None or away == to:  # predicted as wanted: nothing to get away from
+    if away is None or away == to:  # no class to lead away from
         assert to is not None
         return margin(to, layer=layer)
     return dlr(away, towards=to, layer=layer)
 
 
-def _both(of: Callable[..., Objective], away: _Class, to: _Class, layer: str) -> Objective:
+def _difference(
+    objective_of: Callable[..., Objective], away: _Class, to: _Class, layer: str
+) -> Objective:
     if to is None:
-        return -of(away, layer=layer)
-    return of(to, layer=layer) if away is None else of(to, layer=layer) - of(away, layer=layer)
+        return -objective_of(away, layer=layer)
+    if away is None:
+        return objective_of(to, layer=layer)
+    return objective_of(to, layer=layer) - objective_of(away, layer=layer)
 
 
 LOSSES = {"ce": _cross_entropy, "margin": _margin, "dlr": _dlr}
@@ -49,10 +53,10 @@ LOSSES = {"ce": _cross_entropy, "margin": _margin, "dlr": _dlr}
 
 @dataclasses.dataclass(frozen=True)
 class AttackCriterion:
-    """What an attack raises for each image, and when each is misclassified as wanted.
+    """The objective to maximize for each image, and the criterion for its success.
 
-    ``until`` is empty where no class is named. ``away`` and ``to`` (B,) hold class indices, -1 for
-    none, ``before`` (B,) the predictions for the original images, and ``layer`` their logits.
+    ``until`` is empty if no class is given. ``away`` and ``to`` (B,) are class indices, or -1 for
+    none; ``before`` (B,) are the predicted classes of the originals, ``layer`` has the logits.
     """
 
     objectives: tuple[Objective, ...]
@@ -63,7 +67,7 @@ class AttackCriterion:
     layer: str | None
 
     def select(self, rows: Sequence[int]) -> AttackCriterion:
-        """Return the criterion of some of the images."""
+        """Return the criterion of the images at ``rows``."""
         return dataclasses.replace(
             self,
             objectives=tuple(self.objectives[i] for i in rows),
@@ -75,16 +79,16 @@ class AttackCriterion:
 
     @property
     def objective(self) -> Objective:
-        """What is raised, as one objective of the batch."""
+        """The objective to maximize, for the whole batch."""
         return _joined(self.objectives)
 
     @property
     def success(self) -> Objective | None:
-        """What is above zero where the attack has succeeded; None where no class is named."""
+        """The objective that is above zero for images that succeeded; None if no class is given."""
         return _joined(self.until) if self.until else None
 
     def is_met(self, predicted: Tensor) -> Tensor:
-        """Return from predicted classes (B,) for which images the attack has succeeded."""
+        """Return for which images (B,) the attack succeeded, given their predicted classes (B,)."""
         return torch.where(self.to >= 0, predicted == self.to, predicted != self.away)
 
 
@@ -102,26 +106,24 @@ def attack_criterion(
     batch_size: int | None = None,
     traces: TraceCache | None = None,
 ) -> AttackCriterion:
-    """Return what is raised for each of ``images``, from what the network predicts for them now.
+    """Return the criterion of an attack on ``images``, using their currently predicted classes.
 
     Raises
     ------
     FeatvizError
-        For an unknown loss, a class that the network does not have, or no class to lead away from.
+        For an unknown loss or class, or if there is no class to lead away from.
     """
     if loss not in LOSSES:
-        raise FeatvizError(
-            f"no loss {loss!r}: it is {', '.join(LOSSES)}{did_you_mean(loss, LOSSES)}"
-        )
+        raise FeatvizError(f"no loss {loss!r}: use {', '.join(LOSSES)}{did_you_mean(loss, LOSSES)}")
     size = tuple(images.shape[2:])
-    sides = [_read(goal, len(images), name) for name, goal in (("away", away), ("to", to))]
-    layer = _layer(model, size, [goal for side in sides if side for goal in side])
+    goals = [_read(value, len(images), name) for name, value in (("away", away), ("to", to))]
+    layer = _layer(model, size, [o for objectives in goals if objectives for o in objectives])
     predicted = predicted_classes(model, images, layer, batch_size=batch_size, traces=traces)
-    return _criterion(model, size, sides, loss, predicted, layer)
+    return _criterion(model, size, goals, loss, predicted, layer)
 
 
 def _read(goal: Goal, count: int, name: str) -> list[Objective] | None:
-    """Return one objective for each image: of a class by its index, of a text, of one for all."""
+    """Return one objective for each image from class indices, texts or objectives."""
     if goal is None:
         return None
     members: list[Any] = list(goal) if isinstance(goal, (list, tuple)) else [goal] * count
@@ -132,55 +134,56 @@ def _read(goal: Goal, count: int, name: str) -> list[Objective] | None:
     objectives = [ClassLogit(m) if isinstance(m, int) else as_objective(m) for m in members]
     for objective in objectives:
         if objective.relational:
-            raise FeatvizError(f"{name} takes objectives of single images, not {objective}")
+            raise FeatvizError(f"{name} needs objectives of single images, not {objective}")
     return objectives
 
 
-def _layer(model: Model, size: tuple[int, ...], goals: Iterable[Objective]) -> str | None:
-    """Return the layer with the classes: the one that is named, the model's, or None."""
-    named = {g.layer or model.logits for g in goals if isinstance(g, ClassLogit)}
-    if len(named) > 1:
-        raise FeatvizError(f"classes of one layer only, not of {' and '.join(sorted(named))}")
-    return named.pop() if named else logits_layer(model, size)
+def _layer(model: Model, size: tuple[int, ...], objectives: Iterable[Objective]) -> str | None:
+    """Return the layer with the logits: the one in the objectives, the model's, or None."""
+    layers = {o.layer or model.logits for o in objectives if isinstance(o, ClassLogit)}
+    if len(layers) > 1:
+        raise FeatvizError(f"classes must be of one layer, not of {' and '.join(sorted(layers))}")
+    return layers.pop() if layers else logits_layer(model, size)
 
 
 def _criterion(
     model: Model,
     size: tuple[int, ...],
-    sides: Sequence[list[Objective] | None],
+    goals: Sequence[list[Objective] | None],
     loss: str,
     predicted: Tensor,
     layer: str | None,
 ) -> AttackCriterion:
     count = len(predicted)
-    away, to = sides
+    away, to = goals
     if away is None and to is None:
         if layer is None:
-            raise FeatvizError("the network has no class logits: say what to attack, away= or to=")
+            raise FeatvizError("the network has no class logits: give an objective, away= or to=")
         away = [ClassLogit(int(p)) for p in predicted]
     objectives, until, classes = [], [], []
     target = Target(model, size, 1)
     for i in range(count):
-        pair = [None if side is None else side[i] for side in (away, to)]
-        named: list[_Class] = [p.target if isinstance(p, ClassLogit) else None for p in pair]
-        source, wanted = (model.class_index(n) if isinstance(n, str) else n for n in named)
-        place = next((p.layer for p in pair if isinstance(p, ClassLogit)), "")
+        away_to = [None if goal is None else goal[i] for goal in (away, to)]
+        targets: list[_Class] = [p.target if isinstance(p, ClassLogit) else None for p in away_to]
+        away_class, to_class = (model.class_index(n) if isinstance(n, str) else n for n in targets)
+        class_layer = next((p.layer for p in away_to if isinstance(p, ClassLogit)), "")
         objective: Objective | None = None
-        if source is not None or wanted is not None:
-            if source is not None and source == wanted:
-                raise FeatvizError(f"class {source} is both away and to")
-            start = int(predicted[i]) if loss == "dlr" and source is None else source
-            objective = LOSSES[loss](start, wanted, place)
-            until.append(_both(margin, None if wanted is not None else source, wanted, place))
-        for sign, part in ((-1, pair[0]), (1, pair[1])):
+        if away_class is not None or to_class is not None:
+            if away_class is not None and away_class == to_class:
+                raise FeatvizError(f"class {away_class} is both away and to")
+            reference = int(predicted[i]) if loss == "dlr" and away_class is None else away_class
+            objective = LOSSES[loss](reference, to_class, class_layer)
+            margin_away = None if to_class is not None else away_class
+            until.append(_difference(margin, margin_away, to_class, class_layer))
+        for sign, part in ((-1, away_to[0]), (1, away_to[1])):
             if part is not None and not isinstance(part, ClassLogit):
                 objective = sign * part if objective is None else objective + sign * part
         assert objective is not None
-        objective.bind(target)  # a class that is not there is named before the first step
+        objective.bind(target)  # reports an invalid class before the first step
         objectives.append(objective)
-        classes.append([-1 if n is None else n for n in (source, wanted)])
+        classes.append([-1 if n is None else n for n in (away_class, to_class)])
     if until and len(until) < count:
-        raise FeatvizError("either all images are attacked by a class, or none")
+        raise FeatvizError("give a class for all images, or for none")
     columns = torch.tensor(classes)
     return AttackCriterion(
         tuple(objectives), tuple(until), columns[:, 0], columns[:, 1], predicted, layer

@@ -1,4 +1,4 @@
-"""The smallest radius that an attack succeeds with."""
+"""Search for the smallest radius with which an attack succeeds."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from featviz.attacks.restarts import Attacked, AttackRun, attack_with_restarts
 from featviz.param.balls import LEVELS
 from featviz.types import Tensor
 
-#: How close the search comes: what succeeded over what did not.
-CLOSE = 1.05
-#: Radii that are tried at most.
+#: Ratio of the smallest successful to the largest failed radius at which the search ends.
+TOLERANCE = 1.05
+#: Maximum number of radii to try.
 TRIALS = 32
 
 
 def smallest_radius(
     run: AttackRun, images: Tensor, criterion: AttackCriterion, first: float, seeds: list[int]
 ) -> tuple[Attacked, Tensor]:
-    """Search for each image the smallest radius that succeeds, by doubling and bisection.
+    """Find the smallest successful radius for each image, by doubling and bisection.
 
-    Every trial is a whole attack on all images that are undecided. Returns the images and their
-    radii (B,), infinite where nothing succeeded.
+    Every trial is a complete attack on all undecided images. Return the attacked images and their
+    radii (B,), infinite for images for which no attack succeeded.
     """
     count, numel = len(images), images[0].numel()
     settings = run.settings
@@ -35,24 +35,24 @@ def smallest_radius(
     undecided = torch.ones(count, dtype=torch.bool)
     for _ in range(TRIALS):
         rows = undecided.nonzero().flatten().tolist()
-        chosen, own = criterion.select(rows), [seeds[i] for i in rows]
-        trial = attack_with_restarts(run, images[rows], chosen, radius[rows].float(), own)
+        subset, subset_seeds = criterion.select(rows), [seeds[i] for i in rows]
+        trial = attack_with_restarts(run, images[rows], subset, radius[rows].float(), subset_seeds)
         if best is None:
             best = trial
         for k, i in enumerate(rows):
             if trial.success[k]:
-                reached = run.distance(trial.results[k].images, images[i : i + 1])
-                high[i] = min(float(high[i]), float(reached))
+                distance = run.distance(trial.results[k].images, images[i : i + 1])
+                high[i] = min(float(high[i]), float(distance))
                 best.results[i], best.after[i] = trial.results[k], trial.after[k]
                 best.success[i] = True
             else:
                 low[i] = radius[i]
-        between = torch.where(low > 0, (low * high).sqrt(), high / 4)
-        radius = torch.where(high.isinf(), radius * 2, between)
+        bisected = torch.where(low > 0, (low * high).sqrt(), high / 4)
+        radius = torch.where(high.isinf(), radius * 2, bisected)
         if any(result.interrupted for result in trial.results):
             best.results[0].interrupted = True
             break
-        undecided &= high > low * CLOSE
+        undecided &= high > low * TOLERANCE
         undecided &= (radius <= largest) & (radius > 1e-7)
         if settings.eight_bit and settings.norm == "linf":
             level = (radius * LEVELS).round().clamp_min(1)

@@ -1,4 +1,4 @@
-"""Running an attack: in batches, and again for the images that it failed with."""
+"""Run an attack in batches, with restarts for images for which it failed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from featviz.param import Bounded
 from featviz.param.balls import LEVELS, length
 from featviz.types import Tensor
 
-#: Restart r of an image draws as the seed ``seed + r * SEED_STRIDE`` would.
+#: Restart r of an image uses the seed ``seed + r * SEED_STRIDE``.
 SEED_STRIDE = 2**32
 
 
@@ -34,7 +34,7 @@ class _Stop(Callback):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttackRun:
-    """An attack on one network: its settings, resolved, and how it is executed."""
+    """An attack on one network: its resolved settings, and how to run it."""
 
     model: Model
     settings: AttackSettings
@@ -45,17 +45,17 @@ class AttackRun:
 
     @property
     def stops_early(self) -> bool:
-        """Whether an image is left alone once it succeeds."""
+        """Whether an image is no longer perturbed once it succeeds."""
         return self.settings.early_exit and not self.settings.universal
 
     def without_random_start(self) -> AttackRun:
-        """Return the run that starts at the images themselves."""
+        """Return the same run, starting from the images themselves."""
         return dataclasses.replace(
             self, settings=dataclasses.replace(self.settings, random_start=False)
         )
 
     def stopped(self) -> AttackRun:
-        """Return the run that ends before its first step."""
+        """Return a run that ends before its first step, leaving the images unchanged."""
         return dataclasses.replace(self.without_random_start(), callbacks=[_Stop()])
 
     def in_batches(
@@ -63,13 +63,14 @@ class AttackRun:
     ) -> list[Result]:
         """Attack ``images`` (B, C, *size) with the radii ``eps`` (B,), in batches.
 
-        After Ctrl-C the others stay as they are.
+        After Ctrl-C, the remaining images are left unchanged.
         """
         run, parts = self, []
         for start in range(0, len(images), self.batch_size):
-            here = slice(start, start + self.batch_size)
-            rows = range(len(images))[here]
-            parts.append(run._batch(images[here], criterion.select(rows), eps[here], seeds[here]))
+            batch = slice(start, start + self.batch_size)
+            rows = range(len(images))[batch]
+            selected = criterion.select(rows)
+            parts.append(run._batch(images[batch], selected, eps[batch], seeds[batch]))
             if parts[-1].interrupted:
                 run = run.stopped()
         return parts
@@ -77,15 +78,15 @@ class AttackRun:
     def one_by_one(
         self, images: Tensor, criterion: AttackCriterion, eps: Tensor, seeds: list[int]
     ) -> list[Result]:
-        """Do the same, and return one result for each image; what succeeds already stays."""
+        """Attack ``images`` and return one result each; those already successful are unchanged."""
         count = len(images)
-        met = torch.zeros(count, dtype=torch.bool)
+        already_met = torch.zeros(count, dtype=torch.bool)
         if criterion.until and self.stops_early:
-            met = criterion.is_met(criterion.before)
+            already_met = criterion.is_met(criterion.before)
         results: dict[int, Result] = {}
         interrupted = False
-        for run, chosen in ((self.without_random_start(), met), (self, ~met)):
-            rows = chosen.nonzero().flatten().tolist()
+        for run, selected in ((self.without_random_start(), already_met), (self, ~already_met)):
+            rows = selected.nonzero().flatten().tolist()
             if not rows:
                 continue
             parts = (run.stopped() if interrupted else run).in_batches(
@@ -130,24 +131,24 @@ class AttackRun:
                 callbacks=self.callbacks,
                 record=self.record,
             )
-        except OptimizationError as error:  # without a gradient, an attack just does not succeed
+        except OptimizationError as error:  # without a gradient, the attack fails
             return error.result
 
     def judge(
         self, images: Tensor, criterion: AttackCriterion, originals: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the predicted classes (B,) of finished images and which of them succeeded."""
+        """Return the predicted classes (B,) of finished images, and which succeeded."""
         after = predicted_classes(self.model, images, criterion.layer, traces=self.traces)
         if criterion.until:
             return after, criterion.is_met(after)
-        reached, before = (
-            scores(self.model, criterion.objectives, pictures, precision=self.settings.precision)
-            for pictures in (images, originals)
+        scores_after, scores_before = (
+            scores(self.model, criterion.objectives, batch, precision=self.settings.precision)
+            for batch in (images, originals)
         )
-        return after, reached > before
+        return after, scores_after > scores_before
 
     def distance(self, images: Tensor, originals: Tensor) -> Tensor:
-        """Return the norm (B,) of the difference, exact where both are whole levels."""
+        """Return the norm (B,) of the perturbation, exact if both images have 8-bit levels."""
         delta = images.double() - originals.double()
         if self.settings.eight_bit:
             delta = (delta * LEVELS).round() / LEVELS
@@ -156,7 +157,7 @@ class AttackRun:
 
 @dataclasses.dataclass
 class Attacked:
-    """Finished images, one result each (a universal attack: one for all), and their judgement."""
+    """Finished images with one result each (one for all if universal), and their success."""
 
     results: list[Result]
     after: Tensor
@@ -166,7 +167,7 @@ class Attacked:
 def attack_with_restarts(
     run: AttackRun, images: Tensor, criterion: AttackCriterion, eps: Tensor, seeds: list[int]
 ) -> Attacked:
-    """Attack, and again the images that the attack failed with; return the best run of each."""
+    """Attack, restart for images for which it failed, and return the best run of each image."""
     if run.settings.universal:
         return _universal(run, images, criterion, eps, seeds)
     count = len(images)
@@ -185,7 +186,7 @@ def attack_with_restarts(
                     singles[k].seeds = [seeds[i]]
                     results[i], after[i], success[i] = singles[k], classes[k], fooled[k]
         if any(single.interrupted for single in singles):
-            results[0].interrupted = True  # also where no image of this run was kept
+            results[0].interrupted = True  # even if no image of this run is returned
             break
         if criterion.until:
             rows = [i for i in range(count) if not success[i]]
@@ -197,16 +198,16 @@ def attack_with_restarts(
 def _universal(
     run: AttackRun, images: Tensor, criterion: AttackCriterion, eps: Tensor, seeds: list[int]
 ) -> Attacked:
-    """Return the run whose one difference succeeds with most images; of equals, scores higher."""
+    """Return the run with the most successful images; among ties, the highest mean score."""
     best: tuple[tuple[int, float], Attacked] | None = None
     for restart in range(run.settings.restarts):
         shifted = [seed + restart * SEED_STRIDE for seed in seeds]
         (result,) = run.in_batches(images, criterion, eps, shifted)
         result.seeds = list(seeds)
         attacked = Attacked([result], *_judged(run, [result], criterion, images))
-        worth = int(attacked.success.sum()), float(result.scores.mean())
-        if best is None or worth > best[0]:
-            best = worth, attacked
+        rank = int(attacked.success.sum()), float(result.scores.mean())
+        if best is None or rank > best[0]:
+            best = rank, attacked
         if result.interrupted or (criterion.until and attacked.success.all()):
             break
     assert best is not None
@@ -217,7 +218,7 @@ def _universal(
 def _judged(
     run: AttackRun, results: list[Result], criterion: AttackCriterion, originals: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Judge finished images; Ctrl-C ends the attack, but loses none of them."""
+    """Judge finished images, repeating that after Ctrl-C so that none is lost."""
     finished = torch.cat([result.images for result in results])
     try:
         return run.judge(finished, criterion, originals)

@@ -1,4 +1,4 @@
-"""What an attack returns: the images, whether they fool the network, and at what cost."""
+"""The result of an attack: the images, their success, and the size of the perturbation."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ _PER_SAMPLE = ("originals", "success", "before", "after", "norm", "eps", "steps_
 
 @dataclasses.dataclass(kw_only=True)
 class AttackResult(Result):
-    """Attacked images; what follows beside a :class:`Result`'s is one value an image.
+    """Attacked images; a :class:`Result` with additional values for each image.
 
     Attributes
     ----------
     originals
-        (B, C, *size): what was attacked; rounded to 8 bits where the result is.
+        (B, C, *size): the attacked images; rounded to 8 bits if the results are.
     success
-        (B,): whether the finished image does what was asked for. For classes: it is put into
-        ``to``, or no longer into ``away``; for other objectives: the score is above the original's.
+        (B,): whether the attack succeeded. For classes: the result is classified as ``to``, or no
+        longer as ``away``; for other objectives: its score is higher than the original's.
     before, after
-        (B,): the predicted class of the original and of the result; -1 where there are none.
+        (B,): the predicted class of the original and of the result; -1 without classes.
     norm
-        (B,): the norm of the difference, in image units.
+        (B,): the norm of the perturbation, in image units.
     norm_kind
-        ``linf``, ``l2`` or ``l1``; ``patch`` where the whole range of values was allowed.
+        ``linf``, ``l2`` or ``l1``; ``patch`` if the perturbation is not bounded by a norm.
     eps
-        (B,): the radius that was allowed, or with ``eps="min"`` the smallest that succeeded, and
-        infinity where none did.
+        (B,): the allowed radius, or with ``eps="min"`` the smallest that succeeded, infinite if
+        none did.
     steps_used
-        (B,): updates until success, or all.
+        (B,): updates until success, or the total number.
     eight_bit
-        Whether the images are those that an 8-bit file holds, so that success is the file's.
+        Whether the images are exactly representable in 8 bits, as in a saved file.
     classes
-        The names of the network's classes, where it has some.
+        The class names of the network, if it has any.
     seconds
-        How long it took.
+        The duration of the attack.
     """
 
     originals: Tensor
@@ -62,10 +62,10 @@ class AttackResult(Result):
     seconds: float
 
     def __getitem__(self, index: int) -> Self:
-        """Return the result of one picture."""
+        """Return the result of one image."""
         i = range(len(self))[index]
-        cut = {name: getattr(self, name)[i : i + 1] for name in _PER_SAMPLE}
-        return dataclasses.replace(super().__getitem__(i), **cut)  # type: ignore[return-value]
+        values = {name: getattr(self, name)[i : i + 1] for name in _PER_SAMPLE}
+        return dataclasses.replace(super().__getitem__(i), **values)  # type: ignore[return-value]
 
     @property
     def record(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class AttackResult(Result):
 
     @property
     def labels(self) -> list[str]:
-        """One line an image: what it was, what it is, and how far it went."""
+        """One line per image: the class before and after, success, and the norm."""
 
         def name(number: int) -> str:
             return self.classes[number] if self.classes else f"class {number}"
@@ -97,9 +97,9 @@ class AttackResult(Result):
 
     @property
     def patch(self) -> Tensor:
-        """The patch (C, h, w) of :func:`featviz.patch_attack`, to be printed."""
+        """The patch (C, h, w) of :func:`featviz.patch_attack`, for printing."""
         if "pixels" not in self.state:
-            raise FeatvizError("this attack made no patch: fv.patch_attack does")
+            raise FeatvizError("this attack has no patch: use fv.patch_attack")
         return self.state["pixels"][0]
 
     def save(
@@ -110,29 +110,31 @@ class AttackResult(Result):
         separate: bool = False,
         alpha: bool = False,
     ) -> list[Path]:
-        """Write a sheet: a row for each image with the original, the difference, the result.
+        """Write a sheet with one row per image: original, difference and result.
 
-        The difference is enlarged about gray, by what the label says. With ``separate`` each
-        result also gets a file of its own, without any label: ``out.0.png``, ``out.1.png``, …
+        The difference is amplified about gray, by the factor in its label. With ``separate``, each
+        result is also written to an unlabelled file of its own: ``out.0.png``, ``out.1.png``, …
 
         Raises
         ------
         FeatvizError
-            If 8 bits cannot hold the images, or the file cannot be written.
+            If 8 bits cannot represent the images, or the file cannot be written.
         """
         path = Path(path)
         written = [_images.save(self.sheet(columns=columns), path, self.record)]
         if separate:
             for i in range(len(self)):
-                place = path.with_name(f"{path.stem}.{i}{path.suffix}")
-                written.append(_images.save(sheets.to_pil(self.images[i]), place, self[i].record))
+                image_path = path.with_name(f"{path.stem}.{i}{path.suffix}")
+                written.append(
+                    _images.save(sheets.to_pil(self.images[i]), image_path, self[i].record)
+                )
         return written
 
     def _check_eight_bit(self) -> None:
         if not self.eight_bit:
             raise FeatvizError(
-                "8 bits do not hold these differences: attack with eps of at least 1/255 and "
-                "eight_bit=True, or keep result.images with torch.save"
+                "8 bits cannot represent these perturbations: attack with eps at least 1/255 and "
+                "eight_bit=True, or save result.images with torch.save"
             )
 
     def sheet(self, *, columns: int | None = None) -> Image.Image:
@@ -140,8 +142,8 @@ class AttackResult(Result):
         delta = self.images - self.originals
         largest = delta.flatten(1).abs().amax(1).clamp_min(1e-12)
         factors = (0.5 / largest).floor().clamp_min(1)
-        shown = 0.5 + delta * factors.view(-1, *(1,) * (delta.ndim - 1))
-        rows = torch.stack([self.originals, shown, self.images], 1).flatten(0, 1)
+        amplified = 0.5 + delta * factors.view(-1, *(1,) * (delta.ndim - 1))
+        rows = torch.stack([self.originals, amplified, self.images], 1).flatten(0, 1)
         labels = []
         for text, factor in zip(self.labels, factors.tolist(), strict=True):
             labels += ["original", f"difference x{factor:.0f}", text]

@@ -1,4 +1,4 @@
-"""Update rules of attacks: steepest ascent in a norm, with momentum, and APGD's."""
+"""Update rules of attacks: steepest ascent in a norm, momentum, and Auto-PGD."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 from featviz.optim.optimizers import SampleAscent
 from featviz.types import Tensor
 
-#: The share of the pixels that an L1 step moves: SLIDE's 99th percentile.
+#: The fraction of pixels that an L1 step changes: SLIDE's 99th percentile.
 SPARSE = 0.01
 
 
 def steepest(gradient: Tensor, norm: str) -> Tensor:
-    """Return the direction of length 1 in ``norm`` along which a score rises most, (B, …).
+    """Return the direction (B, …) of steepest ascent, of length 1 in ``norm``.
 
-    ``linf``: the sign; ``l2``: the gradient over its norm; ``l1``: the signs of the largest
-    :data:`SPARSE` of the entries, equally long ([Tramer2019]_, SLIDE), as the steepest direction
-    proper would move one pixel at a time. Zero where the gradient is.
+    ``linf``: the sign; ``l2``: the normalized gradient; ``l1``: the signs of the largest
+    :data:`SPARSE` of the entries, with equal weights ([Tramer2019]_, SLIDE), since the steepest
+    direction proper would change one pixel at a time. Zero where the gradient is zero.
     """
     if norm == "linf":
         return gradient.sign()
@@ -48,7 +48,7 @@ class Steepest(SampleAscent):
 
 
 class Momentum(Steepest):
-    """Steps along g ← decay g + gradient / |gradient|₁, as MI-FGSM.
+    """Steps along the momentum g ← decay g + gradient / |gradient|₁: MI-FGSM.
 
     [Dong2018]_
     """
@@ -62,21 +62,21 @@ class Momentum(Steepest):
     def move_(self, leaf: Tensor, gradient: Tensor, rate: Tensor) -> None:
         size = gradient.abs().flatten(1).mean(1).clamp_min(torch.finfo(gradient.dtype).tiny)
         state = self.state[leaf]
-        past = state.get("momentum", torch.zeros_like(leaf))
+        momentum = state.get("momentum", torch.zeros_like(leaf))
         scaled = gradient / size.view(-1, *(1,) * (leaf.ndim - 1))
-        state["momentum"] = past * self.decay + scaled
+        state["momentum"] = momentum * self.decay + scaled
         leaf.add_(rate * steepest(state["momentum"], self.norm))
 
 
 class Apgd(SampleAscent):
-    """Auto-PGD: a step that halves, sample by sample, where it no longer pays.
+    """Auto-PGD: PGD that halves the step size per sample when progress stalls.
 
     Algorithm 1 of [Croce2020]_ with the constants of its section 3: alpha = 0.75, rho = 0.75,
-    checkpoints after 22 % of the steps and then ever closer, by 3 % down to 6 %. As in the
-    authors' code, the first step has no momentum, and the point before a restart keeps its place
-    in the next momentum term. Start with ``rate`` = 2 eps, and let the loop keep the best.
+    checkpoints after 22 % of the steps and then at intervals that shrink by 3 % down to 6 %. As in
+    the authors' code, the first step has no momentum, and the point before a restart still enters
+    the next momentum term. Use it with ``rate`` = 2 eps and ``keep="best"``.
 
-    ``project`` moves a state into the ball, out of place.
+    ``project`` maps a state into the ball, out of place.
     """
 
     def __init__(
@@ -92,15 +92,16 @@ class Apgd(SampleAscent):
         (leaf,) = leaves
         self.norm, self.project = norm, project
         self.rate = self.rate.expand(len(leaf)).clone()
-        self.shrink, self.least = max(int(0.03 * steps), 1), max(int(0.06 * steps), 1)
-        self.span = self.left = max(int(0.22 * steps), 1)
+        self.shrink, self.min_interval = max(int(0.03 * steps), 1), max(int(0.06 * steps), 1)
+        self.interval = self.steps_left = max(int(0.22 * steps), 1)
         self.count = 0
-        self.before = leaf.detach().clone()  # x of the step before
-        self.best, self.slope = self.before.clone(), torch.zeros_like(leaf)  # and its gradient
-        self.top = self.rate.new_full((len(leaf),), -math.inf)
-        self.last = self.top.clone()
-        self.rises = torch.zeros_like(self.top)
-        self.old_top, self.halved = self.top.clone(), torch.ones_like(self.top, dtype=torch.bool)
+        self.previous = leaf.detach().clone()  # x of the previous step
+        self.best_state, self.best_gradient = self.previous.clone(), torch.zeros_like(leaf)
+        self.best_score = self.rate.new_full((len(leaf),), -math.inf)
+        self.last_score = self.best_score.clone()
+        self.improvements = torch.zeros_like(self.best_score)
+        self.checkpoint_best = self.best_score.clone()
+        self.just_halved = torch.ones_like(self.best_score, dtype=torch.bool)
 
     def move_(self, leaf: Tensor, gradient: Tensor, rate: Tensor) -> None:
         scores = self.scores.float()
@@ -108,27 +109,29 @@ class Apgd(SampleAscent):
         def rows(flags: Tensor) -> Tensor:
             return flags.view(-1, *(1,) * (leaf.ndim - 1))
 
-        better = scores > self.top
-        self.best = torch.where(rows(better), leaf, self.best)
-        self.slope = torch.where(rows(better), gradient, self.slope)
-        self.top = torch.where(better, scores, self.top)
+        better = scores > self.best_score
+        self.best_state = torch.where(rows(better), leaf, self.best_state)
+        self.best_gradient = torch.where(rows(better), gradient, self.best_gradient)
+        self.best_score = torch.where(better, scores, self.best_score)
         if self.count:
-            self.rises += scores > self.last
-            self.left -= 1
+            self.improvements += scores > self.last_score
+            self.steps_left -= 1
         else:
-            self.old_top = self.top
-        self.last = scores
-        if self.count and not self.left:
-            stuck = (self.rises <= 0.75 * self.span) | ~self.halved & (self.old_top >= self.top)
+            self.checkpoint_best = self.best_score
+        self.last_score = scores
+        if self.count and not self.steps_left:
+            no_better = ~self.just_halved & (self.checkpoint_best >= self.best_score)
+            stuck = (self.improvements <= 0.75 * self.interval) | no_better
             self.rate = torch.where(stuck, self.rate / 2, self.rate)
             rate = torch.where(rows(stuck), rate / 2, rate)
-            leaf.copy_(torch.where(rows(stuck), self.best, leaf))
-            gradient = torch.where(rows(stuck), self.slope, gradient)
-            self.halved, self.old_top, self.rises = stuck, self.top, torch.zeros_like(self.rises)
-            self.span = self.left = max(self.span - self.shrink, self.least)
-        share = 0.75 if self.count else 1.0
-        inner = self.project(leaf + rate * steepest(gradient, self.norm))
-        moved = leaf + share * (inner - leaf) + (1 - share) * (leaf - self.before)
-        self.before = leaf.detach().clone()
+            leaf.copy_(torch.where(rows(stuck), self.best_state, leaf))
+            gradient = torch.where(rows(stuck), self.best_gradient, gradient)
+            self.just_halved, self.checkpoint_best = stuck, self.best_score
+            self.improvements = torch.zeros_like(self.improvements)
+            self.interval = self.steps_left = max(self.interval - self.shrink, self.min_interval)
+        alpha = 0.75 if self.count else 1.0
+        projected = self.project(leaf + rate * steepest(gradient, self.norm))
+        moved = leaf + alpha * (projected - leaf) + (1 - alpha) * (leaf - self.previous)
+        self.previous = leaf.detach().clone()
         leaf.copy_(self.project(moved))
         self.count += 1

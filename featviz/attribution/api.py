@@ -30,7 +30,7 @@ from featviz.options import takes
 from featviz.seeds import expand
 from featviz.types import Seed, Size, Tensor, Unpack
 
-#: The percentile of the absolute values that is drawn in the strongest colour.
+#: Percentile of the absolute values at which the colours of a heat map saturate.
 PERCENTILE = 99.0
 
 
@@ -49,7 +49,7 @@ def attribute(
     progress: bool = False,
     **options: Unpack[AttributionKeywords],
 ) -> Attribution:
-    """Return which pixels of ``image`` the value of ``objective`` depends on.
+    """Attribute the value of ``objective`` to the pixels of ``image``.
 
     Parameters
     ----------
@@ -57,26 +57,25 @@ def attribute(
         From :func:`featviz.load` or :class:`featviz.Model`.
     image
         A file, a Pillow image, an array, floats (C, *size) or (B, C, *size) in [0, 1], or a list of
-        these. Files and Pillow images are cropped about the centre to the aspect of ``size`` and
-        resized to it; arrays and tensors are taken as they are, in any size the network takes.
+        these. Files and Pillow images are centre-cropped to the aspect ratio of ``size`` and
+        resized; arrays and tensors are used as they are, in any size that the network accepts.
     objective
-        What is explained, or its text: one for all images, or one for each. With one image and
-        several objectives the image is explained by each.
+        The objective to explain, or its text: one for all images, or one for each. A single image
+        with several objectives is explained once for each of them.
     settings
-        How; keywords replace its fields.
+        How attributions are computed; keyword arguments override its fields.
     size
-        To which the images are resized; the model's own for files.
+        Size that the images are resized to; by default, the model's own for files.
     seed
-        An int: image i uses ``seed + i``; or one int for each.
+        An int (image i uses ``seed + i``), or one int for each image.
     batch_size
-        Copies of an image that go through the network together: 4 on a CPU, 32 elsewhere. For
-        masks, images: 32, and on a CPU one, or 4 where that changes no bit. Images do not depend on
-        one another.
+        Copies of an image per forward pass: 4 on a CPU, 32 elsewhere. For masks, images: 32; on a
+        CPU one, or 4 if that is bitwise identical. Images do not depend on one another.
     device
-        Where to compute: ``None`` is where the model is, ``auto`` the best there is.
+        Device to compute on: ``None`` is the model's own, ``auto`` the best one available.
     callbacks
-        :class:`featviz.callbacks.Callback` objects or functions of a step, of methods that optimize
-        a mask.
+        :class:`featviz.callbacks.Callback` objects or functions of a step, for methods that
+        optimize a mask.
     progress
         Show a progress bar.
     **options
@@ -85,19 +84,18 @@ def attribute(
     Returns
     -------
     Attribution
-        A mask that cannot be found, as of an image that is not above its baseline, is zero, and
-        ``failures`` and a warning say why. After Ctrl-C there is less, with ``interrupted`` set.
+        A mask that cannot be found, e.g. for an image that does not score above its baseline, is
+        zero; ``failures`` and a warning say why. After Ctrl-C it is partial and ``interrupted``.
 
     Raises
     ------
     FeatvizError
-        For input that cannot work, or where no mask can be found; if captum is not installed, for
-        methods that are captum's.
+        For invalid input, or if no mask can be found; if a method needs captum and it is missing.
     """
     if not isinstance(model, Model):
         raise FeatvizError("attribute takes a featviz.Model: wrap the network, fv.Model(net, …)")
-    chosen = AttributionSettings.of(settings, options)
-    method, method_options = find_method(chosen)
+    config = AttributionSettings.of(settings, options)
+    method, method_options = find_method(config)
     if method.gradients and torch.is_inference_mode_enabled():
         raise FeatvizError("gradients are off in torch.inference_mode(): leave it first")
     resized = (size,) * len(model.size) if isinstance(size, int) else size
@@ -106,21 +104,21 @@ def attribute(
     if len(images) == 1:
         images = images.expand(len(goals), *images.shape[1:])
     seeds = expand(seed, len(images))
-    home = model.on(devices.resolve(device, model.device))
-    copies = evaluated_together(home.device, batch_size)
-    kind = method.baseline if chosen.baseline is None else chosen.baseline
-    baselines = None if kind is None else make_baseline(kind, images)
-    size_seen = tuple(images.shape[2:])
-    traces = TraceCache() if method.evaluations(method_options, size_seen) >= 32 else None
+    network = model.on(devices.resolve(device, model.device))
+    copies = evaluated_together(network.device, batch_size)
+    baseline_spec = method.baseline if config.baseline is None else config.baseline
+    baselines = None if baseline_spec is None else make_baseline(baseline_spec, images)
+    input_size = tuple(images.shape[2:])
+    traces = TraceCache() if method.evaluations(method_options, input_size) >= 32 else None
     evaluators = [
         Evaluator(
-            home, goal, size_seen, precision=chosen.precision, batch_size=copies, traces=traces
+            network, goal, input_size, precision=config.precision, batch_size=copies, traces=traces
         )
         for goal in goals
     ]
     failures: dict[int, str] = {}
     try:
-        with home.session():
+        with network.session():
             scores = _scores(evaluators, images)
             baseline_scores = None if baselines is None else _scores(evaluators, baselines)
             if method.optimize is None:
@@ -130,11 +128,11 @@ def attribute(
                 assert baselines is not None
                 assert baseline_scores is not None
                 with torch.enable_grad():
-                    for evaluator, one in zip(evaluators, images.split(1), strict=True):
-                        # Without a gradient the loop would follow the mask's costs alone.
-                        evaluator(one.detach().to(home.device, copy=True).requires_grad_())
+                    for evaluator, sample in zip(evaluators, images.split(1), strict=True):
+                        # Raises if there is no gradient: the loop would follow the penalties alone.
+                        evaluator(sample.detach().to(network.device, copy=True).requires_grad_())
                     problem = MaskProblem(
-                        model=home,
+                        model=network,
                         images=images,
                         baselines=baselines,
                         goals=goals,
@@ -142,47 +140,49 @@ def attribute(
                         baseline_scores=baseline_scores,
                         seeds=seeds,
                         options=method_options,
-                        precision=chosen.precision,
-                        # On a CPU the loop finds out how many at a time change no bit.
-                        micro=None if batch_size is None and home.device.type == "cpu" else copies,
+                        precision=config.precision,
+                        # On a CPU the loop picks a batch size with bitwise identical results.
+                        micro=None
+                        if batch_size is None and network.device.type == "cpu"
+                        else copies,
                         callbacks=[*callbacks, Progress()] if progress else list(callbacks),
                     )
                     attributions, failures, interrupted = method.optimize(problem)
     except torch.OutOfMemoryError as error:
         raise FeatvizError(
-            f"out of memory with {copies} images of {'x'.join(map(str, size_seen))} at a time: use "
-            "a smaller batch_size, a smaller size, or precision bf16"
+            f"out of memory with {copies} images of {'x'.join(map(str, input_size))} at a time: "
+            "use a smaller batch_size, a smaller size, or precision bf16"
         ) from error
     if failures:
         warnings.warn("; ".join(failures.values()), FeatvizWarning, stacklevel=3)
-    done = len(attributions)
+    count = len(attributions)
     result = Attribution(
-        images=images[:done].clone(),
+        images=images[:count].clone(),
         attributions=attributions,
         heat=attributions[:, 0],
-        scores=scores[:done],
-        objectives=[str(goal) for goal in goals[:done]],
-        seeds=seeds[:done],
-        baseline_scores=None if baseline_scores is None else baseline_scores[:done],
-        method=chosen.method,
+        scores=scores[:count],
+        objectives=[str(goal) for goal in goals[:count]],
+        seeds=seeds[:count],
+        baseline_scores=None if baseline_scores is None else baseline_scores[:count],
+        method=config.method,
         reduction=method.reduction,
         settings={
             "version": __version__,
             "verb": "attribute",
             "model": model.name,
-            "method": chosen.method,
-            "size": list(size_seen),
-            "baseline": "given" if isinstance(kind, torch.Tensor) else kind,
+            "method": config.method,
+            "size": list(input_size),
+            "baseline": "given" if isinstance(baseline_spec, torch.Tensor) else baseline_spec,
             **{key: value for key, value in method_options.items() if key != "segments"},
             "segments": method_options.get("segments") is not None,
             "over": method.reduction,
             "signed": method.signed,
             "percentile": PERCENTILE,
-            "precision": chosen.precision,
+            "precision": config.precision,
         },
         failures=failures,
         interrupted=interrupted,
-        goals=goals[:done],
+        goals=goals[:count],
     )
     result.heat = normalized(result.pixels, PERCENTILE, signed=method.signed)
     if method.complete and result.baseline_scores is not None:
@@ -191,18 +191,18 @@ def attribute(
     return result
 
 
-def _goals(objective: Objective | str | Sequence[Objective | str], images: int) -> list[Objective]:
+def _goals(objective: Objective | str | Sequence[Objective | str], count: int) -> list[Objective]:
     """Return one objective for each image.
 
     Raises
     ------
     FeatvizError
-        For another number of them, or an objective of a whole batch.
+        If their numbers differ, or an objective depends on a whole batch.
     """
     goal = as_objective(objective)
-    goals = list(goal.parts) if isinstance(goal, PerSample) else [goal] * images
-    if images not in (1, len(goals)):
-        raise FeatvizError(f"{len(goals)} objectives for {images} images")
+    goals = list(goal.parts) if isinstance(goal, PerSample) else [goal] * count
+    if count not in (1, len(goals)):
+        raise FeatvizError(f"{len(goals)} objectives for {count} images")
     for goal in goals:
         if goal.relational:
             raise FeatvizError(
@@ -213,7 +213,7 @@ def _goals(objective: Objective | str | Sequence[Objective | str], images: int) 
 
 
 def _scores(evaluators: list[Evaluator], images: Tensor) -> Tensor:
-    """Return each image's score (B,), one at a time, so that it does not depend on the others."""
+    """Return each image's score (B,), one at a time so that none depends on the others."""
     pairs = zip(evaluators, images.split(1), strict=True)
     return torch.cat([evaluator.scores(image) for evaluator, image in pairs])
 
@@ -239,16 +239,16 @@ def _cases(
 
 
 def _explain(method: AttributionMethod, cases: list[Case], progress: bool) -> tuple[Tensor, bool]:
-    """Explain one image after the other; return what is done, also where Ctrl-C ends it."""
+    """Explain the images one by one; return what is finished, and whether Ctrl-C came."""
     from tqdm.auto import tqdm
 
     assert method.explain is not None
-    rows: list[Tensor] = []
+    attributions: list[Tensor] = []
     try:
         for case in tqdm(cases, unit="image", leave=False, disable=None if progress else True):
-            rows.append(method.explain(case).detach().float().cpu())
+            attributions.append(method.explain(case).detach().float().cpu())
     except KeyboardInterrupt:
-        if not rows:
+        if not attributions:
             raise
-        return torch.cat(rows), True
-    return torch.cat(rows), False
+        return torch.cat(attributions), True
+    return torch.cat(attributions), False

@@ -1,4 +1,4 @@
-"""Attribution by the maps of a layer."""
+"""Class activation maps: attribution by the feature maps of a layer."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from featviz.types import LayerInfo, Tensor
 
 
 def grad_cam(case: Case) -> Tensor:
-    """Return max(0, Σ_k w_k A_k), w_k the mean of ∂o/∂A_k over the map, resampled linearly.
+    """Return max(0, Σ_k w_k A_k), w_k the mean of ∂o/∂A_k over the map, resized linearly.
 
-    A_k are the maps of ``layer``; without one, of the last layer with positions that the objective
-    depends on. [Selvaraju2017]_
+    A_k are the feature maps of ``layer``; by default, of the last layer with positions that the
+    objective depends on. [Selvaraju2017]_
 
     Raises
     ------
     FeatvizError
-        As :func:`find_layers`, or if the objective has no gradient by the layer.
+        As :func:`find_layers`, or if the objective has no gradient with respect to the layer.
     """
     name = case.options["layer"]
-    fitting = find_layers(case.evaluator, name)
-    there = with_gradient(case, fitting)
-    if not there:
+    candidates = find_layers(case.evaluator, name)
+    layers = with_gradient(case, candidates)
+    if not layers:
         raise FeatvizError(
-            f"{case.evaluator.objective} has no gradient by the maps of "
+            f"{case.evaluator.objective} has no gradient with respect to the maps of "
             f"{'any layer' if name is None else f'layer {name!r}: name another one'}"
         )
-    info = there[-1]
+    info = layers[-1]
     module = module_names(case.evaluator.model.net)[info.name]
     explain = captum().LayerGradCam(case.evaluator, module)
     maps: Tensor = explain.attribute(case.leaf(), relu_attributions=True)
-    # Gradients by a layer are those inside of the network.
+    # Gradients with respect to a layer are scaled, like all inside the network.
     return resize(
         maps.detach().float() / case.evaluator.gradient_scale, tuple(case.image.shape[2:])
     )
@@ -52,9 +52,9 @@ def guided_grad_cam(case: Case) -> Tensor:
 
 
 def with_gradient(case: Case, layers: list[LayerInfo]) -> list[LayerInfo]:
-    """Return those of the layers through which a gradient goes from the objective to the image.
+    """Return the layers through which a gradient flows from the objective to the image.
 
-    That a layer runs before what the objective reads does not say that it leads there.
+    A layer that runs before those that the objective reads need not lead to them.
     """
     modules = module_names(case.evaluator.model.net)
     reached: set[str] = set()
@@ -78,22 +78,22 @@ def with_gradient(case: Case, layers: list[LayerInfo]) -> list[LayerInfo]:
 
 
 def find_layers(evaluator: Evaluator, name: str | None) -> list[LayerInfo]:
-    """Return the layer whose maps are taken; without a name all that could be, in their order.
+    """Return the layer whose maps are used; without a name, all candidates in execution order.
 
     Raises
     ------
     FeatvizError
-        If the layer has no maps (C, *spatial), does not run before what the objective reads,
-        or none is named and there is none.
+        If the layer has no maps (C, *spatial) or runs after the layers that the objective reads, or
+        if no name is given and there are no candidates.
     """
     table = evaluator.forward.table
     order = [info.name for info in table]
     last = max((order.index(n) for n in evaluator.needs), default=0)
-    plain = module_names(evaluator.model.net)
+    modules = module_names(evaluator.model.net)
 
     def fits(info: LayerInfo) -> bool:
         maps = info.axis == 1 and len(info.positions) == len(evaluator.size)
-        return maps and math.prod(info.positions) > 1 and info.name in plain
+        return maps and math.prod(info.positions) > 1 and info.name in modules
 
     if name is not None:
         info = table.find(name)
@@ -104,13 +104,13 @@ def find_layers(evaluator: Evaluator, name: str | None) -> list[LayerInfo]:
             )
         if order.index(name) > last:
             raise FeatvizError(
-                f"layer {name!r} comes after what {evaluator.objective} reads: name an earlier one"
+                f"layer {name!r} runs after what {evaluator.objective} reads: name an earlier one"
             )
         return [info]
-    fitting = [info for info in table[: last + 1] if fits(info)]
-    if not fitting:
+    candidates = [info for info in table[: last + 1] if fits(info)]
+    if not candidates:
         raise FeatvizError(
             f"no layer that {evaluator.objective} depends on has maps (C, *positions): Grad-CAM "
-            "needs one, other methods do not"
+            "needs one; use another method"
         )
-    return fitting
+    return candidates

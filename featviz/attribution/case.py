@@ -1,4 +1,4 @@
-"""One image and what is asked about it; and captum, for the methods that are captum's."""
+"""One image to explain; and captum, for the methods that need it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from featviz.types import Tensor
 class Case:
     """One image (1, C, *size) on the network's device, within the model's session.
 
-    ``baseline`` is of the same shape, for methods that have one. ``options`` has every option that
-    the method takes.
+    ``baseline`` has the same shape, for methods that use one. ``options`` holds every option of the
+    method.
     """
 
     evaluator: Evaluator
@@ -27,25 +27,25 @@ class Case:
 
     @property
     def batch_size(self) -> int:
-        """How many copies of the image go through the network together."""
+        """How many copies of the image go through the network per forward pass."""
         return self.evaluator.batch_size
 
     def leaf(self) -> Tensor:
-        """Return a copy of the image that gradients are taken by."""
+        """Return a copy of the image that requires a gradient."""
         return self.image.detach().clone().requires_grad_()
 
     @property
     def base(self) -> Tensor:
-        """The baseline, where there is one."""
+        """The baseline, for methods that use one."""
         assert self.baseline is not None
         return self.baseline
 
 
 def captum() -> Any:
-    """Import ``captum.attr``; raise :class:`FeatvizError` with what to install if it fails."""
+    """Import ``captum.attr``; raise :class:`FeatvizError` with the pip command if it is missing."""
     try:
         return importlib.import_module("captum.attr")
     except ImportError as error:
         raise FeatvizError(
-            "this method is captum's, which is not installed: pip install 'featviz[explain]'"
+            "this method needs captum, which is not installed: pip install 'featviz[explain]'"
         ) from error

@@ -1,4 +1,4 @@
-"""Whether a heat map says what matters: take pixels away, or bring them back, in its order."""
+"""Deletion and insertion curves: the faithfulness of a heat map."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from featviz.types import Precision, Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Curves:
-    """Deletion and insertion curves of heat maps, with those of random orders. [Petsiuk2018]_.
+    """Deletion and insertion curves of heat maps, and those of random orders. [Petsiuk2018]_.
 
-    Values are divided so that the whole image's is 1 and the baseline's 0; NaN where the
-    baseline's is not below the image's, so that there is nothing to take away.
+    Values are scaled so that the whole image has 1 and the baseline 0; NaN if the baseline does not
+    score below the image.
 
     Attributes
     ----------
     fractions
-        (n + 1,): the share of the image that is taken away, or shown, from 0 to 1.
+        (n + 1,): the fraction of the image that is deleted or inserted, from 0 to 1.
     deletion, insertion
-        (B, n + 1): the value when so much of the image, the hottest first, is the baseline's,
-        and when only so much is not.
+        (B, n + 1): the value when that fraction of the image, hottest cells first, is replaced by
+        the baseline, and when everything else is.
     deletion_auc, insertion_auc
-        (B,): the areas under them. A good map deletes fast, so that the first is small, and
-        inserts fast, so that the second is large.
+        (B,): the areas under the curves. A faithful map has a small deletion area and a large
+        insertion area.
     random_deletion_auc, random_insertion_auc
         (B, orders): the same for random orders of the same cells.
     """
@@ -53,13 +53,13 @@ class Curves:
 
     @property
     def beats_random(self) -> Tensor:
-        """(B,): whether it deletes and inserts faster than each of the random orders does."""
+        """(B,): whether the map deletes and inserts faster than every random order."""
         deletes = self.deletion_auc < self.random_deletion_auc.amin(1)
         return deletes & (self.insertion_auc > self.random_insertion_auc.amax(1))
 
     @property
     def record(self) -> dict[str, Any]:
-        """The areas, for JSON: those of the random orders as their mean; None for NaN."""
+        """The areas under the curves, for JSON: random orders averaged, None for NaN."""
         named = {
             "deletion_auc": self.deletion_auc,
             "insertion_auc": self.insertion_auc,
@@ -85,16 +85,16 @@ def measure(
     device: str | torch.device | None = None,
     precision: Precision = "fp32",
 ) -> Curves:
-    """Return the curves of ``heat`` (B, *size) on ``images`` (B, C, *size).
+    """Return the deletion and insertion curves of ``heat`` (B, *size) on ``images`` (B, C, *size).
 
-    ``cells`` along the longer side go as a whole, by their mean heat: single pixels that are taken
-    away in any order make a noise that spoils every image, and say little of what they show.
-    ``cells=None`` takes pixels, as in the paper. Of equal heat the order is drawn.
+    Cells, ``cells`` along the longer side, are removed as a whole, by their mean heat: removing
+    single pixels in any order adds noise that corrupts every image, and says little about the map.
+    ``cells=None`` removes single pixels, as in the paper. Ties are broken at random.
 
     Raises
     ------
     FeatvizError
-        For counts below 1, or what does not fit the network.
+        For counts below 1, or arguments that do not fit the network.
     """
     counts = {"steps": steps, "orders": orders, "cells": cells, "batch_size": batch_size}
     for name, count in counts.items():
@@ -102,43 +102,48 @@ def measure(
             continue
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise FeatvizError(f"{name} must be a positive whole number, not {count!r}")
-    home = model.on(devices.resolve(device, model.device))
-    together = evaluated_together(home.device, batch_size)
+    network = model.on(devices.resolve(device, model.device))
+    chunk_size = evaluated_together(network.device, batch_size)
     traces = TraceCache()
     size = tuple(images.shape[2:])
     labels = grid(size, cells).flatten()
     count = int(labels.max()) + 1
     area = torch.bincount(labels, minlength=count).double()
-    grounds = make_baseline(baseline, images)
+    baselines = make_baseline(baseline, images)
     fractions = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    rows: list[list[Tensor]] = []
-    with home.session():
+    curves_by_image: list[list[Tensor]] = []
+    with network.session():
         for i, goal in enumerate(goals):
             evaluator = Evaluator(
-                home, goal, size, precision=precision, batch_size=together, traces=traces
+                network, goal, size, precision=precision, batch_size=chunk_size, traces=traces
             )
-            picture, ground = images[i : i + 1].to(home.device), grounds[i : i + 1].to(home.device)
-            draw = generator(seeds[i], "curves")
-            tie = torch.randperm(count, generator=draw)
-            hot = torch.zeros(count, dtype=torch.float64)
-            hot = hot.index_add(0, labels, heat[i].flatten().double()) / area
-            order = tie[hot[tie].argsort(descending=True, stable=True)]
-            ranks = [order, *(torch.randperm(count, generator=draw) for _ in range(orders))]
-            found = []
-            for ranked in ranks:
-                reached = area[ranked].cumsum(0) / area.sum()
-                when = torch.empty(count, dtype=torch.float64)
-                when[ranked] = reached  # the share of the image that is gone once this cell is
-                moments = when[labels].view(1, 1, *size).to(picture.dtype).to(home.device)
-                for ends in ((picture, ground), (ground, picture)):
+            image, base = (
+                images[i : i + 1].to(network.device),
+                baselines[i : i + 1].to(network.device),
+            )
+            rng = generator(seeds[i], "curves")
+            shuffled = torch.randperm(count, generator=rng)
+            cell_heat = torch.zeros(count, dtype=torch.float64)
+            cell_heat = cell_heat.index_add(0, labels, heat[i].flatten().double()) / area
+            order = shuffled[cell_heat[shuffled].argsort(descending=True, stable=True)]
+            rankings = [order, *(torch.randperm(count, generator=rng) for _ in range(orders))]
+            curves = []
+            for ranking in rankings:
+                removed = area[ranking].cumsum(0) / area.sum()
+                removed_at = torch.empty(count, dtype=torch.float64)
+                removed_at[ranking] = removed  # removed fraction including this cell
+                removal_map = (
+                    removed_at[labels].view(1, 1, *size).to(image.dtype).to(network.device)
+                )
+                for endpoints in ((image, base), (base, image)):
                     values = [
-                        evaluator.scores(_mixed(ends, moments, part))
-                        for part in fractions.split(together)
+                        evaluator.scores(_mixed(endpoints, removal_map, chunk))
+                        for chunk in fractions.split(chunk_size)
                     ]
-                    found.append(torch.cat(values).double())
-            rows.append(found)
-    scaled = [_normalized(found) for found in rows]
-    table = torch.stack([torch.stack(found) for found in scaled])  # (B, 2 (1 + orders), n + 1)
+                    curves.append(torch.cat(values).double())
+            curves_by_image.append(curves)
+    scaled = [_normalized(curves) for curves in curves_by_image]
+    table = torch.stack([torch.stack(curves) for curves in scaled])  # (B, 2 (1 + orders), n + 1)
     areas = torch.trapezoid(table, fractions, dim=-1)
     return Curves(
         fractions,
@@ -151,14 +156,18 @@ def measure(
     )
 
 
-def _mixed(ends: tuple[Tensor, Tensor], moments: Tensor, fractions: Tensor) -> Tensor:
-    """Return the first of ``ends`` with what goes until each of the fractions from the second."""
-    until = fractions.to(moments.dtype).to(moments.device).view(-1, *(1,) * (moments.ndim - 1))
-    return torch.where(moments <= until + 1e-6, ends[1], ends[0])
+def _mixed(endpoints: tuple[Tensor, Tensor], removal_map: Tensor, fractions: Tensor) -> Tensor:
+    """Return the first endpoint with fractions of its positions taken from the second."""
+    limit = (
+        fractions.to(removal_map.dtype)
+        .to(removal_map.device)
+        .view(-1, *(1,) * (removal_map.ndim - 1))
+    )
+    return torch.where(removal_map <= limit + 1e-6, endpoints[1], endpoints[0])
 
 
-def _normalized(found: list[Tensor]) -> list[Tensor]:
-    whole, nothing = found[0][0], found[0][-1]
-    if not whole > nothing:
-        return [torch.full_like(row, math.nan) for row in found]
-    return [(row - nothing) / (whole - nothing) for row in found]
+def _normalized(curves: list[Tensor]) -> list[Tensor]:
+    full, base = curves[0][0], curves[0][-1]
+    if not full > base:
+        return [torch.full_like(curve, math.nan) for curve in curves]
+    return [(curve - base) / (full - base) for curve in curves]

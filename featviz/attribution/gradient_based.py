@@ -11,7 +11,7 @@ from featviz.types import Tensor
 
 
 def gradient(case: Case) -> Tensor:
-    """Return ∂o/∂x, with its sign."""
+    """Return the signed gradient ∂o/∂x."""
     return _gradients(case, case.leaf())
 
 
@@ -26,13 +26,13 @@ def input_x_gradient(case: Case) -> Tensor:
 
 
 def guided_backprop(case: Case) -> Tensor:
-    """Return the gradient where only what is positive passes open ReLUs. [Springenberg2015]_."""
+    """Return the gradient, passing only positive ones at active ReLUs. [Springenberg2015]_."""
     with guided_relu():
         return gradient(case)
 
 
 def deconvnet(case: Case) -> Tensor:
-    """Return the gradient where only what is positive passes ReLUs, open or not. [Zeiler2014]_."""
+    """Return the gradient, passing only positive ones at all ReLUs. [Zeiler2014]_."""
     with deconvnet_relu():
         return gradient(case)
 
@@ -40,26 +40,26 @@ def deconvnet(case: Case) -> Tensor:
 def smooth_grad(case: Case) -> Tensor:
     """Return the mean of ∂o/∂x over noisy copies of the image. [Smilkov2017]_.
 
-    The noise's standard deviation is ``sd`` times the range of the image's values. It is drawn from
-    the sample's own seed, copy by copy.
+    The standard deviation of the noise is ``sd`` times the range of the image's values. The noise
+    is drawn from the sample's own seed, copy by copy.
     """
-    draw = generator(case.seed, "smooth_grad")
+    rng = generator(case.seed, "smooth_grad")
     image, copies = case.image, case.options["steps"]
     low, high = image.aminmax()
-    width = case.options["sd"] * (high - low)
+    noise_sd = case.options["sd"] * (high - low)
     total = torch.zeros(image.shape, dtype=torch.float64)
     for first in range(0, copies, case.batch_size):
         count = min(case.batch_size, copies - first)
-        noise = torch.stack([torch.randn(image.shape[1:], generator=draw) for _ in range(count)])
-        noisy = (image + noise.to(image) * width).requires_grad_()
+        noise = torch.stack([torch.randn(image.shape[1:], generator=rng) for _ in range(count)])
+        noisy = (image + noise.to(image) * noise_sd).requires_grad_()
         total += _gradients(case, noisy).cpu().double().sum(0, keepdim=True)
     return (total / copies).to(image.dtype)
 
 
 def integrated_gradients(case: Case) -> Tensor:
-    """Return (x - b) times the mean gradient on the straight way from b to x. [Sundararajan2017]_.
+    """Return (x - b) times the mean gradient on the straight path from b to x. [Sundararajan2017]_.
 
-    The mean is a Gauss-Legendre quadrature of ``steps`` points.
+    The mean is a Gauss-Legendre quadrature with ``steps`` points.
     """
     attributions: Tensor = (
         captum()

@@ -1,10 +1,10 @@
-"""Mask-based attribution: the ascent loop, on how much of a photograph is shown.
+"""Mask-based attribution: the ascent loop optimizes which part of an image is shown.
 
-A mask is the opacity of an image whose colours are the photograph's and which lies on the
-baseline (:class:`featviz.param.Mask`). What is kept small is the squared distance of the objective
-from its value on the whole photograph (or, to delete it, on the baseline), in units of their
-difference, and what the mask costs. The papers raise (or lower) the objective itself, which can go
-far beyond its value on the photograph and then shows how to exaggerate and not what is there.
+A mask is the opacity of an image that lies over its baseline (:class:`featviz.param.Mask`). The
+loss is the squared distance of the objective from its value on the whole image (or, to delete it,
+on the baseline), in units of their difference, plus the penalties of the mask. The papers maximize
+(or minimize) the objective itself, which can far exceed its value on the image; the mask then shows
+how to exaggerate the objective rather than what the image contains.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from featviz.param import Mask
 from featviz.types import Precision, Tensor
 
 KINDS = ("preserve", "delete")
-#: Masks (B, 1, *size), why some could not be found, by their index, and whether Ctrl-C ended it.
+#: Masks (B, 1, *size), why masks could not be found, by image index, and whether Ctrl-C came.
 FoundMasks: TypeAlias = tuple[Tensor, dict[int, str], bool]
-#: Weight of the area's template at the last step, where the objective's range is 1.
-_AREA = 300.0
-#: Weights of the mean of what is shown (or deleted), and of its total variation over the number
-#: of values on the longer side of the picture.
-_SIZE, _ROUGH = 0.5, 0.05
-#: The first weight of the mean of what is shown (or deleted) where the area is given.
-_FIRST = {"preserve": 1.0, "delete": 0.3}
+#: Weight of the area penalty at the last step, for an objective scaled to a range of 1.
+_AREA_WEIGHT = 300.0
+#: Weights of the mean of what is shown (or deleted), and of its total variation divided by the
+#: longer side of the image in pixels.
+_MEAN_WEIGHT, _VARIATION_WEIGHT = 0.5, 0.05
+#: Initial weight of the mean of what is shown (or deleted) if the area is fixed.
+_INITIAL_MEAN_WEIGHT = {"preserve": 1.0, "delete": 0.3}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskProblem:
-    """Photographs (B, C, *size), their objectives, and how the masks are found.
+    """Images (B, C, *size), their objectives, and the settings of the optimization.
 
-    ``scores`` and ``baseline_scores`` (B,) are the objectives' values on photographs and baselines.
+    ``scores`` and ``baseline_scores`` (B,) are the objectives' values on images and baselines.
     """
 
     model: Model
@@ -57,42 +57,42 @@ class MaskProblem:
 
     @property
     def drops(self) -> Tensor:
-        """By how much each objective is higher on the photograph than on the baseline, (B,)."""
+        """How much higher each objective is on its image than on the baseline, (B,)."""
         return (self.scores - self.baseline_scores).double()
 
     def optimize(
         self, costs: Callable[[int], Objective], *, spread: float, rate: float
     ) -> FoundMasks:
-        """Return the masks (B, 1, *size), what is preserved or deleted, and how it went.
+        """Return the masks (B, 1, *size) of what is preserved or deleted, and how the run ended.
 
-        ``costs`` makes what is subtracted, of the number of the opacity's channel. A photograph
-        that is not above its baseline has a mask of zeros and is among the failures.
+        ``costs`` returns the penalties, given the index of the opacity channel. An image that does
+        not score above its baseline gets a mask of zeros and is listed among the failures.
 
         Raises
         ------
         FeatvizError
-            If none of them is above its baseline.
+            If no image scores above its baseline.
         """
         failures = {
             i: f"objective {self.goals[i]} is not higher on image {i} than on the baseline: there "
-            "is nothing to find; take another baseline, or its negative"
+            "is nothing to attribute; use another baseline, or its negative"
             for i in (~(self.drops > 0)).nonzero().flatten().tolist()
         }
-        rows = [i for i in range(len(self.images)) if i not in failures]
-        if not rows:
+        indices = [i for i in range(len(self.images)) if i not in failures]
+        if not indices:
             raise FeatvizError(failures[0])
         device = self.model.device
-        images, baselines = self.images[rows].to(device), self.baselines[rows].to(device)
+        images, baselines = self.images[indices].to(device), self.baselines[indices].to(device)
         delete = self.options["kind"] == "delete"
         opacity = self.images.shape[1]
-        ends = self.baseline_scores if delete else self.scores
-        parts = []
-        for i in rows:
-            away = (self.goals[i] - float(ends[i])) / float(self.drops[i])
-            parts.append(-(away * away) - costs(opacity))
-        made = optimize(
+        targets = self.baseline_scores if delete else self.scores
+        objectives = []
+        for i in indices:
+            distance = (self.goals[i] - float(targets[i])) / float(self.drops[i])
+            objectives.append(-(distance * distance) - costs(opacity))
+        result = optimize(
             self.model,
-            parts[0] if len(parts) == 1 else per_sample(parts),
+            objectives[0] if len(objectives) == 1 else per_sample(objectives),
             param=Mask(
                 images=images,
                 background=baselines,
@@ -102,52 +102,54 @@ class MaskProblem:
                 hides=delete,
             ),
             steps=self.options["steps"],
-            seeds=[self.seeds[i] for i in rows],
+            seeds=[self.seeds[i] for i in indices],
             optimizer=adam(rate),
-            schedule=lambda share: 1 - 0.9 * share,
+            schedule=lambda progress: 1 - 0.9 * progress,
             redirect=0,
             importance=False,
             precision=self.precision,
             micro=self.micro,
             callbacks=self.callbacks,
         )
-        mask = made.images[:, opacity:].clamp(0, 1)
-        whole = torch.zeros(len(self.images), *mask.shape[1:])
-        whole[rows] = 1 - mask if delete else mask
-        failures |= {rows[i]: why for i, why in made.failures.items()}
-        return whole, dict(sorted(failures.items())), made.interrupted
+        mask = result.images[:, opacity:].clamp(0, 1)
+        masks = torch.zeros(len(self.images), *mask.shape[1:])
+        masks[indices] = 1 - mask if delete else mask
+        failures |= {indices[i]: why for i, why in result.failures.items()}
+        return masks, dict(sorted(failures.items())), result.interrupted
 
 
 def extremal_perturbation(masks: MaskProblem) -> FoundMasks:
-    """Return the mask of a given area that keeps, or loses, most of the objective. [Fong2019]_.
+    """Return the mask of a given area that preserves, or deletes, the objective best. [Fong2019]_.
 
-    The template of the area weighs more and more, which makes the mask one of 0 and 1. At the
-    beginning what is shown (or deleted) costs a little everywhere, so that what matters, and not
-    the order of equal values, says which part is to be the area.
+    The weight of the area penalty grows over the steps, which makes the mask binary. At first, what
+    is shown (or deleted) has a small cost everywhere, so that importance, rather than the order of
+    equal values, decides which part becomes the area.
     """
-    share = masks.options["area"]
+    fraction = masks.options["area"]
     delete = masks.options["kind"] == "delete"
 
     def costs(opacity: int) -> Objective:
         shown = channel("image", opacity)
-        size = ramp(_FIRST[masks.options["kind"]], 0, 0, 0.15) * (1 - shown if delete else shown)
-        template = area(1 - share if delete else share, channel=opacity)
-        return size + ramp(0, _AREA) * template
+        mean_cost = ramp(_INITIAL_MEAN_WEIGHT[masks.options["kind"]], 0, 0, 0.15) * (
+            1 - shown if delete else shown
+        )
+        area_cost = area(1 - fraction if delete else fraction, channel=opacity)
+        return mean_cost + ramp(0, _AREA_WEIGHT) * area_cost
 
     return masks.optimize(costs, spread=2.6, rate=0.05)
 
 
 def meaningful_perturbation(masks: MaskProblem) -> FoundMasks:
-    """Return the smooth mask for which little deleted loses, or little kept keeps. [Fong2017]_.
+    """Return the smooth mask that deletes the objective, or preserves it, with little. [Fong2017]_.
 
-    The costs are the mean of what is deleted (or kept) and the mask's total variation.
+    The penalties are the mean of what is deleted (or kept) and the mask's total variation.
     """
     longer = max(masks.images.shape[2:])
     delete = masks.options["kind"] == "delete"
 
     def costs(opacity: int) -> Objective:
         shown = channel("image", opacity)
-        size = _SIZE * (1 - shown) if delete else _SIZE * shown
-        return size + _ROUGH / longer * total_variation()
+        mean_cost = _MEAN_WEIGHT * (1 - shown) if delete else _MEAN_WEIGHT * shown
+        return mean_cost + _VARIATION_WEIGHT / longer * total_variation()
 
     return masks.optimize(costs, spread=1.0, rate=0.05)

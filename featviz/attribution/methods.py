@@ -1,4 +1,4 @@
-"""The methods by name: what each computes, which options it takes, how its values are read."""
+"""Attribution methods by name: what each computes, its options, and how its values are read."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from featviz.types import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class AttributionMethod:
-    """A method of attribution.
+    """An attribution method.
 
-    ``explain`` explains one image; ``optimize`` finds the masks of several with the loop.
-    ``signed`` says whether values have a sign, ``complete`` whether they are to add up to the score
-    less the baseline's, ``gradients`` whether it takes any; ``reduction`` how the channels become
-    one value of a pixel. ``baseline`` is the default where there is one, ``options`` all options
-    with their defaults.
+    ``explain`` explains one image; ``optimize`` finds the masks of several with the ascent loop.
+    ``signed`` indicates whether values have a sign, ``complete`` whether they should add up to the
+    score minus the baseline's score, and ``gradients`` whether the method needs gradients;
+    ``reduction`` is how channels become one value per pixel. ``baseline`` is the default baseline
+    of methods that use one, ``options`` all options with their defaults.
     """
 
     explain: Callable[[Case], Tensor] | None = None
@@ -41,7 +41,7 @@ class AttributionMethod:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def evaluations(self, options: dict[str, Any], size: tuple[int, ...]) -> int:
-        """Return about how many copies of an image are evaluated."""
+        """Return roughly how many copies of an image are evaluated."""
         if self.explain is None:
             return 1
         if "steps" in options:
@@ -50,7 +50,7 @@ class AttributionMethod:
         return 1 if cells is None else math.prod(cell_counts(size, int(cells)))
 
 
-_GRID = {"cells": 14, "segments": None}
+_REGIONS = {"cells": 14, "segments": None}
 
 METHODS = {
     "saliency": AttributionMethod(gradient_based.saliency, signed=False, reduction="max"),
@@ -70,7 +70,7 @@ METHODS = {
         perturbation_based.occlusion, gradients=False, baseline="mean", options={"cells": 14}
     ),
     "feature_ablation": AttributionMethod(
-        perturbation_based.feature_ablation, gradients=False, baseline="blur", options=_GRID
+        perturbation_based.feature_ablation, gradients=False, baseline="blur", options=_REGIONS
     ),
     "kernel_shap": AttributionMethod(
         perturbation_based.kernel_shap,
@@ -93,16 +93,16 @@ METHODS = {
 }
 
 
-def _count(value: Any) -> bool:
+def _is_positive_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _real(value: Any) -> bool:
+def _is_finite_number(value: Any) -> bool:
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     return number and math.isfinite(value)
 
 
-def _whole_numbers(value: Any) -> bool:
+def _are_integers(value: Any) -> bool:
     try:
         labels = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):
@@ -110,45 +110,44 @@ def _whole_numbers(value: Any) -> bool:
     return not labels.is_floating_point() and not labels.is_complex()
 
 
-#: What each option must be, and what says so.
+#: For each option, the test of its value, and its words for an error message.
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "steps": (_count, "a positive whole number"),
-    "cells": (_count, "a positive whole number"),
-    "sd": (lambda value: _real(value) and value >= 0, "a number of at least 0"),
-    "area": (lambda value: _real(value) and 0 < value < 1, "between 0 and 1"),
+    "steps": (_is_positive_integer, "a positive whole number"),
+    "cells": (_is_positive_integer, "a positive whole number"),
+    "sd": (lambda value: _is_finite_number(value) and value >= 0, "a number of at least 0"),
+    "area": (lambda value: _is_finite_number(value) and 0 < value < 1, "between 0 and 1"),
     "layer": (lambda value: isinstance(value, str), "the name of a layer"),
-    "segments": (_whole_numbers, "whole numbers, as a tensor"),
+    "segments": (_are_integers, "whole numbers, as a tensor"),
     "kind": (lambda value: value in KINDS, " or ".join(KINDS)),
 }
 
 
 def find_method(settings: AttributionSettings) -> tuple[AttributionMethod, dict[str, Any]]:
-    """Return a method and all its options.
+    """Return the method that the settings name, and all its options.
 
     Raises
     ------
     FeatvizError
-        For a name that there is not, an option that the method does not take, or a value that an
-        option cannot have.
+        For an unknown method, an option that the method does not take, or an invalid value.
     """
     name = settings.method
     if name not in METHODS:
         hint = did_you_mean(str(name), METHODS) or f"; known: {', '.join(METHODS)}"
         raise FeatvizError(f"no method {name!r}{hint}")
     method = METHODS[name]
-    given = {key: getattr(settings, key) for key in _CHECKS}
-    given = {key: value for key, value in given.items() if value is not None}
-    for key, value in list(given.items()):
+    options = {key: getattr(settings, key) for key in _CHECKS}
+    options = {key: value for key, value in options.items() if value is not None}
+    for key, value in list(options.items()):
         if key not in method.options:
             takes = ", ".join(method.options) or "no options"
             raise FeatvizError(f"method {name} takes no {key}: it takes {takes}")
-        fits, what = _CHECKS[key]
-        if not fits(value):
+        is_valid, expected = _CHECKS[key]
+        if not is_valid(value):
             shown = " ".join(repr(value).split())[:60]
-            raise FeatvizError(f"{key} must be {what}, not {shown}")
+            raise FeatvizError(f"{key} must be {expected}, not {shown}")
         if key in ("sd", "area"):
-            given[key] = float(value)  # the record is JSON, which knows no numbers of numpy
+            options[key] = float(value)  # JSON records cannot hold NumPy scalars
     if settings.baseline is not None and method.baseline is None:
         raise FeatvizError(f"method {name} takes no baseline")
     devices.half(settings.precision)
-    return method, {**method.options, **given}
+    return method, {**method.options, **options}

@@ -1,4 +1,4 @@
-"""Attribution by taking regions of an image away."""
+"""Perturbation-based attribution: replace regions of an image by the baseline."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from featviz.types import Tensor
 
 
 def occlusion(case: Case) -> Tensor:
-    """Return how much the value falls under a window, the mean over the windows on a pixel.
+    """Return how much the value drops under a window, averaged over the windows that cover a pixel.
 
-    The window moves by a cell of ``cells`` along the longer side and is two cells wide; under it
-    is the baseline. [Zeiler2014]_
+    The window moves by one cell, of ``cells`` along the longer side, and is two cells wide; it
+    shows the baseline. [Zeiler2014]_
     """
     size = tuple(case.image.shape[2:])
     strides = [max(1, s // n) for s, n in zip(size, cell_counts(size, _cells(case)), strict=True)]
     window = [min(2 * step, side) for step, side in zip(strides, size, strict=True)]
     channels = case.image.shape[1]
     with torch.no_grad():
-        found: Tensor = (
+        attributions: Tensor = (
             captum()
             .Occlusion(case.evaluator)
             .attribute(
@@ -36,17 +36,17 @@ def occlusion(case: Case) -> Tensor:
                 perturbations_per_eval=case.batch_size,
             )
         )
-    return found[:, :1]  # a window takes all channels: each has the same
+    return attributions[:, :1]  # a window covers all channels: their values are equal
 
 
 def feature_ablation(case: Case) -> Tensor:
-    """Return how much the value falls without a region, for each of its pixels.
+    """Return how much the value drops without a region, for each of its pixels.
 
-    The regions are those of ``segments``, or a grid of ``cells``; each has the baseline's pixels.
+    The regions are ``segments``, or a grid of ``cells``; an ablated region shows the baseline.
     """
     labels, _ = regions(case)
     with torch.no_grad():
-        found: Tensor = (
+        attributions: Tensor = (
             captum()
             .FeatureAblation(case.evaluator)
             .attribute(
@@ -56,102 +56,108 @@ def feature_ablation(case: Case) -> Tensor:
                 perturbations_per_eval=case.batch_size,
             )
         )
-    return found[:, :1]
+    return attributions[:, :1]
 
 
 def kernel_shap(case: Case) -> Tensor:
-    """Return the Shapley value of each region, shared among no pixels: each has the region's.
+    """Return the Shapley value of each region; every pixel has the value of its region.
 
-    ``steps`` coalitions of regions, in pairs of one and all the others, are drawn from the
-    sample's seed with the probability that the Shapley kernel gives their number of members; a
-    linear model of the values is fitted by least squares, whose sum is exact. With regions of which
-    there are few enough coalitions, all are taken, weighted by the kernel. [Lundberg2017]_
+    ``steps`` coalitions of regions, in pairs of a coalition and its complement, are sampled with
+    the sample's seed; the Shapley kernel gives the probability of their sizes. A linear model of
+    the values is fitted by least squares, constrained to the exact sum. If there are few enough
+    coalitions, all are used, weighted by the kernel. [Lundberg2017]_
 
     Raises
     ------
     FeatvizError
-        With one region, with fewer coalitions than tell the regions apart (a coalition and all the
-        others make one equation), or if the objective is not finite on one of them.
+        If there is one region, if the coalitions are too few to determine the values (a coalition
+        and its complement are one equation), or if the objective is not finite on one of them.
     """
     labels, count = regions(case)
     if count < 2:
         raise FeatvizError("kernel_shap needs at least two regions")
-    drawn, weights = coalitions(count, case.options["steps"], case.seed)
-    # Σ φ = whole - nothing is put in for the last region, so that it holds exactly.
-    rows = drawn.double()
-    left = rows[:, :-1] - rows[:, -1:]
-    remedy = f"more steps or fewer {'cells' if case.options['segments'] is None else 'segments'}"
-    least = min(2 * (count - 1), 2**count - 2)
-    if len(drawn) < least:
-        raise FeatvizError(f"{count} regions take at least {least} coalitions: {remedy}")
-    if torch.linalg.matrix_rank(left) < count - 1:
+    members, weights = coalitions(count, case.options["steps"], case.seed)
+    # Σ φ = full - base eliminates the last region, so that the sum is exact.
+    design = members.double()
+    lhs = design[:, :-1] - design[:, -1:]
+    remedy = (
+        f"use more steps or fewer {'cells' if case.options['segments'] is None else 'segments'}"
+    )
+    minimum = min(2 * (count - 1), 2**count - 2)
+    if len(members) < minimum:
+        raise FeatvizError(f"{count} regions need at least {minimum} coalitions: {remedy}")
+    if torch.linalg.matrix_rank(lhs) < count - 1:
         raise FeatvizError(
-            f"the {len(drawn)} coalitions drawn do not tell {count} regions apart: {remedy}"
+            f"the {len(members)} sampled coalitions do not determine {count} regions: {remedy}"
         )
-    ends = torch.stack([torch.zeros(count), torch.ones(count)]).bool()
-    values = []
-    for part in torch.cat([ends, drawn]).split(case.batch_size):
-        shown = part[:, labels][:, None].to(case.image.device)
-        values.append(case.evaluator.scores(torch.where(shown, case.image, case.base)))
-    found = torch.cat(values).double()
-    if not found.isfinite().all():
+    extremes = torch.stack([torch.zeros(count), torch.ones(count)]).bool()
+    chunks = []
+    for chunk in torch.cat([extremes, members]).split(case.batch_size):
+        visible = chunk[:, labels][:, None].to(case.image.device)
+        chunks.append(case.evaluator.scores(torch.where(visible, case.image, case.base)))
+    values = torch.cat(chunks).double()
+    if not values.isfinite().all():
         raise FeatvizError(
-            f"kernel_shap: {case.evaluator.objective} is not finite where regions are taken away: "
-            "take another baseline"
+            f"kernel_shap: {case.evaluator.objective} is not finite with regions removed: "
+            "use another baseline"
         )
-    nothing, whole = found[0], found[1]
-    right = found[2:] - nothing - rows[:, -1] * (whole - nothing)
-    root = weights.sqrt()
-    solved = torch.linalg.lstsq(left * root[:, None], (right * root)[:, None], driver="gelsd")
-    phi = solved.solution[:, 0]
-    phi = torch.cat([phi, (whole - nothing - phi.sum())[None]])
+    base, full = values[0], values[1]
+    rhs = values[2:] - base - design[:, -1] * (full - base)
+    sqrt_weights = weights.sqrt()
+    fit = torch.linalg.lstsq(
+        lhs * sqrt_weights[:, None], (rhs * sqrt_weights)[:, None], driver="gelsd"
+    )
+    phi = fit.solution[:, 0]
+    phi = torch.cat([phi, (full - base - phi.sum())[None]])
     return phi[labels][None, None].to(case.image)
 
 
 def coalitions(count: int, most: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return which of ``count`` regions are in each coalition (n, count), and their weights (n,).
+    """Return the members of each coalition of ``count`` regions (n, count), and the weights (n,).
 
-    Those with none or all of the regions are left out.
+    The empty coalition and the one of all regions are left out.
     """
     if count < 63 and 2**count - 2 <= most:
-        numbers = torch.arange(1, 2**count - 1)
-        drawn = (numbers[:, None] >> torch.arange(count)) & 1 > 0
+        codes = torch.arange(1, 2**count - 1)
+        members = (codes[:, None] >> torch.arange(count)) & 1 > 0
         kernel = [
-            (count - 1) / (math.comb(count, s) * s * (count - s)) for s in drawn.sum(1).tolist()
+            (count - 1) / (math.comb(count, s) * s * (count - s)) for s in members.sum(1).tolist()
         ]
-        return drawn, torch.tensor(kernel, dtype=torch.float64)
+        return members, torch.tensor(kernel, dtype=torch.float64)
     sizes = torch.arange(1, count, dtype=torch.float64)
-    chances = 1 / (sizes * (count - sizes))
-    draw = generator(seed, "kernel_shap")
+    probabilities = 1 / (sizes * (count - sizes))
+    rng = generator(seed, "kernel_shap")
     rows = torch.zeros(most, count, dtype=torch.bool)
-    picked = torch.multinomial(chances, (most + 1) // 2, replacement=True, generator=draw) + 1
-    for pair, members in enumerate(picked.tolist()):
-        rows[2 * pair, torch.randperm(count, generator=draw)[:members]] = True
+    sampled_sizes = (
+        torch.multinomial(probabilities, (most + 1) // 2, replacement=True, generator=rng) + 1
+    )
+    for pair, size in enumerate(sampled_sizes.tolist()):
+        rows[2 * pair, torch.randperm(count, generator=rng)[:size]] = True
         if 2 * pair + 1 < most:
             rows[2 * pair + 1] = ~rows[2 * pair]
     return rows, torch.ones(most, dtype=torch.float64)
 
 
 def regions(case: Case) -> tuple[Tensor, int]:
-    """Return the number of the region of each pixel (*size), from 0 on, and how many there are.
+    """Return the region index of each pixel (*size), from 0, and the number of regions.
 
     Raises
     ------
     FeatvizError
-        If given segments are not whole numbers of the image's size.
+        If ``segments`` are not integers of the image's size.
     """
-    given = case.options["segments"]
+    segments = case.options["segments"]
     size = tuple(case.image.shape[2:])
-    if given is None:
+    if segments is None:
         labels = grid(size, _cells(case))
     else:
-        found = torch.as_tensor(given).cpu()
-        if tuple(found.shape) != size or found.is_floating_point():
+        values = torch.as_tensor(segments).cpu()
+        if tuple(values.shape) != size or values.is_floating_point():
             raise FeatvizError(
-                f"segments must be whole numbers of shape {size}, not {found.dtype} of "
-                f"{tuple(found.shape)}"
+                f"segments must be whole numbers of shape {size}, not {values.dtype} of "
+                f"{tuple(values.shape)}"
             )
-        labels = found.unique(return_inverse=True)[1]
+        labels = values.unique(return_inverse=True)[1]
     return labels, int(labels.max()) + 1
 
 

@@ -1,4 +1,4 @@
-"""What an attribution returns: which pixels carry an objective, drawn and measured."""
+"""The result of an attribution: which pixels an objective depends on, drawn and measured."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from featviz.objectives.base import Objective
 from featviz.optim.base_result import BaseResult, finite
 from featviz.types import Tensor
 
-#: What stands for most against and most for the objective; nothing is white.
-_AGAINST, _FOR = (0.13, 0.37, 0.71), (0.79, 0.10, 0.13)
+#: Colours of the strongest negative and positive attribution; zero is white.
+_NEGATIVE, _POSITIVE = (0.13, 0.37, 0.71), (0.79, 0.10, 0.13)
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
-#: How much of the gray photograph is left where the heat is strongest, and of its contrast.
-_LEFT, _PALE = 0.25, 0.75
+#: How much of the gray image remains visible under the strongest heat, and its contrast.
+_VISIBLE, _CONTRAST = 0.25, 0.75
 
 
 @dataclasses.dataclass
 class Attribution(BaseResult):
-    """Images and what in them carries an objective; one row for each.
+    """Images and the attribution of an objective to their pixels; one row for each image.
 
     Attributes
     ----------
     images
         (B, C, *size) in [0, 1], as the network saw them.
     attributions
-        (B, C or 1, *size): what the method computes, in the units of the objective, with a sign
-        where the method has one; of a mask, how much of the image it keeps or deletes, 0 to 1.
+        (B, C or 1, *size): the method's values, in the units of the objective, signed if the method
+        is; of a mask, how much of the image it keeps or deletes, 0 to 1.
     heat
-        (B, *size): :attr:`pixels` divided by the 99th percentile of their absolute values, and
-        clipped: in [-1, 1] for methods with a sign and [0, 1] for others.
+        (B, *size): :attr:`pixels` divided by the 99th percentile of their absolute values and
+        clipped to [-1, 1] for signed methods, to [0, 1] for others.
     scores
-        (B,): the objective's value on each picture.
+        (B,): the objective's value on each image.
     baseline_scores
-        (B,): its value on each baseline; None where the method has none.
+        (B,): its value on each baseline; None for methods without one.
     delta
-        (B,): the sum of the attributions less (score - baseline score), which is what integrated
-        gradients leave out; None for methods that do not promise it.
+        (B,): the convergence delta of integrated gradients, the sum of the attributions minus
+        (score - baseline score); None for methods that do not guarantee completeness.
     objectives, seeds
         The text of each image's objective, and its seed.
     method, reduction
-        The method's name, and how the channels become one value of a pixel: ``sum`` or ``max``.
+        The method's name, and how channels become one value per pixel: ``sum`` or ``max``.
     settings
-        What was asked for.
+        The settings of the run.
     failures
-        Why a mask could not be found, by its index; its attributions are 0.
+        Why a mask could not be found, by image index; its attributions are 0.
     interrupted
-        Whether Ctrl-C ended the run early; then there are fewer images or unfinished masks.
+        Whether Ctrl-C ended the run early; there are then fewer images, or unfinished masks.
     """
 
     images: Tensor
@@ -77,7 +77,7 @@ class Attribution(BaseResult):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Attribution:
-        """Return the attribution of one picture."""
+        """Return the attribution of one image."""
         i = range(len(self))[operator.index(index)]
         here = slice(i, i + 1)
         return dataclasses.replace(
@@ -96,9 +96,9 @@ class Attribution(BaseResult):
 
     @property
     def pixels(self) -> Tensor:
-        """The attributions over the channels as they are, (B, *size): not divided, not clipped."""
-        over = self.attributions.float()
-        return over.amax(1) if self.reduction == "max" else over.sum(1)
+        """The attributions reduced over the channels, (B, *size), unscaled and unclipped."""
+        values = self.attributions.float()
+        return values.amax(1) if self.reduction == "max" else values.sum(1)
 
     def curves(self, model: Model, **options: Any) -> Curves:
         """Return the deletion and insertion curves, and those of random orders.
@@ -122,22 +122,22 @@ class Attribution(BaseResult):
         }
 
     def sheet(self, *, columns: int | None = None) -> Image.Image:
-        """Draw a row for each image: the photograph, the heat, the heat on the photograph.
+        """Draw a row for each image: the image, the heat map, and the heat map over the image.
 
         Red is for the objective, blue against it, white neither.
 
         Raises
         ------
         FeatvizError
-            If the images are no gray or RGB pictures.
+            If the images are neither gray nor RGB.
         """
         if self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
             raise FeatvizError(
-                f"cannot draw images of shape {tuple(self.images.shape[1:])}: it takes gray or RGB "
-                "images; result.heat has the values"
+                f"cannot draw images of shape {tuple(self.images.shape[1:])}: only gray and RGB "
+                "images can be drawn; result.heat has the values"
             )
-        photos = self.images.expand(-1, 3, -1, -1)
-        rows = torch.stack([photos, colours(self.heat), overlay(photos, self.heat)], 1)
+        images = self.images.expand(-1, 3, -1, -1)
+        rows = torch.stack([images, colours(self.heat), overlay(images, self.heat)], 1)
         labels = []
         for text, score in zip(self.objectives, self.scores.tolist(), strict=True):
             method = (self.method or "heat").replace("_", " ")
@@ -148,29 +148,31 @@ class Attribution(BaseResult):
 def normalized(values: Tensor, percentile: float, *, signed: bool) -> Tensor:
     """Divide maps (B, *size) by a percentile of their absolute values and clip them.
 
-    Where that is zero, as for a map of a few pixels, by the largest.
+    If that percentile is zero, as in a map of a few pixels, divide by the maximum.
     """
     flat = values.flatten(1).abs()
-    place = max(1, math.ceil(flat.shape[1] * percentile / 100))
-    size = flat.kthvalue(place, dim=1).values
-    size = torch.where(size > 0, size, flat.amax(1))
-    size = torch.where(size > 0, size, 1).view(-1, *(1,) * (values.ndim - 1))
-    return (values / size).clamp(-1 if signed else 0, 1)
+    rank = max(1, math.ceil(flat.shape[1] * percentile / 100))
+    scale = flat.kthvalue(rank, dim=1).values
+    scale = torch.where(scale > 0, scale, flat.amax(1))
+    scale = torch.where(scale > 0, scale, 1).view(-1, *(1,) * (values.ndim - 1))
+    return (values / scale).clamp(-1 if signed else 0, 1)
 
 
 def colours(heat: Tensor) -> Tensor:
-    """Return heat (B, H, W) in [-1, 1] as images (B, 3, H, W), white where it is 0."""
-    return torch.ones(1, 3, 1, 1).lerp(_ends(heat), heat.abs()[:, None].clamp(0, 1))
+    """Return heat (B, H, W) in [-1, 1] as images (B, 3, H, W), white at 0."""
+    return torch.ones(1, 3, 1, 1).lerp(_strongest_colour(heat), heat.abs()[:, None].clamp(0, 1))
 
 
 def overlay(photos: Tensor, heat: Tensor) -> Tensor:
-    """Return photographs (B, 3, H, W) in pale gray with the colours of the heat on them."""
+    """Return images (B, 3, H, W) in pale gray, tinted by the colours of the heat."""
     weights = torch.tensor(_LUMINANCE).view(1, 3, 1, 1)
-    gray = (photos * weights).sum(1, keepdim=True) * _PALE + (1 - _PALE)
-    strength = heat.abs()[:, None].clamp(0, 1) * (1 - _LEFT)
-    return gray.expand_as(photos).lerp(_ends(heat), strength)
+    gray = (photos * weights).sum(1, keepdim=True) * _CONTRAST + (1 - _CONTRAST)
+    strength = heat.abs()[:, None].clamp(0, 1) * (1 - _VISIBLE)
+    return gray.expand_as(photos).lerp(_strongest_colour(heat), strength)
 
 
-def _ends(heat: Tensor) -> Tensor:
-    against, favour = (torch.tensor(end).view(1, 3, 1, 1) for end in (_AGAINST, _FOR))
-    return torch.where(heat[:, None] < 0, against, favour)
+def _strongest_colour(heat: Tensor) -> Tensor:
+    negative, positive = (
+        torch.tensor(colour).view(1, 3, 1, 1) for colour in (_NEGATIVE, _POSITIVE)
+    )
+    return torch.where(heat[:, None] < 0, negative, positive)

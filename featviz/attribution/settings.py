@@ -1,4 +1,4 @@
-"""How an attribution is computed: the options of :func:`featviz.attribute`."""
+"""The options of :func:`featviz.attribute`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from featviz.types import Precision, Tensor
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttributionSettings(Options):
-    """How :func:`featviz.attribute` explains an image; what a method does not take, it refuses."""
+    """How :func:`featviz.attribute` explains an image; methods refuse options of others."""
 
     method: str = option(
         "integrated_gradients",
-        "A name of featviz.attribution.methods.METHODS; docs/attribution.md explains each.",
+        "One of featviz.attribution.methods.METHODS; docs/attribution.md explains each.",
         cli=str,
     )
     baseline: str | float | Tensor | None = option(
         None,
-        "What replaces what is taken away: blur, black, mean, a number, or images. Default: the "
-        "method's.",
+        "What replaces removed pixels: blur, black, mean, a number, or images. Default: the "
+        "method's own.",
         cli=str,
     )
     steps: int | None = option(
         None,
-        "Points of integrated gradients, noisy copies, coalitions, or updates of a mask.",
+        "Integration points, noisy copies, coalitions, or optimization steps of a mask.",
         cli=int,
     )
     cells: int | None = option(
@@ -36,19 +36,21 @@ class AttributionSettings(Options):
     layer: str | None = option(None, "The layer of Grad-CAM.", cli=str)
     sd: float | None = option(
         None,
-        "Standard deviation of SmoothGrad's noise, as a share of the range of the image's values.",
+        "Standard deviation of SmoothGrad's noise, relative to the range of the image's values.",
         cli=float,
     )
     segments: Tensor | None = option(
-        None, "Regions of your own (*size): whole numbers, one for each region."
+        None, "Custom regions (*size): whole numbers, one for each region."
     )
     area: float | None = option(
-        None, "The share of the image that an extremal perturbation keeps or deletes.", cli=float
+        None,
+        "The fraction of the image that an extremal perturbation preserves or deletes.",
+        cli=float,
     )
     kind: Literal["preserve", "delete"] | None = option(
         None,
-        "Whether a mask is to preserve the objective with little of the image, or to delete it by "
-        "taking little away.",
+        "Whether a mask preserves the objective with as little of the image as possible, or "
+        "deletes it by removing as little as possible.",
         cli=str,
     )
     precision: Precision = option(

@@ -1,4 +1,4 @@
-"""Can the image be trusted? Renders it in company and applies all that speaks against it."""
+"""Check whether a visualization can be trusted: render related images and apply six criteria."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from featviz.seeds import expand
 from featviz.types import Unpack
 from featviz.validation import positive_int
 
-#: What regularizes an image and says nothing of a unit; an image is judged without it.
+#: Regularizers, which say nothing about a unit: images are scored without them.
 PRIORS = (TotalVariation, L1, L2, Blur, BoundaryComplexity, Spectrum, BatchnormMatch)
 
 
@@ -48,27 +48,26 @@ def check(
     progress: bool = False,
     **options: Unpack[CheckKeywords],
 ) -> Checks:
-    """Render objectives and say, by six criteria, whether their images can be trusted.
+    """Render objectives and judge by six criteria whether their images can be trusted.
 
     ``docs/check.md`` has the formula, the source and the threshold of each. All images of all
     objectives are made by one :func:`featviz.render`, those of the randomized network by a second,
-    and the images are gone through once.
+    and the dataset is read once.
 
     Parameters
     ----------
     model
         From :func:`featviz.load` or :class:`featviz.Model`.
     objective
-        One objective or a list. Penalties in it shape the image, and are left out where its
-        score is judged.
+        One objective or a list. Penalties in it shape the image, but are left out of its score.
     result
-        Instead of objectives: finished images of :func:`featviz.render`, whose objectives, seeds
-        and settings are taken over for their company.
+        Instead of objectives: finished images of :func:`featviz.render`. Their objectives, seeds
+        and settings are also used for the images they are compared with.
     images
-        A folder or dataset as in :func:`featviz.examples`; without, ``strength`` and ``path``
+        A folder or dataset as in :func:`featviz.examples`; without it, ``strength`` and ``path``
         are not measured.
     settings
-        How the images are optimized; keywords replace its fields.
+        How the images are optimized; keyword arguments override its fields.
     seed
         The seed of the image that is judged.
     batch_size, device, callbacks, progress
@@ -84,7 +83,7 @@ def check(
     Raises
     ------
     FeatvizError
-        For input that cannot work, before the first step.
+        For invalid input, before the first step.
     OptimizationError
         If no image could be optimized.
     """
@@ -93,41 +92,43 @@ def check(
     if (objective is None) == (result is None):
         raise FeatvizError("check takes either objectives or a result")
     if result is not None and not isinstance(result, Result):
-        raise FeatvizError(f"result is what fv.render returns, not {type(result).__name__}")
-    own, rendering = split(options, CheckSettings, Settings)
-    asked = CheckSettings.of(None, own)
+        raise FeatvizError(f"result must be what fv.render returns, not {type(result).__name__}")
+    check_options, render_options = split(options, CheckSettings, Settings)
+    config = CheckSettings.of(None, check_options)
     (seed,) = expand(seed, 1)
     if result is None:
-        chosen, firsts = Settings.of(settings, rendering), None
+        render_settings, first_seeds = Settings.of(settings, render_options), None
     else:
-        if rendering or settings is not None or seed:
-            raise FeatvizError("a result brings its settings, seeds and precision with it")
-        objective, firsts = list(result.objectives), result.seeds
-        chosen = recall(result.record)
-    several = [objective] if isinstance(objective, (str, Objective)) else list(objective or ())
-    goals = [as_objective(o) for o in several]
+        if render_options or settings is not None or seed:
+            raise FeatvizError("a result already determines the settings, seeds and precision")
+        objective, first_seeds = list(result.objectives), result.seeds
+        render_settings = recall(result.record)
+    objectives = [objective] if isinstance(objective, (str, Objective)) else list(objective or ())
+    goals = [as_objective(o) for o in objectives]
     if not goals:
         raise FeatvizError("give at least one objective, such as class:285")
-    home = model.on(devices.resolve(device, model.device))
-    plan = chosen.resolve(home)
+    network = model.on(devices.resolve(device, model.device))
+    plan = render_settings.resolve(network)
     if plan.param.transparent or plan.param.relational:
-        raise FeatvizError("check takes opaque images that stand alone: use another param")
+        raise FeatvizError(
+            "check needs opaque images that do not depend on one another: use another param"
+        )
     for goal in goals:
         if goal.relational or goal.sliced(slice(0, 1)) != goal:
-            raise FeatvizError(f"{goal} is about a batch: check takes those of single images")
-        plan.check(home, goal, 1)
+            raise FeatvizError(f"{goal} is about a batch: check takes objectives of single images")
+        plan.check(network, goal, 1)
     if images is not None:
-        ImageDataset(images)  # a folder that is not there is named before the first step
+        ImageDataset(images)  # a missing folder is reported before the first step
     runner = CheckRunner(
-        model=home,
+        model=network,
         goals=goals,
         subjects=[subject(goal) for goal in goals],
-        firsts=firsts or [seed] * len(goals),
-        seeds=positive_int("seeds", asked.seeds),
-        k=positive_int("k", asked.k),
+        firsts=first_seeds or [seed] * len(goals),
+        seeds=positive_int("seeds", config.seeds),
+        k=positive_int("k", config.k),
         images=images,
-        panel=panel(home, asked.judges),
-        randomize=asked.randomize,
+        panel=panel(network, config.judges),
+        randomize=config.randomize,
         settings=plan.settings,
         batch_size=batch_size,
         callbacks=callbacks,
@@ -140,9 +141,9 @@ def check(
         "model": model.name,
         **plan.record,
         "verb": "check",
-        "seeds": asked.seeds,
-        "seed": firsts or seed,
-        "k": asked.k,
+        "seeds": config.seeds,
+        "seed": first_seeds or seed,
+        "k": config.k,
         "batch_size": batch_size,
         "judges": list(runner.panel.judges),
         "images": runner.count,
@@ -152,7 +153,7 @@ def check(
 
 
 def subject(goal: Objective) -> Objective:
-    """Return an objective without its penalties and numbers; itself if nothing else is in it.
+    """Return an objective without its penalties and constants; unchanged if nothing else is in it.
 
     >>> str(subject(as_objective("class:1 + 20*batchnorm_match - 0.1*l1")))
     'class:1'
@@ -170,7 +171,7 @@ def recall(record: dict[str, Any]) -> Settings:
     Raises
     ------
     FeatvizError
-        If they were made with something that has no text, or ended early.
+        If a setting has no text form, or the run ended early.
     """
     if record.get("verb") != "render":
         raise FeatvizError("its verb is not render: give the objective and the settings")

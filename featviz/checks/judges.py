@@ -1,11 +1,11 @@
-"""What networks that had no part in an image see in it."""
+"""Judges: what networks that had no part in making an image see in it."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 
-from featviz.checks.verdicts import Criterion, judged, unmeasured
+from featviz.checks.verdicts import Criterion, judge, not_measured
 from featviz.errors import FeatvizError
 from featviz.networks import zoo
 from featviz.networks.model import Model
@@ -20,30 +20,30 @@ from featviz.types import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """The networks that are asked, by name, and of the others why they are not."""
+    """The networks that judge, by name, and why other networks are excluded."""
 
     judges: dict[str, Model]
     excluded: dict[str, str]
 
     @property
     def why(self) -> str:
-        """Why nobody is asked."""
+        """Why there are no judges."""
         reasons = "; ".join(f"{name}: {reason}" for name, reason in self.excluded.items())
         return reasons or "no judges: name networks with the same classes, judges=[…] or --judges"
 
 
 def panel(model: Model, names: Sequence[str | Model] | str | Model | None) -> Panel:
-    """Return the judges of a model; of an embedded network by default its two siblings.
+    """Return the judges of a model; by default, the two siblings of an embedded network.
 
-    Only networks with the same class names can be compared; the others are ``excluded``, as are
+    Only networks with the same class names can be compared; others are ``excluded``, as are
     siblings that are not installed.
 
     Raises
     ------
     FeatvizError
-        If a network that was named cannot be loaded.
+        If a named network cannot be loaded.
     """
-    siblings = names is None
+    by_default = names is None
     if isinstance(names, (str, Model)):
         names = [names]
     if names is None:
@@ -51,102 +51,106 @@ def panel(model: Model, names: Sequence[str | Model] | str | Model | None) -> Pa
         names = [name for name in family if name != model.name]
     judges: dict[str, Model] = {}
     excluded: dict[str, str] = {}
-    for given in names:
-        name = str((given.name or type(given.net).__name__) if isinstance(given, Model) else given)
-        if siblings and not efficientnet.installed(name):
+    for entry in names:
+        name = str((entry.name or type(entry.net).__name__) if isinstance(entry, Model) else entry)
+        if by_default and not efficientnet.installed(name):
             excluded[name] = f"not installed ({efficientnet.install(name)})"
             continue
-        judge = given if isinstance(given, Model) else zoo.load(given)
-        reason = _incomparable(model, judge)
-        twins = sum(known.partition("#")[0] == name for known in (*judges, *excluded))
-        name = f"{name}#{twins + 1}" if twins else name
+        network = entry if isinstance(entry, Model) else zoo.load(entry)
+        reason = _incomparable(model, network)
+        duplicates = sum(other.partition("#")[0] == name for other in (*judges, *excluded))
+        name = f"{name}#{duplicates + 1}" if duplicates else name
         if reason:
             excluded[name] = reason
         else:
-            judges[name] = judge.on(model.device)
+            judges[name] = network.on(model.device)
     return Panel(judges, excluded)
 
 
-def _incomparable(model: Model, judge: Model) -> str | None:
+def _incomparable(model: Model, other: Model) -> str | None:
     if model.classes is None:
         return "the network has no class names to compare with"
-    if judge.classes is None:
+    if other.classes is None:
         return "it has no class names"
-    if judge.net is model.net or (judge.name is not None and judge.name == model.name):
+    if other.net is model.net or (other.name is not None and other.name == model.name):
         return "it is the network itself"
-    for one in (model, judge):
-        info = one.layer(one.logits)
-        if info.positions or info.units != len(one.classes or ()):
-            return f"{info.units} logits and {len(one.classes or ())} class names do not fit"
-    if [c.casefold() for c in judge.classes] != [c.casefold() for c in model.classes]:
-        return "its class names are others"
-    if judge.channels != model.channels or len(judge.size) != len(model.size):
-        return "it takes other images"
+    for network in (model, other):
+        info = network.layer(network.logits)
+        if info.positions or info.units != len(network.classes or ()):
+            return f"{info.units} logits and {len(network.classes or ())} class names do not match"
+    if [c.casefold() for c in other.classes] != [c.casefold() for c in model.classes]:
+        return "its class names differ"
+    if other.channels != model.channels or len(other.size) != len(model.size):
+        return "it takes images of another shape"
     return None
 
 
-def probabilities(model: Model, pictures: Tensor) -> Tensor:
-    """Return the probabilities (B, classes) of images, resized to the network's own size.
+def probabilities(model: Model, images: Tensor) -> Tensor:
+    """Return the class probabilities (B, classes) of images, resized to the network's own size.
 
     Raises
     ------
     FeatvizError
-        If the network has no logits.
+        If the network has no class logits.
     """
     info = model.layer(model.logits)
     if info.positions:
-        raise FeatvizError(f"layer {info.name!r} holds a map, not the logits of classes")
-    shown = resize(pictures, model.size, antialias=True).clamp(0, 1)
-    return collect(model, shown, [model.logits], lambda _, a: a.float().softmax(1))[model.logits]
+        raise FeatvizError(f"layer {info.name!r} holds a feature map, not class logits")
+    resized = resize(images, model.size, antialias=True).clamp(0, 1)
+    return collect(model, resized, [model.logits], lambda _, a: a.float().softmax(1))[model.logits]
 
 
-def wanted_class(model: Model, goal: Objective) -> int | None:
-    """Return the class that an objective raises; None where it raises none, or several."""
-    kinds = (ClassLogit, LogProbability, Probability, Margin)
-    named = [part for c, part in terms_of(goal) if c > 0 and isinstance(part, kinds)]
-    if len(named) != 1 or named[0].layer not in ("", model.logits):
+def target_class(model: Model, goal: Objective) -> int | None:
+    """Return the class that an objective maximizes; None if it maximizes none, or several."""
+    class_objectives = (ClassLogit, LogProbability, Probability, Margin)
+    terms = [part for c, part in terms_of(goal) if c > 0 and isinstance(part, class_objectives)]
+    if len(terms) != 1 or terms[0].layer not in ("", model.logits):
         return None
-    target = named[0].target
+    target = terms[0].target
     return model.class_index(target) if isinstance(target, str) else target
 
 
-def opinion(
-    model: Model, panel: Panel, wanted: int | None, own: Tensor, others: dict[str, Tensor]
+def judges_criterion(
+    model: Model, panel: Panel, target: int | None, own: Tensor, others: dict[str, Tensor]
 ) -> Criterion:
-    """Judge one image by the probabilities (classes,) that the networks give it.
+    """Judge one image by the probabilities (classes,) that the networks assign.
 
-    Of a class, the value is the share of judges whose first choice it is. Of any other unit it
-    is the share of those that have the network's own first choice among their first five.
+    For an objective of a class, the value is the share of judges that rank it first. For any other
+    unit it is the share of judges that have the network's own first choice in their top 5.
     """
     if not others:
-        return unmeasured("judges", panel.why)
+        return not_measured("judges", panel.why)
     assert model.classes is not None
-    sought = int(own.argmax()) if wanted is None else wanted
-    rows, first, five = {}, 0, 0
-    for name, found in others.items():
-        top = found.topk(min(5, len(found))).indices.tolist()
-        first, five = first + (top[0] == sought), five + (sought in top)
-        rows[name] = {
-            "top1": model.classes[top[0]],
-            "top1_probability": float(found[top[0]]),
-            "agrees": top[0] == sought,
-            "in_top5": sought in top,
-            "probability": float(found[sought]),
+    reference = int(own.argmax()) if target is None else target
+    by_judge, top1_hits, top5_hits = {}, 0, 0
+    for name, probs in others.items():
+        top5 = probs.topk(min(5, len(probs))).indices.tolist()
+        top1_hits, top5_hits = top1_hits + (top5[0] == reference), top5_hits + (reference in top5)
+        by_judge[name] = {
+            "top1": model.classes[top5[0]],
+            "top1_probability": float(probs[top5[0]]),
+            "agrees": top5[0] == reference,
+            "in_top5": reference in top5,
+            "probability": float(probs[reference]),
         }
     figures = {
-        "class": model.classes[sought],
-        "wanted": wanted is not None,
+        "class": model.classes[reference],
+        "wanted": target is not None,
         "own_top1": model.classes[int(own.argmax())],
-        "own_probability": float(own[sought]),
-        "judges": rows,
+        "own_probability": float(own[reference]),
+        "judges": by_judge,
         "excluded": panel.excluded,
     }
     count = len(others)
-    if wanted is not None:
-        mean = sum(row["probability"] for row in rows.values()) / count
-        why = f"{first} of {count} judges see {model.classes[sought]!r} first, mean p {mean:.2f}"
-        return judged("judges", first / count, why, **figures)
+    if target is not None:
+        mean = sum(row["probability"] for row in by_judge.values()) / count
+        why = (
+            f"{top1_hits} of {count} judges rank {model.classes[reference]!r} first, "
+            f"mean p {mean:.2f}"
+        )
+        return judge("judges", top1_hits / count, why, **figures)
     why = (
-        f"{five} of {count} judges have the network's own {model.classes[sought]!r} in their top 5"
+        f"{top5_hits} of {count} judges have the network's own {model.classes[reference]!r} "
+        "in their top 5"
     )
-    return judged("judges", five / count, why, **figures)
+    return judge("judges", top5_hits / count, why, **figures)

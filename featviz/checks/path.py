@@ -1,4 +1,4 @@
-"""Tell whether an image takes the way through the network that natural images take.
+"""Compare the path of an image through the network with that of natural images.
 
 [Geirhos2024]_
 """
@@ -11,24 +11,24 @@ from typing import Any
 
 import torch
 
-from featviz.checks.verdicts import Criterion, judged, unmeasured
+from featviz.checks.verdicts import Criterion, judge, not_measured
 from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives.scene import Target
 from featviz.optim.collecting import collect
 from featviz.types import LayerInfo, Tensor
 
-#: Images whose activations are held at a time.
+#: Images per forward pass.
 TOGETHER = 2
-#: Layers that are compared at most, evenly over the depth; units that ranks take at least.
+#: Most layers to compare, spread evenly over the depth; fewest units to rank.
 MOST, LEAST = 64, 8
-#: Natural images on either side that are needed, and how many random ones are drawn.
+#: Natural images needed in each group, and how many random ones are drawn.
 FEWEST, DRAWN = 3, 32
-#: How many standard errors the exciting images have to be more alike than others are.
+#: By how many standard errors the top-activating images must be more alike than other images.
 CLEAR = 2.0
-#: In which share of the layers that has to be so.
+#: The share of the layers in which they must be.
 ENOUGH = 0.25
-#: How often one exciting image has to be nearer to the rest of them than one other image is.
+#: How often a single top image must score above a single other image.
 TELLING = 0.9
 
 
@@ -37,32 +37,33 @@ def layers(model: Model, goal: Objective) -> list[LayerInfo]:
     table = model.layers()
     names = [info.name for info in table]
     read = [names.index(name) for name in goal.needs(Target(model, model.size, 1)) if name in names]
-    found = [
+    candidates = [
         i for i in table[: max(read, default=-1) + 1] if i.units >= LEAST and "#" not in i.name
     ]
-    if len(found) <= MOST:
-        return found
-    return [found[round(k * (len(found) - 1) / (MOST - 1))] for k in range(MOST)]
+    if len(candidates) <= MOST:
+        return candidates
+    return [candidates[round(k * (len(candidates) - 1) / (MOST - 1))] for k in range(MOST)]
 
 
-def profiles(model: Model, pictures: Tensor, infos: Sequence[LayerInfo]) -> dict[str, Tensor]:
+def profiles(model: Model, images: Tensor, infos: Sequence[LayerInfo]) -> dict[str, Tensor]:
     """Return the mean of every unit over its positions, (B, units), for each layer.
 
-    Layers whose first axis is not the batch (windows of an image, sequences first) are left out.
+    Layers whose first axis is not the batch (windows of an image, sequence-first tensors) are left
+    out.
     """
     layers = {info.name: info for info in infos}
-    foreign: set[str] = set()
+    without_batch: set[str] = set()
 
     def mean(name: str, activation: Tensor) -> Tensor:
         info = layers[name]
         units = activation.movedim(info.axis, 1)
         if units.shape[1] != info.units:
-            foreign.add(name)
+            without_batch.add(name)
             return activation.new_zeros(0, info.units)
         return units.reshape(len(units), info.units, -1).float().mean(2)
 
-    rows = collect(model, pictures, list(layers), mean, batch_size=TOGETHER)
-    return {n: r for n, r in rows.items() if n not in foreign and len(r) == len(pictures)}
+    means = collect(model, images, list(layers), mean, batch_size=TOGETHER)
+    return {n: r for n, r in means.items() if n not in without_batch and len(r) == len(images)}
 
 
 def ranks(values: Tensor) -> Tensor:
@@ -79,19 +80,21 @@ def ranks(values: Tensor) -> Tensor:
 
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
-    """Return Spearman's rank correlations (A, B) of rows (A, n) and (B, n); NaN for constants."""
-    one, two = (r - r.mean(-1, keepdim=True) for r in (ranks(a), ranks(b)))
-    one, two = (r / r.norm(dim=-1, keepdim=True) for r in (one, two))
-    return one @ two.T
+    """Return Spearman's rank correlations (A, B) of rows (A, n) and (B, n); constants give NaN."""
+    x, y = (r - r.mean(-1, keepdim=True) for r in (ranks(a), ranks(b)))
+    x, y = (r / r.norm(dim=-1, keepdim=True) for r in (x, y))
+    return x @ y.T
 
 
 @dataclasses.dataclass(frozen=True)
-class Way:
-    """How alike, in one layer, the exciting images are among themselves, to others, to an image.
+class LayerSimilarity:
+    """Rank correlations in one layer between an image, the top images of a unit and other images.
 
-    ``clear`` says whether the exciting images are more alike than others are, ``uncentred`` has
-    the same three numbers of the activations as they are, and ``singly`` how alike each exciting
-    image is to the rest of them, and each other image to all of them.
+    ``picture`` is the mean correlation of the image with the top images, ``same`` that of the top
+    images with one another, ``other`` that of the top images with other images. ``clear`` indicates
+    whether ``same`` is significantly above ``other``. ``uncentred`` has the same three numbers for
+    activations that are not standardized, and ``singly`` the mean correlation of each top image
+    with the rest of them, and of each other image with all of them.
     """
 
     layer: str
@@ -103,46 +106,43 @@ class Way:
     singly: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
 
-def way(layer: str, picture: Tensor, top: Tensor, others: Tensor) -> Way:
-    """Compare an image (units,) with exciting images (k, units) and others (m, units).
+def layer_similarity(layer: str, picture: Tensor, top: Tensor, others: Tensor) -> LayerSimilarity:
+    """Compare an image (units,) with top images (k, units) and other images (m, units).
 
-    Each unit is counted from its mean over the others, in units of its deviation over them.
+    Each unit is standardized by its mean and standard deviation over the other images.
     """
-    middle, spread = others.mean(0), others.std(0)
-    spread = torch.where(spread > 0, spread, torch.ones(()))
-    near, same, other, clear, *singly = _alike(
-        *((v - middle) / spread for v in (picture, top, others))
-    )
-    return Way(
-        layer, near, same, other, clear, _alike(picture, top, others)[:3], (singly[0], singly[1])
-    )
+    mean, std = others.mean(0), others.std(0)
+    std = torch.where(std > 0, std, torch.ones(()))
+    own, same, other, clear, *singly = _compare(*((v - mean) / std for v in (picture, top, others)))
+    uncentred = _compare(picture, top, others)[:3]
+    return LayerSimilarity(layer, own, same, other, clear, uncentred, (singly[0], singly[1]))
 
 
-def _alike(
+def _compare(
     picture: Tensor, top: Tensor, others: Tensor
 ) -> tuple[float, float, float, bool, tuple[float, ...], tuple[float, ...]]:
     count = len(top)
-    among = spearman(top, top)
-    rows = among.sum(1) - among.diagonal()  # each with the rest
-    pairs = spearman(top, others)
-    cross = pairs.mean(1)
-    same, other = rows.sum() / (count * (count - 1)), cross.mean()
-    # The jackknife, since every pair is in two of the rows: the gap without each image in turn.
-    alone = (rows.sum() - 2 * rows) / ((count - 1) * (count - 2))
-    alone = alone - (cross.sum() - cross) / (count - 1)
-    error = ((count - 1) / count * (alone - alone.mean()).square().sum()).sqrt()
-    near = float(spearman(picture[None], top).mean())
-    singly = (rows / (count - 1)).tolist(), pairs.mean(0).tolist()
-    clear = bool(same - other > CLEAR * error)
-    return near, float(same), float(other), clear, tuple(singly[0]), tuple(singly[1])
+    among_top = spearman(top, top)
+    sums = among_top.sum(1) - among_top.diagonal()  # of each with the rest
+    with_others = spearman(top, others)
+    mean_with_others = with_others.mean(1)
+    same, other = sums.sum() / (count * (count - 1)), mean_with_others.mean()
+    # Jackknife, since every pair counts in two sums: the gap without each image in turn.
+    gaps = (sums.sum() - 2 * sums) / ((count - 1) * (count - 2))
+    gaps = gaps - (mean_with_others.sum() - mean_with_others) / (count - 1)
+    standard_error = ((count - 1) / count * (gaps - gaps.mean()).square().sum()).sqrt()
+    own = float(spearman(picture[None], top).mean())
+    singly = (sums / (count - 1)).tolist(), with_others.mean(0).tolist()
+    clear = bool(same - other > CLEAR * standard_error)
+    return own, float(same), float(other), clear, tuple(singly[0]), tuple(singly[1])
 
 
-def mean_score(ways: Sequence[Way]) -> float:
-    """Return how near an image is to the exciting images: 1 as these are, 0 as others are.
+def mean_score(similarities: Sequence[LayerSimilarity]) -> float:
+    """Return how similar an image is to the top images: 1 as they are, 0 as other images are.
 
-    It is the mean over the layers that tell the two apart, each weighted by how far; NaN if none.
+    It is the mean over the layers that separate the two groups, weighted by how far; or NaN.
     """
-    return _ratio([(w.picture, w.same, w.other) for w in ways if w.clear])
+    return _ratio([(s.picture, s.same, s.other) for s in similarities if s.clear])
 
 
 def _ratio(rows: Sequence[tuple[float, float, float]]) -> float:
@@ -150,42 +150,43 @@ def _ratio(rows: Sequence[tuple[float, float, float]]) -> float:
     return sum(near - other for near, _, other in rows) / gap if gap > 0 else float("nan")
 
 
-def power(ways: Sequence[Way]) -> float:
-    """Return how often a single exciting image scores above a single other one, by the same mean.
+def power(similarities: Sequence[LayerSimilarity]) -> float:
+    """Return how often a single top image scores above a single other image, by the same mean.
 
-    1 where the score tells every one of them, 0.5 where it tells nothing; NaN without clear layers.
-    The scale is left out, which is the same for all.
+    1 if the score separates all of them, 0.5 at chance; NaN without clear layers. The scale, which
+    is the same for all, is left out.
     """
-    clear = [w for w in ways if w.clear]
+    clear = [s for s in similarities if s.clear]
     if not clear:
         return float("nan")
-    near, far = (torch.tensor([w.singly[i] for w in clear]).double().sum(0) for i in (0, 1))
-    gaps = near[:, None] - far
+    top, others = (torch.tensor([s.singly[i] for s in clear]).double().sum(0) for i in (0, 1))
+    gaps = top[:, None] - others
     return float(((gaps > 0).double() + (gaps == 0).double() / 2).mean())
 
 
-def travelled(ways: Sequence[Way], top: int, others: int) -> Criterion:
-    """Judge the way of an image by its mean score over the layers that say something."""
-    clear = [w for w in ways if w.clear]
-    rows: list[dict[str, Any]] = [dataclasses.asdict(w) for w in ways]
+def path_criterion(similarities: Sequence[LayerSimilarity], top: int, others: int) -> Criterion:
+    """Judge the path of an image by its mean score over the layers that separate the groups."""
+    clear = [s for s in similarities if s.clear]
+    rows: list[dict[str, Any]] = [dataclasses.asdict(s) for s in similarities]
     for row in rows:
         del row["singly"]
-    uncentred = _ratio([w.uncentred for w in clear])
-    able = power(ways)
+    uncentred = _ratio([s.uncentred for s in clear])
+    separation = power(similarities)
     figures = {
-        "layers": rows, "top": top, "others": others, "uncentred": uncentred, "power": able,
+        "layers": rows, "top": top, "others": others, "uncentred": uncentred, "power": separation,
     }  # fmt: skip
     if top < FEWEST or others < FEWEST:
-        why = f"it takes {FEWEST} images that excite the unit and {FEWEST} others"
-        return unmeasured("path", f"too few images: {why}", **figures)
-    where = f"in {len(clear)} of {len(ways)} layers"
-    if not clear or len(clear) < ENOUGH * len(ways):
-        why = f"only {where} are the {top} images that excite the unit more alike than others"
-        return unmeasured("path", why, **figures)
-    if not able >= TELLING:
+        why = f"it takes {FEWEST} top-activating images and {FEWEST} others"
+        return not_measured("path", f"too few images: {why}", **figures)
+    where = f"in {len(clear)} of {len(similarities)} layers"
+    if not clear or len(clear) < ENOUGH * len(similarities):
+        why = f"only {where} are the {top} top-activating images more alike than others"
+        return not_measured("path", why, **figures)
+    if not separation >= TELLING:
         why = (
-            f"the way tells one image that excites the unit from others in {able:.0%} of cases only"
+            "the path tells a single top-activating image from others in only "
+            f"{separation:.0%} of cases"
         )
-        return unmeasured("path", why, score=mean_score(ways), **figures)
-    why = f"{where}, where 1 is how alike the {top} images that excite the unit most are, 0 others"
-    return judged("path", mean_score(ways), why, **figures)
+        return not_measured("path", why, score=mean_score(similarities), **figures)
+    why = f"{where}, where 1 is how alike the {top} top-activating images are, and 0 others"
+    return judge("path", mean_score(similarities), why, **figures)

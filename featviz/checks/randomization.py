@@ -1,4 +1,4 @@
-"""A network with its weights in random order: what depends on them must change.
+"""Permute the weights of a network: an image that depends on them must change.
 
 [Adebayo2018]_
 """
@@ -11,73 +11,73 @@ import kornia.metrics
 import torch
 from torch import nn
 
-from featviz.checks.strength import share
-from featviz.checks.verdicts import Criterion, judged
+from featviz.checks.strength import relative_score
+from featviz.checks.verdicts import Criterion, judge
 from featviz.errors import FeatvizError
 from featviz.networks.model import Model
 from featviz.seeds import generator
 from featviz.types import Tensor
 
-#: The side of the window of SSIM.
-_WINDOW = 11
-#: Images that are the same to the eight bits of a file.
-_SAME = 1 / 512
+#: Side of the SSIM window in pixels.
+_SSIM_WINDOW = 11
+#: Images that differ by no more are equal in the eight bits of a file.
+_EIGHT_BIT_TOLERANCE = 1 / 512
 
 
 def permuted(model: Model, seed: int) -> Model:
-    """Return a deep copy of a model with the numbers of each tensor in random order.
+    """Return a deep copy of a model with the values of each tensor permuted.
 
-    Weights, biases and the statistics of batch-norms keep their magnitudes and lose what was
-    learnt. Every tensor has a generator of its own, so that the order of the modules does not
-    matter; one that several layers share is permuted once. The model itself is not touched.
+    Weights, biases and batch-norm statistics keep their magnitudes and lose what was learnt. Every
+    tensor has its own generator, so that the order of the modules does not matter; a tensor shared
+    by several layers is permuted once. The model itself is not changed.
 
     Raises
     ------
     FeatvizError
-        If the network has no weights that are known, or cannot be copied.
+        If the network has no known weights, or cannot be copied.
     """
     if not any(True for _ in model.net.parameters()):
-        raise FeatvizError("the network has no weights that are known: wrap the nn.Module itself")
+        raise FeatvizError("the network has no known weights: wrap the nn.Module itself")
     try:
-        twin = model.copy()
+        copy = model.copy()
     except (RuntimeError, TypeError) as error:
         raise FeatvizError(
             f"the network cannot be copied: {' '.join(str(error).split())}"
         ) from error
-    twin.name = None
+    copy.name = None
     with torch.no_grad():
-        for name, tensor in _tensors(twin.net):
-            draw = generator(seed, f"permuted {name}")
-            order = torch.randperm(tensor.numel(), generator=draw).to(tensor.device)
-            tensor.copy_(tensor.flatten()[order].view_as(tensor))
-    return twin
+        for name, tensor in _tensors(copy.net):
+            rng = generator(seed, f"permuted {name}")
+            permutation = torch.randperm(tensor.numel(), generator=rng).to(tensor.device)
+            tensor.copy_(tensor.flatten()[permutation].view_as(tensor))
+    return copy
 
 
 def _tensors(net: nn.Module) -> list[tuple[str, Tensor]]:
-    both = itertools.chain(net.named_parameters(), net.named_buffers())
-    return [(name, tensor) for name, tensor in both if tensor.is_floating_point()]
+    named_tensors = itertools.chain(net.named_parameters(), net.named_buffers())
+    return [(name, tensor) for name, tensor in named_tensors if tensor.is_floating_point()]
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
     """Return Pearson's correlation of the pixels of two images (C, *size); 1 if they are equal.
 
-    NaN where one of two different images is all of one value.
+    NaN if they differ and one of them is constant.
     """
-    if bool((a - b).abs().max() <= _SAME):
+    if bool((a - b).abs().max() <= _EIGHT_BIT_TOLERANCE):
         return 1.0
-    one, two = (p.double().flatten() - p.double().mean() for p in (a, b))
-    return float((one @ two) / (one.norm() * two.norm()))
+    x, y = (p.double().flatten() - p.double().mean() for p in (a, b))
+    return float((x @ y) / (x.norm() * y.norm()))
 
 
 def likeness(a: Tensor, b: Tensor) -> float:
-    """Return the mean SSIM of two images (C, H, W); NaN for other data or very small ones."""
-    if a.ndim != 3 or min(a.shape[1:]) < _WINDOW:
+    """Return the mean SSIM of two images (C, H, W); NaN for other shapes or very small images."""
+    if a.ndim != 3 or min(a.shape[1:]) < _SSIM_WINDOW:
         return float("nan")
-    return float(kornia.metrics.ssim(a[None].float(), b[None].float(), _WINDOW).mean())
+    return float(kornia.metrics.ssim(a[None].float(), b[None].float(), _SSIM_WINDOW).mean())
 
 
 def among(pictures: Tensor) -> dict[str, float]:
-    """Return how alike images (n, C, *size) are, as means over all pairs; NaN for one."""
+    """Return the mean similarity of images (n, C, *size) over all pairs; NaN for one image."""
     pairs = list(itertools.combinations(pictures, 2))
     return {
         "correlation": _mean([correlation(a, b) for a, b in pairs]),
@@ -92,21 +92,24 @@ def _mean(values: list[float]) -> float:
 def compare(
     picture: Tensor, other: Tensor, *, score: float, base: float, reached: float, seeds: Tensor
 ) -> Criterion:
-    """Judge an image by the one that the permuted network gives.
+    """Judge an image by the image of the permuted network.
 
-    ``score`` is the image's, ``base`` that of its pixels in random order and ``reached`` that of
-    the ``other`` image on the trained network. The value is what survives: the larger of the
-    correlation of both images and of the share of the score that the other has.
+    ``score`` is the image's score, ``base`` that of its pixels in random order, and ``reached``
+    that of the ``other`` image on the trained network. The value is what survives: the larger of
+    the correlation of the two images and the relative score of the other image.
     """
-    alike = correlation(picture, other)
-    kept = share(reached, score, base)
-    known = [v for v in (alike, kept) if v == v]
+    similarity = correlation(picture, other)
+    score_share = relative_score(reached, score, base)
+    finite = [v for v in (similarity, score_share) if v == v]
     figures = {
-        "correlation": alike,
+        "correlation": similarity,
         "ssim": likeness(picture, other),
-        "score_share": kept,
+        "score_share": score_share,
         "score": reached,
         "seeds": among(seeds),
     }
-    why = f"with permuted weights, correlation {alike:.2f} and {kept:.0%} of the score remain"
-    return judged("randomized", max(known, default=float("nan")), why, **figures)
+    why = (
+        f"with permuted weights, correlation {similarity:.2f} and {score_share:.0%} of the score "
+        "remain"
+    )
+    return judge("randomized", max(finite, default=float("nan")), why, **figures)

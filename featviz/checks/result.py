@@ -1,4 +1,4 @@
-"""What ``fv.check`` returns: for each objective its images and what is to be said of them."""
+"""The result of ``fv.check``: the images of each objective, and the criteria applied to them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from featviz.checks import sheet as board
-from featviz.checks.sheet import Shown
-from featviz.checks.verdicts import DOUBTFUL, NOT_MEASURED, OK, Criterion, overall, plain
+from featviz.checks import sheet
+from featviz.checks.sheet import SheetImage
+from featviz.checks.verdicts import DOUBTFUL, NOT_MEASURED, OK, Criterion, plain, summarize
 from featviz.errors import FeatvizError
 from featviz.io import images as _images
 from featviz.optim.base_result import BaseResult
@@ -21,7 +21,7 @@ from featviz.types import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One objective: what each criterion says of its image, and the image's company.
+    """One objective: its image, the criteria applied to it, and the image's company.
 
     Attributes
     ----------
@@ -30,19 +30,20 @@ class Check:
     seed
         The image's seed.
     score
-        The image's value.
+        The image's score.
     criteria
         All criteria in the order of :data:`featviz.checks.verdicts.NAMES`.
     company
-        What is shown beside the image: ``picture``, ``seeds`` (the other ones), ``negative``,
-        ``randomized``, ``top`` and ``bottom`` (images); what was not made is missing.
+        The images shown together: ``picture`` (the image itself), ``seeds`` (those of other seeds),
+        ``negative``, ``randomized``, and ``top`` and ``bottom`` of the dataset; images that were
+        not made are missing.
     """
 
     objective: str
     seed: int
     score: float
     criteria: tuple[Criterion, ...]
-    company: dict[str, tuple[Shown, ...]]
+    company: dict[str, tuple[SheetImage, ...]]
 
     @property
     def picture(self) -> Tensor:
@@ -52,13 +53,13 @@ class Check:
     @property
     def verdict(self) -> str:
         """``doubtful`` if any criterion is, else ``ok``; ``not measured`` if nothing was."""
-        found = {c.verdict for c in self.criteria}
-        return next(v for v in (DOUBTFUL, OK, NOT_MEASURED) if v in found)
+        verdicts = {c.verdict for c in self.criteria}
+        return next(v for v in (DOUBTFUL, OK, NOT_MEASURED) if v in verdicts)
 
     @property
     def overall(self) -> str:
-        """One line that claims no more than was measured."""
-        return overall(self.criteria)
+        """The verdicts in one line that claims no more than was measured."""
+        return summarize(self.criteria)
 
     def __getitem__(self, name: str) -> Criterion:
         """Return a criterion by name; raise :class:`FeatvizError` if there is none."""
@@ -74,9 +75,9 @@ class Check:
     @property
     def record(self) -> dict[str, Any]:
         """Everything but the images, for JSON."""
-        shown = {
-            row: [{"label": s.label, "value": plain(s.value), "source": s.source} for s in members]
-            for row, members in self.company.items()
+        company = {
+            name: [{"label": s.label, "value": plain(s.value), "source": s.source} for s in members]
+            for name, members in self.company.items()
         }
         return {
             "objective": self.objective,
@@ -85,19 +86,19 @@ class Check:
             "verdict": self.verdict,
             "overall": self.overall,
             "criteria": {c.name: c.record for c in self.criteria},
-            "company": shown,
+            "company": company,
         }
 
     def sheet(self) -> Image.Image:
-        """Draw the image in its company, with what the criteria say beside.
+        """Draw the image in its company, with the verdicts beside it.
 
         Raises
         ------
         FeatvizError
-            If the images are no gray or RGB images.
+            If the images are neither gray nor RGB.
         """
         lines = [self.objective, self.overall, *map(str, self.criteria)]
-        return board.draw(self.company, lines)
+        return sheet.draw(self.company, lines)
 
     def _repr_png_(self) -> bytes:
         return _images.png_bytes(self.sheet())
@@ -105,14 +106,14 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Checks(BaseResult):
-    """What :func:`featviz.check` found, one :class:`Check` for each objective.
+    """The result of :func:`featviz.check`: one :class:`Check` for each objective.
 
     Attributes
     ----------
     checks
         In the order of the objectives; fewer after Ctrl-C.
     settings
-        What the images were made with.
+        The settings that the images were made with.
     interrupted
         Whether Ctrl-C ended the run early.
     """
@@ -139,15 +140,15 @@ class Checks(BaseResult):
         return [check.objective for check in self.checks]
 
     def sheet(self, *, columns: int | None = None) -> Image.Image:
-        """Draw the sheets of all checks, one below the other (or in several ``columns``)."""
+        """Draw the sheets of all checks below one another (or in several ``columns``)."""
         pages = [check.sheet() for check in self.checks]
-        wide = max(1, columns or 1)
+        column_count = max(1, columns or 1)
         width, height = max(p.width for p in pages), max(p.height for p in pages)
-        rows = -(-len(pages) // wide)
-        whole = Image.new("RGB", (width * min(wide, len(pages)), height * rows), "white")
+        rows = -(-len(pages) // column_count)
+        canvas = Image.new("RGB", (width * min(column_count, len(pages)), height * rows), "white")
         for index, page in enumerate(pages):
-            whole.paste(page, (index % wide * width, index // wide * height))
-        return whole
+            canvas.paste(page, (index % column_count * width, index // column_count * height))
+        return canvas
 
     @property
     def record(self) -> dict[str, Any]:
@@ -160,7 +161,7 @@ class Checks(BaseResult):
         }
 
     def save(self, path: str | Path) -> list[Path]:
-        """Write the sheet; of several objectives one each, named after it; return the files.
+        """Write one sheet for each objective and return the files.
 
         A PNG carries its record. With several objectives ``out.png`` becomes
         ``out.channel-_blocks.10-5.png`` and so on.
@@ -173,14 +174,14 @@ class Checks(BaseResult):
         path = _images.check_output(path)
         written: list[Path] = []
         for check in self.checks:
-            place = path
+            target = path
             if len(self) > 1:
                 name = f"{path.stem}.{slug(check.objective)}"
-                twins = [w for w in written if w.stem == name or w.stem.startswith(f"{name}-")]
-                name += f"-{len(twins) + 1}" if twins else ""
-                place = path.with_name(name + path.suffix)
+                duplicates = [w for w in written if w.stem == name or w.stem.startswith(f"{name}-")]
+                name += f"-{len(duplicates) + 1}" if duplicates else ""
+                target = path.with_name(name + path.suffix)
             record = dataclasses.replace(self, checks=(check,)).record
-            written.append(_images.save(check.sheet(), place, record))
+            written.append(_images.save(check.sheet(), target, record))
         return written
 
     def _repr_png_(self) -> bytes | None:

@@ -9,12 +9,10 @@ from typing import Any
 
 import torch
 
-from featviz.checks import judges as judging
-from featviz.checks import path, strength
-from featviz.checks import randomization as randomized
+from featviz.checks import judges, path, randomization, strength
 from featviz.checks.result import Check
-from featviz.checks.sheet import Shown
-from featviz.checks.verdicts import NAMES, Criterion, unmeasured
+from featviz.checks.sheet import SheetImage
+from featviz.checks.verdicts import NAMES, Criterion, not_measured
 from featviz.dataset_examples.api import examples
 from featviz.dataset_examples.result import Examples
 from featviz.errors import FeatvizError, FeatvizWarning, OptimizationError
@@ -25,21 +23,21 @@ from featviz.optim.callbacks import Callback, Step
 from featviz.optim.evaluator import scores
 from featviz.optim.result import Result
 from featviz.optim.settings import Settings
-from featviz.rendering import held_out as held_out_views
+from featviz.rendering import held_out
 from featviz.rendering.api import render
 from featviz.types import Tensor
 
 _NO_IMAGES = "no images were given"
-#: The seed of what all images are compared with, whatever their own and those beside them.
+#: Seed of the permuted weights and of the random dataset images, the same for every check.
 ONCE = 0
 
 
 @dataclasses.dataclass
 class CheckRunner:
-    """What is checked about ``goals``, and what was measured so far.
+    """Runs the stages of the checks of ``goals`` and holds what was measured so far.
 
-    ``subjects`` are the objectives by which images are judged; ``firsts`` the seed of each
-    objective's first image, ``given`` those images where they exist already.
+    ``subjects`` are the objectives by which images are scored; ``firsts`` the seed of each
+    objective's first image, ``given`` those images if they exist already.
     """
 
     model: Model
@@ -49,29 +47,29 @@ class CheckRunner:
     seeds: int
     k: int
     images: Dataset | None
-    panel: judging.Panel
+    panel: judges.Panel
     randomize: bool
     settings: Settings
     batch_size: int | None = None
     callbacks: Sequence[Callback | Callable[[Step], Any]] = ()
     progress: bool = False
     given: Tensor | None = None
-    #: How many images were seen.
+    #: How many dataset images were seen.
     count: int = 0
 
     def __post_init__(self) -> None:
-        self.found: list[dict[str, Criterion]] = [{} for _ in self.goals]
-        self.company: list[dict[str, tuple[Shown, ...]]] = []
+        self.criteria: list[dict[str, Criterion]] = [{} for _ in self.goals]
+        self.company: list[dict[str, tuple[SheetImage, ...]]] = []
         self.failures: dict[int, str] = {}
 
     def run(self) -> bool:
-        """Go through all stages; return whether Ctrl-C came."""
+        """Run all stages; return whether Ctrl-C interrupted them."""
         try:
             self._render()
-            self._disturb()
-            self._ask()
+            self._test_robustness()
+            self._ask_judges()
             if self.images is not None:
-                self._travel(self._compare(self.images))
+                self._compare_paths(self._compare_with_dataset(self.images))
             if self.randomize:
                 self._randomize()
         except KeyboardInterrupt:
@@ -79,54 +77,57 @@ class CheckRunner:
         return False
 
     def checks(self) -> Iterator[Check]:
-        """Yield what was found of each objective that has its pictures."""
-        absent = {} if self.images is not None else dict.fromkeys(("strength", "path"), _NO_IMAGES)
-        absent |= {} if self.randomize else {"randomized": "it was not asked for"}
+        """Yield the check of each objective whose images were rendered."""
+        reasons = {} if self.images is not None else dict.fromkeys(("strength", "path"), _NO_IMAGES)
+        reasons |= {} if self.randomize else {"randomized": "not requested"}
         for i, company in enumerate(self.company):
             why = self.failures.get(i)
             criteria = tuple(
-                unmeasured(name, why)
+                not_measured(name, why)
                 if why is not None
-                else self.found[i].get(name) or unmeasured(name, absent.get(name, "interrupted"))
+                else self.criteria[i].get(name)
+                or not_measured(name, reasons.get(name, "interrupted"))
                 for name in NAMES
             )
             value = company["picture"][0].value
             yield Check(str(self.goals[i]), self.firsts[i], value, criteria, company)
 
-    def _score(self, members: list[Objective], pictures: Tensor) -> Tensor:
-        return scores(self.model, _each(members), pictures)
+    def _score(self, objectives: list[Objective], images: Tensor) -> Tensor:
+        return scores(self.model, _batched(objectives), images)
 
     def _render(self) -> None:
-        """Make the images of all seeds and the negative of each objective, side by side."""
+        """Render the images of all seeds and the negative of each objective side by side."""
         goals, seeds = [], []
         for goal, subject, first in zip(self.goals, self.subjects, self.firsts, strict=True):
             goals += [goal] * self.seeds + [goal - 2 * subject]
             seeds += [*range(first, first + self.seeds), first]
-        made = self._rendered(self.model, goals, seeds)
-        each = self.seeds + 1
-        here = len(made) // each  # fewer than asked for where Ctrl-C ended a batch
-        pictures = made.images[: here * each].unflatten(0, (here, each)) if here else made.images
-        if self.given is not None and here:
-            pictures[:, 0] = self.given[:here]
-        self.pictures = pictures
-        subjects = self.subjects[:here]
-        if here:
-            flat = self._score([s for s in subjects for _ in range(each)], pictures.flatten(0, 1))
-            self.values = flat.unflatten(0, (here, each))
-        for i in range(here):
-            rows = [float(v) for v in self.values[i]]
-            seeded = [
-                Shown(pictures[i, n], f"seed {self.firsts[i] + n}: {rows[n]:.4g}", rows[n])
+        result = self._rendered(self.model, goals, seeds)
+        group = self.seeds + 1
+        count = len(result) // group  # fewer than requested if Ctrl-C ended a batch
+        images = (
+            result.images[: count * group].unflatten(0, (count, group)) if count else result.images
+        )
+        if self.given is not None and count:
+            images[:, 0] = self.given[:count]
+        self.rendered = images
+        subjects = self.subjects[:count]
+        if count:
+            scores = self._score([s for s in subjects for _ in range(group)], images.flatten(0, 1))
+            self.scores = scores.unflatten(0, (count, group))
+        for i in range(count):
+            row = [float(v) for v in self.scores[i]]
+            by_seed = [
+                SheetImage(images[i, n], f"seed {self.firsts[i] + n}: {row[n]:.4g}", row[n])
                 for n in range(self.seeds)
             ]
-            negative = Shown(pictures[i, -1], f"negative: {rows[-1]:.4g}", rows[-1])
+            negative = SheetImage(images[i, -1], f"negative: {row[-1]:.4g}", row[-1])
             self.company.append(
-                {"picture": (seeded[0],), "seeds": (*seeded[1:],), "negative": (negative,)}
+                {"picture": (by_seed[0],), "seeds": (*by_seed[1:],), "negative": (negative,)}
             )
-            # The image itself; that another seed or the negative failed is seen in the figures.
-            if i * each in made.failures:
-                self.failures[i] = made.failures[i * each]
-        if made.interrupted:
+            # The image itself; failures of other seeds or the negative show in the figures.
+            if i * group in result.failures:
+                self.failures[i] = result.failures[i * group]
+        if result.interrupted:
             raise KeyboardInterrupt
 
     def _rendered(self, model: Model, goals: list[Objective], seeds: list[int]) -> Result:
@@ -140,45 +141,49 @@ class CheckRunner:
             progress=self.progress,
         )
 
-    def _quietly(self, twin: Model) -> Result:
-        """Render on a randomized network, and keep to the result what fails on purpose."""
+    def _render_randomized(self, model: Model) -> Result:
+        """Render on a permuted network, keeping expected failures to the result."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FeatvizWarning)
             try:
-                return self._rendered(twin, self.goals, self.firsts)
+                return self._rendered(model, self.goals, self.firsts)
             except OptimizationError as error:
                 return error.result
 
-    def _disturb(self) -> None:
-        """Measure what remains in held-out views, and how far the seeds differ."""
-        first, subjects = self.pictures[:, 0], _each(self.subjects)
-        shifted = [seed + held_out_views.APART for seed in self.firsts]
-        self.base = strength.ground(self.model, subjects, first, shifted)
-        held = held_out_views.held_out(self.model, subjects, first, shifted)
-        for i, found in enumerate(self.found):
-            base, values = float(self.base[i]), self.values[i, : self.seeds].tolist()
-            found["held_out"] = strength.kept(values[0], base, float(held[i]))
-            alike = randomized.among(self.pictures[i, : self.seeds])
-            negative = float(self.values[i, -1])
-            found["seeds"] = strength.steady(values, base, negative=negative, **alike)
+    def _test_robustness(self) -> None:
+        """Measure the score in held-out views, and how much the seeds differ."""
+        images, subjects = self.rendered[:, 0], _batched(self.subjects)
+        shifted_seeds = [seed + held_out.SEED_OFFSET for seed in self.firsts]
+        self.scrambled = strength.scrambled_score(self.model, subjects, images, shifted_seeds)
+        held = held_out.held_out(self.model, subjects, images, shifted_seeds)
+        for i, criteria in enumerate(self.criteria):
+            scrambled, values = float(self.scrambled[i]), self.scores[i, : self.seeds].tolist()
+            criteria["held_out"] = strength.held_out_criterion(values[0], scrambled, float(held[i]))
+            similarity = randomization.among(self.rendered[i, : self.seeds])
+            negative = float(self.scores[i, -1])
+            criteria["seeds"] = strength.seeds_criterion(
+                values, scrambled, negative=negative, **similarity
+            )
 
-    def _ask(self) -> None:
-        """Ask the judges, and the network itself."""
-        first = self.pictures[:, 0]
+    def _ask_judges(self) -> None:
+        """Compare the class probabilities of the judges with those of the network itself."""
+        images = self.rendered[:, 0]
         if not self.panel.judges:
-            for found in self.found:
-                found["judges"] = unmeasured("judges", self.panel.why)
+            for criteria in self.criteria:
+                criteria["judges"] = not_measured("judges", self.panel.why)
             return
-        own = judging.probabilities(self.model, first)
-        others = {n: judging.probabilities(j, first) for n, j in self.panel.judges.items()}
-        for i, found in enumerate(self.found):
-            wanted = judging.wanted_class(self.model, self.subjects[i])
-            seen = {name: table[i] for name, table in others.items()}
-            found["judges"] = judging.opinion(self.model, self.panel, wanted, own[i], seen)
+        own = judges.probabilities(self.model, images)
+        by_judge = {n: judges.probabilities(j, images) for n, j in self.panel.judges.items()}
+        for i, criteria in enumerate(self.criteria):
+            target = judges.target_class(self.model, self.subjects[i])
+            probs = {name: table[i] for name, table in by_judge.items()}
+            criteria["judges"] = judges.judges_criterion(
+                self.model, self.panel, target, own[i], probs
+            )
 
-    def _compare(self, dataset: Dataset) -> Examples:
-        """Go through the images; compare the image's score with theirs."""
-        made = examples(
+    def _compare_with_dataset(self, dataset: Dataset) -> Examples:
+        """Find the top images of the dataset, and compare the scores with theirs."""
+        natural = examples(
             self.model,
             dataset,
             self.subjects,
@@ -188,78 +193,80 @@ class CheckRunner:
             precision=self.settings.precision,
             progress=self.progress,
         )
-        self.count = made.count
-        quantiles = made.statistics.quantiles([q / 1000 for q in range(1001)])
-        for i, found in enumerate(self.found):
-            best = float(made.top.values[i, 0])
-            value = float(self.values[i, 0])
-            found["strength"] = strength.against(value, best, quantiles[i], made.count)
+        self.count = natural.count
+        quantiles = natural.statistics.quantiles([q / 1000 for q in range(1001)])
+        for i, criteria in enumerate(self.criteria):
+            best = float(natural.top.values[i, 0])
+            value = float(self.scores[i, 0])
+            criteria["strength"] = strength.strength_criterion(
+                value, best, quantiles[i], natural.count
+            )
             for side, label in (("top", "highest"), ("bottom", "lowest")):
-                self.company[i][side] = _gallery(made, i, side, label)
-        if made.interrupted:
+                self.company[i][side] = _sheet_images(natural, i, side, label)
+        if natural.interrupted:
             raise KeyboardInterrupt
-        return made
+        return natural
 
-    def _travel(self, made: Examples) -> None:
-        """Compare the ways of images and images through the network."""
-        wanted = [path.layers(self.model, subject) for subject in self.subjects]
-        infos = list({info.name: info for layers in wanted for info in layers}.values())
-        tops = [[j for j in row if j >= 0] for row in made.top.indices.tolist()]
-        order = sorted({j for row in tops for j in row} | set(made.drawn))
-        place = {index: row for row, index in enumerate(order)}
-        natural = path.profiles(self.model, torch.stack([made.cache[j] for j in order]), infos)
-        own = path.profiles(self.model, self.pictures[:, 0], infos)
-        for i, found in enumerate(self.found):
-            top = [place[j] for j in tops[i]]
-            others = [place[j] for j in made.drawn if j not in tops[i]]
+    def _compare_paths(self, natural: Examples) -> None:
+        """Compare the paths of rendered and natural images through the network."""
+        layers_by_goal = [path.layers(self.model, subject) for subject in self.subjects]
+        infos = list({info.name: info for layers in layers_by_goal for info in layers}.values())
+        tops = [[j for j in row if j >= 0] for row in natural.top.indices.tolist()]
+        order = sorted({j for row in tops for j in row} | set(natural.drawn))
+        rows = {index: row for row, index in enumerate(order)}
+        reference = path.profiles(self.model, torch.stack([natural.cache[j] for j in order]), infos)
+        own = path.profiles(self.model, self.rendered[:, 0], infos)
+        for i, criteria in enumerate(self.criteria):
+            top = [rows[j] for j in tops[i]]
+            others = [rows[j] for j in natural.drawn if j not in tops[i]]
             enough = min(len(top), len(others)) >= path.FEWEST
-            ways = [
-                path.way(n, own[n][i], natural[n][top], natural[n][others])
-                for n in ([info.name for info in wanted[i]] if enough else [])
-                if n in own and n in natural
+            similarities = [
+                path.layer_similarity(n, own[n][i], reference[n][top], reference[n][others])
+                for n in ([info.name for info in layers_by_goal[i]] if enough else [])
+                if n in own and n in reference
             ]
-            found["path"] = path.travelled(ways, len(top), len(others))
+            criteria["path"] = path.path_criterion(similarities, len(top), len(others))
 
     def _randomize(self) -> None:
         """Render once more on a copy with permuted weights."""
         try:
-            twin = randomized.permuted(self.model, ONCE)
-            made = self._quietly(twin)
+            permuted = randomization.permuted(self.model, ONCE)
+            result = self._render_randomized(permuted)
         except FeatvizError as error:
-            for found in self.found:
-                found["randomized"] = unmeasured("randomized", str(error))
+            for criteria in self.criteria:
+                criteria["randomized"] = not_measured("randomized", str(error))
             return
-        if made.interrupted:
+        if result.interrupted:
             raise KeyboardInterrupt
-        reached = self._score(self.subjects, made.images)
-        for i, found in enumerate(self.found):
-            if i in made.failures:
-                why = f"with permuted weights: {made.failures[i]}"
-                found["randomized"] = unmeasured("randomized", why)
+        values = self._score(self.subjects, result.images)
+        for i, criteria in enumerate(self.criteria):
+            if i in result.failures:
+                why = f"with permuted weights: {result.failures[i]}"
+                criteria["randomized"] = not_measured("randomized", why)
                 continue
-            value = float(reached[i])
-            shown = Shown(made.images[i], f"permuted weights: {value:.4g}", value)
-            self.company[i]["randomized"] = (shown,)
-            found["randomized"] = randomized.compare(
-                self.pictures[i, 0],
-                made.images[i],
-                score=float(self.values[i, 0]),
-                base=float(self.base[i]),
+            value = float(values[i])
+            image = SheetImage(result.images[i], f"permuted weights: {value:.4g}", value)
+            self.company[i]["randomized"] = (image,)
+            criteria["randomized"] = randomization.compare(
+                self.rendered[i, 0],
+                result.images[i],
+                score=float(self.scores[i, 0]),
+                base=float(self.scrambled[i]),
                 reached=value,
-                seeds=self.pictures[i, : self.seeds],
+                seeds=self.rendered[i, : self.seeds],
             )
 
 
-def _each(members: list[Objective]) -> Objective:
-    return members[0] if len(members) == 1 else per_sample(members)
+def _batched(objectives: list[Objective]) -> Objective:
+    return objectives[0] if len(objectives) == 1 else per_sample(objectives)
 
 
-def _gallery(made: Examples, unit: int, side: str, label: str) -> tuple[Shown, ...]:
-    ranked = made.ranked(side)
-    shown = []
-    for rank, image in enumerate(made.images(unit, side)):
+def _sheet_images(natural: Examples, unit: int, side: str, label: str) -> tuple[SheetImage, ...]:
+    ranked = natural.ranked(side)
+    images = []
+    for rank, image in enumerate(natural.images(unit, side)):
         value = float(ranked.values[unit, rank])
-        name = made.sources[int(ranked.indices[unit, rank])]
-        short = f"{value:.4g}, {name.rpartition('/')[2]}"
-        shown.append(Shown(image, short if rank else f"{label} {short}", value, name))
-    return tuple(shown)
+        name = natural.sources[int(ranked.indices[unit, rank])]
+        text = f"{value:.4g}, {name.rpartition('/')[2]}"
+        images.append(SheetImage(image, text if rank else f"{label} {text}", value, name))
+    return tuple(images)

@@ -1,4 +1,4 @@
-"""What a check measures: the options of :func:`featviz.check` besides those of an image."""
+"""The options of :func:`featviz.check` besides those of rendering."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from featviz.options import Options, documented, option
 class CheckSettings(Options):
     """What :func:`featviz.check` measures."""
 
-    seeds: int = option(3, "Images made of each objective, with seed, seed + 1 and so on.", cli=int)
+    seeds: int = option(
+        3, "Images rendered for each objective, with seed, seed + 1 and so on.", cli=int
+    )
     judges: Sequence[str | Model] | None = option(
         None,
-        "Networks with the same class names, by name or as models. Default: of an embedded "
-        "network, its siblings.",
+        "Networks with the same class names, by name or as models. Default: the siblings of an "
+        "embedded network.",
     )
     randomize: bool = option(
         True,
-        "Whether to render on a copy with permuted weights, too: it doubles the memory of the "
+        "Whether to also render on a copy with permuted weights, which doubles the memory of the "
         "weights.",
     )
-    k: int = option(9, "Images that count as those that excite a unit most.", cli=int)
+    k: int = option(9, "Number of top-activating dataset images to compare with.", cli=int)
 
 
 class CheckKeywords(SettingsKeywords, total=False):

@@ -1,4 +1,4 @@
-"""What one measure says of an image."""
+"""The criteria of a check, their thresholds and their verdicts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMES = ("strength", "held_out", "judges", "randomized", "path", "seeds")
 
 @dataclasses.dataclass(frozen=True)
 class Criterion:
-    """A criterion with its verdict; docs/check.md says what each value and threshold mean.
+    """A criterion with its verdict; docs/check.md explains each value and threshold.
 
     Attributes
     ----------
@@ -22,11 +22,11 @@ class Criterion:
     verdict
         ``ok``, ``doubtful`` or ``not measured``.
     value
-        The number that was judged; None where nothing was measured.
+        The number that was judged; None if nothing was measured.
     threshold
-        Where the verdict changes.
+        The value at which the verdict changes.
     highest
-        Whether the value has to be at most the threshold; otherwise it has to reach it.
+        Whether the threshold is the highest value that is ok; otherwise it is the lowest.
     why
         What the value is, in a few words, or why there is none.
     figures
@@ -43,18 +43,18 @@ class Criterion:
 
     @property
     def record(self) -> dict[str, Any]:
-        """All of it, for JSON: numbers that are not finite are None."""
+        """The fields, for JSON; numbers that are not finite are None."""
         return dataclasses.asdict(self) | {"figures": plain(self.figures)}
 
     def __str__(self) -> str:
         if self.value is None:
             return f"{self.name}: {self.verdict} ({self.why})"
         sign = "<=" if self.highest else ">="
-        wanted = f"{self.value:.2f} (wanted {sign} {self.threshold:g})"
-        return f"{self.name}: {self.verdict}, {wanted}, {self.why}"
+        comparison = f"{self.value:.2f} (required: {sign} {self.threshold:g})"
+        return f"{self.name}: {self.verdict}, {comparison}, {self.why}"
 
 
-#: The thresholds, and whether they are the most that is allowed; docs/check.md has the reasons.
+#: The thresholds, and whether they are upper limits; docs/check.md gives the reasons.
 THRESHOLDS: dict[str, tuple[float, bool]] = {
     "strength": (1.0, False),
     "held_out": (0.75, False),
@@ -65,41 +65,44 @@ THRESHOLDS: dict[str, tuple[float, bool]] = {
 }
 
 
-def judged(name: str, value: float, why: str, **figures: Any) -> Criterion:
+def judge(name: str, value: float, why: str, **figures: Any) -> Criterion:
     """Return the criterion for a value; one that is not finite is not measured.
 
-    >>> print(judged("seeds", 0.9, "the lowest score of 3 seeds"))
-    seeds: ok, 0.90 (wanted >= 0.5), the lowest score of 3 seeds
+    >>> print(judge("seeds", 0.9, "the lowest score of 3 seeds"))
+    seeds: ok, 0.90 (required: >= 0.5), the lowest score of 3 seeds
     """
     threshold, highest = THRESHOLDS[name]
     if not math.isfinite(value):
-        return unmeasured(name, why, **figures)
-    fine = value <= threshold if highest else value >= threshold
-    return Criterion(name, OK if fine else DOUBTFUL, value, threshold, highest, why, figures)
+        return not_measured(name, why, **figures)
+    passed = value <= threshold if highest else value >= threshold
+    return Criterion(name, OK if passed else DOUBTFUL, value, threshold, highest, why, figures)
 
 
-def doubted(name: str, why: str, **figures: Any) -> Criterion:
-    """Return a criterion that fails without a value, for a reason that needs none."""
+def doubtful(name: str, why: str, **figures: Any) -> Criterion:
+    """Return a criterion that fails without a value, for the reason given."""
     return Criterion(name, DOUBTFUL, None, *THRESHOLDS[name], why, figures)
 
 
-def unmeasured(name: str, why: str, **figures: Any) -> Criterion:
-    """Return a criterion that says why nothing was measured."""
+def not_measured(name: str, why: str, **figures: Any) -> Criterion:
+    """Return a criterion that was not measured, for the reason given."""
     return Criterion(name, NOT_MEASURED, None, *THRESHOLDS[name], why, figures)
 
 
-def overall(criteria: tuple[Criterion, ...]) -> str:
-    """Say what was found in one line that claims no more than was measured."""
-    by = {v: [c.name for c in criteria if c.verdict == v] for v in (OK, DOUBTFUL, NOT_MEASURED)}
-    count = len(by[OK]) + len(by[DOUBTFUL])
+def summarize(criteria: tuple[Criterion, ...]) -> str:
+    """Return the verdicts in one line that claims no more than was measured."""
+    names = {
+        verdict: [c.name for c in criteria if c.verdict == verdict]
+        for verdict in (OK, DOUBTFUL, NOT_MEASURED)
+    }
+    count = len(names[OK]) + len(names[DOUBTFUL])
     if not count:
-        return f"nothing measured of {', '.join(by[NOT_MEASURED])}"
-    words = [f"doubtful: {', '.join(by[DOUBTFUL])}"] if by[DOUBTFUL] else []
-    if by[OK]:
-        words.append(f"no doubt by {', '.join(by[OK])}")
-    if by[NOT_MEASURED]:
-        words.append(f"not measured: {', '.join(by[NOT_MEASURED])}")
-    return "; ".join(words)
+        return f"nothing measured: {', '.join(names[NOT_MEASURED])}"
+    parts = [f"doubtful: {', '.join(names[DOUBTFUL])}"] if names[DOUBTFUL] else []
+    if names[OK]:
+        parts.append(f"ok: {', '.join(names[OK])}")
+    if names[NOT_MEASURED]:
+        parts.append(f"not measured: {', '.join(names[NOT_MEASURED])}")
+    return "; ".join(parts)
 
 
 def plain(value: Any) -> Any:

@@ -18,7 +18,9 @@ from featviz.optim.settings import Settings
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model")
 @click.argument("more", nargs=-1, metavar="[LAYER]...")
-@click.option("-o", "--output", required=True, help="The folder, or a URL such as s3://bucket/x.")
+@click.option(
+    "-o", "--output", required=True, help="Folder to write, or a URL such as s3://bucket/x."
+)
 @click.option(
     "--layers",
     multiple=True,
@@ -30,66 +32,68 @@ from featviz.optim.settings import Settings
     "--examples",
     "images",
     metavar="IMAGES",
-    help="A folder: which of its images excite each unit most and least.",
+    help="Folder of images in which to find those that activate each unit most and least.",
 )
 @options.of(AtlasSettings)
 @options.of(Settings)
 @options.batch_size
 @options.device
 @options.as_json
-def atlas(**given: Any) -> int:
-    r"""Render every unit of some layers of MODEL; continue where an earlier run ended.
+def atlas(**values: Any) -> int:
+    r"""Render every unit of some layers of MODEL, or resume an earlier run.
 
     \b
     featviz atlas efficientnet_lite0 -o atlas --layers _blocks.4 _blocks.10 --units 0:32
     featviz atlas efficientnet_lite0 -o atlas --layers '_blocks.*' --workers 2 --images photos
     featviz view atlas
     """
-    layers = [*given["layers"], *given["more"]]
+    layers = [*values["layers"], *values["more"]]
     if not layers:
         raise fv.FeatvizError("give --layers: featviz layers MODEL lists them")
-    chosen = options.given(given, AtlasSettings, Settings)
-    AtlasSettings(workers=chosen.get("workers", 0)).check()
-    model = fv.load(given["model"])
-    begun = time.perf_counter()
-    made = 0
+    settings = options.given(values, AtlasSettings, Settings)
+    AtlasSettings(workers=settings.get("workers", 0)).check()
+    model = fv.load(values["model"])
+    started = time.perf_counter()
+    new_images = 0
 
     def count(rows: list[Any]) -> None:
-        nonlocal made
-        made += len(rows)
+        nonlocal new_images
+        new_images += len(rows)
 
     result = fv.atlas(
         model,
         layers,
-        out=given["output"],
-        images=given["images"],
-        batch_size=given["batch_size"],
-        device=given["device"],
+        out=values["output"],
+        images=values["images"],
+        batch_size=values["batch_size"],
+        device=values["device"],
         on_stored=[count],
         progress=True,
-        **chosen,
+        **settings,
     )
-    seconds = time.perf_counter() - begun
-    failed = {
+    seconds = time.perf_counter() - started
+    failures = {
         f"{row['objective']} seed {row['seed']}": row["failure"]
         for row in result.records.select(["objective", "seed", "failure"]).to_pylist()
         if row["failure"]
     }
-    if given["as_json"]:
+    if values["as_json"]:
         document = {
-            "atlas": given["output"],
+            "atlas": values["output"],
             "pictures": len(result),
-            "made": made,
+            "made": new_images,
             "seconds": round(seconds, 3),
             "layers": {name: len(result.units(name)) for name in result.layers},
-            "failures": failed,
+            "failures": failures,
             "interrupted": result.interrupted,
         }
         click.echo(json.dumps(document, indent=1))
     else:
-        if failed:
-            name, why = next(iter(failed.items()))
-            more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        if failures:
+            name, why = next(iter(failures.items()))
+            more = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
             print(f"featviz: warning: {name}{more}: {why}", file=sys.stderr)
-        click.echo(f"{made} images made, {len(result)} in {given['output']}  ({seconds:.1f} s)")
+        click.echo(
+            f"{new_images} images rendered, {len(result)} in {values['output']}  ({seconds:.1f} s)"
+        )
     return 130 if result.interrupted else 0

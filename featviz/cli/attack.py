@@ -18,49 +18,59 @@ from featviz.io.inputs import read_images
 
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model")
-@click.argument("pictures", metavar="IMAGE…", nargs=-1)
-@click.option("-o", "--output", required=True, help="The sheet to write (.png).")
-@click.option("--away", help="What it shall no longer be: class:285, or any objective to lower.")
-@click.option("--to", help="What it shall be instead: class:281, or any objective to raise.")
+@click.argument("paths", metavar="IMAGE…", nargs=-1)
+@click.option("-o", "--output", required=True, help="Sheet to write (.png).")
+@click.option(
+    "--away", help="Class to lead away from, such as class:285, or any objective to minimize."
+)
+@click.option("--to", help="Target class, such as class:281, or any objective to maximize.")
 @options.of(AttackSettings)
-@click.option("--patch", type=options.SIZE, help="A patch of this side instead of a difference.")
-@click.option("--size", type=options.SIZE, help="What the images are resized to; the model's own.")
+@click.option(
+    "--patch", type=options.SIZE, help="Optimize a patch of this side instead of a perturbation."
+)
+@click.option(
+    "--size",
+    type=options.SIZE,
+    help="Size that the images are resized to. Default: the model's own.",
+)
 @options.seed
 @options.batch_size
-@click.option("--separate", is_flag=True, help="Also write each result, and the patch, by itself.")
+@click.option(
+    "--separate", is_flag=True, help="Also write each result, and the patch, to a file of its own."
+)
 @options.device
 @options.as_json
-def attack(**given: Any) -> int:
-    r"""Change each IMAGE, imperceptibly, until MODEL misclassifies it.
+def attack(**values: Any) -> int:
+    r"""Perturb each IMAGE imperceptibly until MODEL misclassifies it.
 
     \b
     featviz attack efficientnet_lite0 cat.png -o fooled.png --away class:285
     featviz attack efficientnet_lite0 cat.png -o dog.png --to 'class:"golden retriever"' --eps min
     featviz attack efficientnet_lite0 *.jpg -o patch.png --to class:954 --patch 60
     """
-    output = images.check_output(given["output"])
-    if not given["pictures"]:
+    output = images.check_output(values["output"])
+    if not values["paths"]:
         raise fv.FeatvizError("give at least one image to attack")
-    if given["to"] is None and given["away"] is None:
-        raise fv.FeatvizError("say what to attack: --away class:285, --to class:281 or both")
-    model = fv.load(given["model"])
-    names = list(given["pictures"])
-    pictures = read_images(names, model.channels, model.size, "image", size=given["size"])
-    shared: dict[str, Any] = {name: given[name] for name in ("away", "to", "device")}
-    shared |= {"seed": given["seed"] or 0, "progress": sys.stderr.isatty()}
-    if given["batch_size"] is not None:
-        shared["batch_size"] = given["batch_size"]
-    if given["patch"]:
-        chosen = options.given({**given, "size": given["patch"]}, PatchSettings)
-        result = fv.patch_attack(model, pictures, **shared, **chosen)
+    if values["to"] is None and values["away"] is None:
+        raise fv.FeatvizError("give --away class:285, --to class:281 or both")
+    model = fv.load(values["model"])
+    names = list(values["paths"])
+    inputs = read_images(names, model.channels, model.size, "image", size=values["size"])
+    shared: dict[str, Any] = {name: values[name] for name in ("away", "to", "device")}
+    shared |= {"seed": values["seed"] or 0, "progress": sys.stderr.isatty()}
+    if values["batch_size"] is not None:
+        shared["batch_size"] = values["batch_size"]
+    if values["patch"]:
+        settings = options.given({**values, "size": values["patch"]}, PatchSettings)
+        result = fv.patch_attack(model, inputs, **shared, **settings)
     else:
-        chosen = options.given(given, AttackSettings)
-        result = fv.attack(model, pictures, eight_bit=True, **shared, **chosen)
-    written = result.save(output, separate=given["separate"])
-    if given["patch"]:
-        place = output.with_name(f"{output.stem}.patch{output.suffix}")
-        written.append(images.save(sheets.to_pil(result.patch), place, result.record))
-    _report(result, names, written, given["as_json"])
+        settings = options.given(values, AttackSettings)
+        result = fv.attack(model, inputs, eight_bit=True, **shared, **settings)
+    written = result.save(output, separate=values["separate"])
+    if values["patch"]:
+        patch_path = output.with_name(f"{output.stem}.patch{output.suffix}")
+        written.append(images.save(sheets.to_pil(result.patch), patch_path, result.record))
+    _report(result, names, written, values["as_json"])
     return 130 if result.interrupted else 0
 
 

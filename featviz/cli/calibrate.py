@@ -13,11 +13,11 @@ from featviz.cli import options
 
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("images")
-@click.option("-o", "--output", required=True, help="The statistics to write (.safetensors).")
+@click.option("-o", "--output", required=True, help="Statistics file to write (.safetensors).")
 @click.option("--size", type=options.SIZE, default="224", show_default=True)
 @click.option("--gray", is_flag=True, help="Measure one channel instead of three.")
 def calibrate(images: str, output: str, size: tuple[int, int], gray: bool) -> None:
-    r"""Measure the colours and the spectrum of a folder of IMAGES.
+    r"""Measure the colour statistics and spectrum of a folder of IMAGES.
 
     \b
     featviz calibrate photos/ -o stats.safetensors
@@ -25,7 +25,9 @@ def calibrate(images: str, output: str, size: tuple[int, int], gray: bool) -> No
     """
     path = Path(output)
     if path.suffix != ".safetensors" or not path.parent.is_dir():
-        raise fv.FeatvizError(f"cannot write {output!r}: give a .safetensors file in a folder")
+        raise fv.FeatvizError(
+            f"cannot write {output!r}: give a .safetensors file in an existing folder"
+        )
     stats = fv.calibrate(images, size=size, channels=1 if gray else 3, progress=sys.stderr.isatty())
     stats.save(path)
     click.echo(f"{output}: {stats.count} images, mean {_row(stats.mean.tolist())}")

@@ -14,7 +14,7 @@ from featviz.cli import options
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def models(as_json: bool) -> None:
-    """List the networks that can be named, and how to install what is missing."""
+    """List the available networks, and how to install those that are missing."""
     entries = fv.models()
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(e) for e in entries], indent=1))
@@ -29,7 +29,7 @@ def models(as_json: bool) -> None:
 @click.argument("model")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def layers(model: str, as_json: bool) -> None:
-    """List every layer of MODEL that runs: name, type, shape of one sample's output, units."""
+    """List the layers that MODEL runs: name, type, output shape per sample, units."""
     loaded = fv.load(model)
     table = loaded.layers()
     if as_json:

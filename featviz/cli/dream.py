@@ -22,67 +22,71 @@ from featviz.types import Tensor
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model")
 @click.argument("image")
-@click.option("-o", "--output", help="The image to write (.png).")
-@click.option("--objective", help="What to enhance; a layer's energy if not given.")
-@click.option("--guide", metavar="IMAGE", help="Dream of what is in this picture.")
+@click.option("-o", "--output", help="Image to write (.png).")
+@click.option("--objective", help="Objective to maximize. Default: a layer's energy.")
+@click.option("--guide", metavar="IMAGE", help="Guide image, whose features are enhanced.")
 @click.option("--mask", metavar="IMAGE", help="Dream where this image is white.")
 @options.of(DreamSettings)
 @click.option("--size", type=int, help="Resize the image to this longer side first.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--video", "film", metavar="FILE", help="Go on into a video: .mp4, .gif or .webp.")
-@click.option("--frames", type=int, default=120, show_default=True, help="Frames of the video.")
-@click.option("--fps", type=float, default=24, show_default=True, help="Frames a second.")
-@click.option("--zoom", type=float, default=1.02, show_default=True, help="Zoom of a frame.")
-@click.option("--rotate", type=float, default=0, show_default=True, help="Degrees a frame turns.")
+@click.option("--video", "video", metavar="FILE", help="Zoom video to write: .mp4, .gif or .webp.")
+@click.option(
+    "--frames", type=int, default=120, show_default=True, help="Number of frames of the video."
+)
+@click.option("--fps", type=float, default=24, show_default=True, help="Frames per second.")
+@click.option("--zoom", type=float, default=1.02, show_default=True, help="Zoom factor per frame.")
+@click.option(
+    "--rotate", type=float, default=0, show_default=True, help="Rotation per frame in degrees."
+)
 @options.batch_size
 @options.device
 @options.as_json
-def dream(**given: Any) -> int:
-    r"""Enhance in IMAGE what MODEL sees in it.
+def dream(**values: Any) -> int:
+    r"""Enhance what MODEL sees in IMAGE.
 
     \b
     featviz dream efficientnet_lite0 photo.jpg -o dream.png
     featviz dream efficientnet_lite0 photo.jpg -o dream.png --objective layer:_blocks.8 --tile 512
     featviz dream efficientnet_lite0 photo.jpg --video dream.mp4 --frames 240 --rotate 0.3
 
-    A video has 2 octaves and 4 steps by default, since its frames build on one another. They are
-    kept beside it, in FILE.frames: the same command continues there.
+    A video uses 2 octaves and 4 steps by default, since its frames build on each other. They are
+    stored in FILE.frames, from where the same command resumes.
     """
-    if not given["output"] and not given["film"]:
+    if not values["output"] and not values["video"]:
         raise fv.FeatvizError("give -o OUT.png, --video OUT.mp4, or both")
-    output = images.check_output(given["output"]) if given["output"] else None
-    film = video.check_output(given["film"]) if given["film"] else None
-    model = fv.load(given["model"])
-    picture = _resized(read_image(given["image"], model.channels, "image"), given["size"])
-    chosen = options.given(given, DreamSettings)
-    chosen |= {name: given[name] for name in ("guide", "mask") if given[name] is not None}
-    chosen |= {name: given[name] for name in ("device", "seed", "batch_size")}
-    begun = time.perf_counter()
+    output = images.check_output(values["output"]) if values["output"] else None
+    video_path = video.check_output(values["video"]) if values["video"] else None
+    model = fv.load(values["model"])
+    image = _resized(read_image(values["image"], model.channels, "image"), values["size"])
+    settings = options.given(values, DreamSettings)
+    settings |= {name: values[name] for name in ("guide", "mask") if values[name] is not None}
+    settings |= {name: values[name] for name in ("device", "seed", "batch_size")}
+    started = time.perf_counter()
     files: list[str] = []
     document: dict[str, Any] = {}
     interrupted = False
     if output is not None:
         result = fv.dream(
-            model, picture, given["objective"], progress=sys.stderr.isatty(), **chosen
+            model, image, values["objective"], progress=sys.stderr.isatty(), **settings
         )
         files += [str(path) for path in result.save(output)]
         document, interrupted = result.record, result.interrupted
-    if film is not None and not interrupted:
+    if video_path is not None and not interrupted:
         frames = fv.dream_video(
             model,
-            picture,
-            given["objective"],
-            frames=given["frames"],
-            zoom=given["zoom"],
-            rotate=given["rotate"],
-            folder=Path(f"{film}.frames"),
+            image,
+            values["objective"],
+            frames=values["frames"],
+            zoom=values["zoom"],
+            rotate=values["rotate"],
+            folder=Path(f"{video_path}.frames"),
             progress=sys.stderr.isatty(),
-            **chosen,
+            **settings,
         )
-        files.append(str(video.write(film, frames, given["fps"])))
-        document |= {"frames": given["frames"], "fps": given["fps"]}
-    seconds = time.perf_counter() - begun
-    if given["as_json"]:
+        files.append(str(video.write(video_path, frames, values["fps"])))
+        document |= {"frames": values["frames"], "fps": values["fps"]}
+    seconds = time.perf_counter() - started
+    if values["as_json"]:
         document |= {"files": files, "seconds": round(seconds, 3), "interrupted": interrupted}
         click.echo(json.dumps(document, indent=1))
     else:
@@ -90,11 +94,11 @@ def dream(**given: Any) -> int:
     return 130 if interrupted else 0
 
 
-def _resized(picture: Tensor, longer: int | None) -> Tensor:
+def _resized(image: Tensor, longer: int | None) -> Tensor:
     if longer is None:
-        return picture
+        return image
     if longer < 1:
         raise fv.FeatvizError(f"size must be positive, not {longer}")
-    factor = longer / max(picture.shape[2:])
-    height, width = (max(1, round(side * factor)) for side in picture.shape[2:])
-    return resize(picture, (height, width), antialias=True).clamp(0, 1)
+    factor = longer / max(image.shape[2:])
+    height, width = (max(1, round(side * factor)) for side in image.shape[2:])
+    return resize(image, (height, width), antialias=True).clamp(0, 1)

@@ -20,39 +20,47 @@ from featviz.io.images import check_output
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model")
 @click.argument("images", metavar="IMAGES")
-@click.option("--objective", "objectives", required=True, multiple=True, help="May be repeated.")
-@click.option("-o", "--output", required=True, help="The sheet to write (.png).")
-@click.option("-k", "k", type=int, default=None, help="Images at each end. Default: 9.")
+@click.option(
+    "--objective",
+    "objectives",
+    required=True,
+    multiple=True,
+    help="Objective to measure; may be repeated.",
+)
+@click.option("-o", "--output", required=True, help="Sheet to write (.png).")
+@click.option(
+    "-k", "k", type=int, default=None, help="Number of top and of bottom images. Default: 9."
+)
 @options.of(ExamplesSettings, skip=("k",))
 @options.batch_size
 @options.device
 @options.as_json
-def examples(**given: Any) -> int:
-    r"""Find the images of the folder IMAGES with the highest and lowest values.
+def examples(**values: Any) -> int:
+    r"""Find the images with the highest and lowest values in the folder IMAGES.
 
     \b
     featviz examples efficientnet_lite0 photos/ --objective channel:_blocks.10:5 -o units.png
     """
-    output = check_output(given["output"])
-    if not Path(given["images"]).exists():
-        raise fv.FeatvizError(f"no folder {given['images']!r} of images")
-    if len(given["objectives"]) > MOST:
+    output = check_output(values["output"])
+    if not Path(values["images"]).exists():
+        raise fv.FeatvizError(f"no folder {values['images']!r} of images")
+    if len(values["objectives"]) > MOST:
         raise fv.FeatvizError(f"a sheet has at most {MOST} objectives")
-    begun = time.perf_counter()
+    started = time.perf_counter()
     result = fv.examples(
-        fv.load(given["model"]),
-        given["images"],
-        list(given["objectives"]),
-        batch_size=given["batch_size"],
-        device=given["device"],
+        fv.load(values["model"]),
+        values["images"],
+        list(values["objectives"]),
+        batch_size=values["batch_size"],
+        device=values["device"],
         progress=sys.stderr.isatty(),
-        **options.given(given, ExamplesSettings),
+        **options.given(values, ExamplesSettings),
     )
     (written,) = result.save(output)
-    seconds = time.perf_counter() - begun
-    if given["as_json"]:
-        more = {"files": [str(written)], "seconds": round(seconds, 3)}
-        document = {**result.record, **more, "interrupted": result.interrupted}
+    seconds = time.perf_counter() - started
+    if values["as_json"]:
+        output_info = {"files": [str(written)], "seconds": round(seconds, 3)}
+        document = {**result.record, **output_info, "interrupted": result.interrupted}
         click.echo(json.dumps(document, indent=1))
     else:
         for unit, text in enumerate(result.objectives):
@@ -62,11 +70,11 @@ def examples(**given: Any) -> int:
 
 
 def _line(result: fv.Examples, unit: int, text: str) -> str:
-    ends = []
+    parts = []
     for name, side in (("highest", result.top), ("lowest", result.bottom)):
         index = int(side.indices[unit, 0])
         if index >= 0:
             value = float(side.values[unit, 0])
-            ends.append(f"{name} {value:.4g} {result.sources[index]}")
+            parts.append(f"{name} {value:.4g} {result.sources[index]}")
     median = float(result.statistics.quantile(0.5)[unit])
-    return f"{text}: {', '.join([*ends, f'median {median:.4g}'])}"
+    return f"{text}: {', '.join([*parts, f'median {median:.4g}'])}"

@@ -1,4 +1,4 @@
-"""``featviz explain``, which is ``featviz attribute``."""
+"""``featviz explain``, with the alias ``featviz attribute``."""
 
 from __future__ import annotations
 
@@ -23,17 +23,23 @@ from featviz.types import Tensor
 
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model")
-@click.argument("pictures", metavar="IMAGE…", nargs=-1)
-@click.option("-o", "--output", required=True, help="The sheet to write (.png).")
-@click.option("--objective", help="What is explained; the predicted class if not given.")
+@click.argument("paths", metavar="IMAGE…", nargs=-1)
+@click.option("-o", "--output", required=True, help="Sheet to write (.png).")
+@click.option("--objective", help="Objective to explain. Default: the predicted class.")
 @options.of(AttributionSettings)
-@click.option("--check", is_flag=True, help="Measure deletion and insertion against chance.")
-@click.option("--size", type=options.SIZE, help="What the images are resized to; the model's own.")
+@click.option(
+    "--check", is_flag=True, help="Compare deletion and insertion curves with random orders."
+)
+@click.option(
+    "--size",
+    type=options.SIZE,
+    help="Size that the images are resized to. Default: the model's own.",
+)
 @options.seed
 @options.batch_size
 @options.device
 @options.as_json
-def explain(**given: Any) -> int:
+def explain(**values: Any) -> int:
     r"""Show which pixels of each IMAGE an objective of MODEL depends on.
 
     \b
@@ -41,47 +47,47 @@ def explain(**given: Any) -> int:
     featviz explain efficientnet_lite0 cat.png -o why.png --objective 'class:"Egyptian cat"' \
         --method extremal_perturbation --check
 
-    Images are cropped about the centre to the aspect of the size and resized to it.
+    Images are centre-cropped to the aspect ratio of the size and resized to it.
     """
-    output = images.check_output(given["output"])
-    if not given["pictures"]:
+    output = images.check_output(values["output"])
+    if not values["paths"]:
         raise fv.FeatvizError("give at least one image to explain")
-    model = fv.load(given["model"])
-    names = list(given["pictures"])
-    pictures = read_images(names, model.channels, model.size, "image", size=given["size"])
-    model = model.on(devices.resolve(given["device"], model.device))
-    goal, chosen = given["objective"], given["objective"] is None
-    if chosen:
-        goal = _predicted(model, pictures, given["batch_size"])
-    begun = time.perf_counter()
+    model = fv.load(values["model"])
+    names = list(values["paths"])
+    inputs = read_images(names, model.channels, model.size, "image", size=values["size"])
+    model = model.on(devices.resolve(values["device"], model.device))
+    objective, uses_prediction = values["objective"], values["objective"] is None
+    if uses_prediction:
+        objective = _predicted(model, inputs, values["batch_size"])
+    started = time.perf_counter()
     result = fv.attribute(
         model,
-        pictures,
-        goal,
-        seed=given["seed"] or 0,
-        batch_size=given["batch_size"],
-        device=given["device"],
+        inputs,
+        objective,
+        seed=values["seed"] or 0,
+        batch_size=values["batch_size"],
+        device=values["device"],
         progress=sys.stderr.isatty(),
-        **options.given(given, AttributionSettings),
+        **options.given(values, AttributionSettings),
     )
     (written,) = result.save(output)
     curves, interrupted = None, result.interrupted
-    if given["check"] and not interrupted:
+    if values["check"] and not interrupted:
         try:
             curves = result.curves(
                 model,
-                device=given["device"],
-                precision=given["precision"] or "fp32",
-                batch_size=given["batch_size"],
+                device=values["device"],
+                precision=values["precision"] or "fp32",
+                batch_size=values["batch_size"],
             )
         except KeyboardInterrupt:
             interrupted = True
-    seconds = time.perf_counter() - begun
-    if given["as_json"]:
+    seconds = time.perf_counter() - started
+    if values["as_json"]:
         document = {
             **result.record,
             "images": names[: len(result)],
-            "objective_chosen": "predicted" if chosen else "given",
+            "objective_chosen": "predicted" if uses_prediction else "given",
             "curves": None if curves is None else curves.record,
             "files": [str(written)],
             "seconds": round(seconds, 3),
@@ -89,18 +95,18 @@ def explain(**given: Any) -> int:
         }
         click.echo(json.dumps(document, indent=1, allow_nan=False))
     else:
-        _report(model, result, names, curves, chosen, written, seconds)
+        _report(model, result, names, curves, uses_prediction, written, seconds)
     if interrupted:
         return 130
     return 2 if result.failures else 0
 
 
-def _predicted(model: fv.Model, pictures: Tensor, batch_size: int | None) -> list[fv.Objective]:
-    """Return the predicted class of each image as what is explained."""
-    layer = logits_layer(model, tuple(pictures.shape[2:]))
+def _predicted(model: fv.Model, images: Tensor, batch_size: int | None) -> list[fv.Objective]:
+    """Return the logit of the predicted class of each image, as the objective to explain."""
+    layer = logits_layer(model, tuple(images.shape[2:]))
     if layer is None:
-        raise fv.FeatvizError("the network has no class logits: say what to explain, --objective")
-    classes = predicted_classes(model, pictures, layer, batch_size=batch_size)
+        raise fv.FeatvizError("the network has no class logits: give an --objective to explain")
+    classes = predicted_classes(model, images, layer, batch_size=batch_size)
     return [fv.class_logit(int(c)) for c in classes]
 
 
@@ -109,15 +115,15 @@ def _report(
     result: fv.Attribution,
     names: list[str],
     curves: Curves | None,
-    chosen: bool,
+    uses_prediction: bool,
     written: Path,
     seconds: float,
 ) -> None:
     for i in range(len(result)):
         text = result.objectives[i]
-        if chosen:
-            known = model.classes[int(text.split(":")[1])] if model.classes else "predicted"
-            text = f"{text} ({known}, as predicted)"
+        if uses_prediction:
+            class_name = model.classes[int(text.split(":")[1])] if model.classes else "predicted"
+            text = f"{text} ({class_name}, as predicted)"
         line = f"{names[i]}: {text} {result.scores[i]:.4g}"
         if result.baseline_scores is not None:
             line += f", baseline {result.baseline_scores[i]:.4g}"
@@ -128,13 +134,13 @@ def _report(
         click.echo(line)
         if curves is not None:
             click.echo(f"  {_verdict(curves.record, i)}")
-    seen = "x".join(map(str, result.images.shape[2:]))
-    click.echo(f"{written}: {result.method} at {seen}  ({seconds:.1f} s)")
+    size = "x".join(map(str, result.images.shape[2:]))
+    click.echo(f"{written}: {result.method} at {size}  ({seconds:.1f} s)")
 
 
 def _verdict(record: dict[str, Any], i: int) -> str:
     if record["deletion_auc"][i] is None:
-        return "no curves: the objective is not higher on the image than on the blurred one"
+        return "no curves: the objective is not higher for the image than for the blurred one"
     parts = [
         f"{name} {record[f'{name}_auc'][i]:.3f} (random {record[f'random_{name}_auc'][i]:.3f})"
         for name in ("deletion", "insertion")

@@ -1,4 +1,4 @@
-"""The entry point: commands, and one line on stderr for what cannot work."""
+"""The entry point: commands, and one-line error messages on stderr."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import click
 from featviz._version import __version__
 from featviz.errors import FeatvizError, FeatvizWarning, did_you_mean
 
-#: Command -> (module below featviz.cli, help). A command's module is imported when it is used.
+#: Command -> (module in featviz.cli, help). A command's module is imported when it is used.
 COMMANDS = {
-    "models": ("catalog", "List the networks that can be named."),
+    "models": ("catalog", "List the available networks."),
     "layers": ("catalog", "List the layers of a network."),
     "render": ("render", "Render what units respond to."),
-    "dream": ("dream", "Dream into an image, or from it into a video."),
-    "attack": ("attack", "Change images until a network is fooled."),
+    "dream": ("dream", "Enhance what a network sees in an image; write images or videos."),
+    "attack": ("attack", "Perturb images until a network misclassifies them."),
     "explain": ("explain", "Show which pixels of images an objective depends on."),
     "attribute": ("explain", ""),
     "atlas": ("atlas", "Render every unit of some layers into a folder."),
-    "examples": ("examples", "Find the images of a dataset that move units most."),
-    "check": ("check", "Say whether an image can be trusted."),
-    "view": ("view", "Write pages that show an atlas."),
-    "calibrate": ("calibrate", "Measure the colours and spectrum of images."),
+    "examples": ("examples", "Find the dataset images that activate units most and least."),
+    "check": ("check", "Check whether a rendered image can be trusted."),
+    "view": ("view", "Write pages for browsing an atlas."),
+    "calibrate": ("calibrate", "Measure the colour statistics and spectrum of images."),
 }
-#: Other names of commands.
+#: Aliases of commands.
 ALIASES = {"attribute": "explain"}
 
 
@@ -64,9 +64,9 @@ def cli() -> None:
 
 
 def shield(argument: str) -> str:
-    """Keep an objective that starts with a minus from being read as an option.
+    """Prepend a space to an objective that starts with a minus, so that it is not an option.
 
-    The objective's parser does not mind the space that is put in front.
+    The parser of objectives ignores the space.
     """
     if not argument.startswith("-") or argument.startswith("--") or len(argument) < 3:
         return argument
@@ -74,33 +74,33 @@ def shield(argument: str) -> str:
 
     words = "|".join(sorted(map(re.escape, NAMES), key=len, reverse=True))
     number = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*[*/+-]"
-    looks = re.match(rf"-\s*(?:(?:{words})\b|\(|{number}|\s-)", argument)
-    return f" {argument}" if looks else argument
+    is_objective = re.match(rf"-\s*(?:(?:{words})\b|\(|{number}|\s-)", argument)
+    return f" {argument}" if is_objective else argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 2 for unusable input, 130 for Ctrl-C."""
-    given = [shield(a) for a in (sys.argv[1:] if arguments is None else arguments)]
+    """Run the command line and return its exit status: 0, 2 for invalid input, 130 for Ctrl-C."""
+    words = [shield(a) for a in (sys.argv[1:] if arguments is None else arguments)]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", FeatvizWarning)
-            warnings.showwarning = _warn
-            status: Any = cli.main(given, prog_name="featviz", standalone_mode=False)
+            warnings.showwarning = _print_warning
+            status: Any = cli.main(words, prog_name="featviz", standalone_mode=False)
     except click.exceptions.Abort:
         return 130
     except KeyboardInterrupt:
         return 130
     except click.ClickException as error:
-        return _complain(error.format_message())
+        return _print_error(error.format_message())
     except FeatvizError as error:
-        return _complain(str(error))
+        return _print_error(str(error))
     return status if isinstance(status, int) else 0
 
 
-def _complain(message: str) -> int:
+def _print_error(message: str) -> int:
     print(f"featviz: {' '.join(message.split())}", file=sys.stderr)
     return 2
 
 
-def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"featviz: warning: {' '.join(str(message).split())}", file=sys.stderr)

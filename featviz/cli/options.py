@@ -1,4 +1,4 @@
-"""Options of commands: those that several share, and those made from the options of verbs."""
+"""Command-line options: shared ones, and those generated from the options of verbs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
             return value
         match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", str(value))
         if match is None or not all(int(v) for v in match.groups() if v):
-            self.fail(f"{value!r} is no size: give a side such as 224, or HxW such as 180x320")
+            self.fail(f"{value!r} is not a size: give a side such as 224, or HxW such as 180x320")
         height = int(match[1])
         return (height, int(match[2] or height))
 
@@ -36,7 +36,7 @@ class _Seed(click.ParamType):  # type: ignore[type-arg]
         try:
             seeds = [int(word) for word in str(value).split(",")]
         except ValueError:
-            self.fail(f"{value!r} is no seed: give a number, or several as 0,1,2")
+            self.fail(f"{value!r} is not a seed: give an integer, or several such as 0,1,2")
         return seeds[0] if len(seeds) == 1 else seeds
 
 
@@ -46,12 +46,12 @@ _TYPES: dict[Any, Any] = {"size": SIZE, "seed": SEED}
 
 
 def of(*classes: type[Options], skip: tuple[str, ...] = ()) -> Callable[[F], F]:
-    """Add the fields of options classes to a command as ``--options``, None where not given."""
+    """Add the fields of options classes to a command as ``--options``, with None as default."""
     fields = {f.name: f for c in classes for f in dataclasses.fields(c)}
-    chosen = [f for n, f in fields.items() if f.metadata["cli"] is not None and n not in skip]
+    selected = [f for n, f in fields.items() if f.metadata["cli"] is not None and n not in skip]
 
     def decorate(command: F) -> F:
-        for field in reversed(chosen):
+        for field in reversed(selected):
             command = _option(field)(command)
         return command
 
@@ -64,13 +64,15 @@ def _option(field: dataclasses.Field[Any]) -> Callable[[F], F]:
     if field.metadata["cli"] is bool:
         return click.option(flag, field.name, is_flag=True, default=None, help=help)
     if field.default not in (None, (), ""):
-        help = f"{help} Default: {_shown(field)}."
-    kind = _TYPES.get(field.metadata["cli"], field.metadata["cli"])
+        help = f"{help} Default: {_default_text(field)}."
+    option_type = _TYPES.get(field.metadata["cli"], field.metadata["cli"])
     metavar = field.metadata["metavar"]
-    return click.option(flag, field.name, type=kind, default=None, metavar=metavar, help=help)
+    return click.option(
+        flag, field.name, type=option_type, default=None, metavar=metavar, help=help
+    )
 
 
-def _shown(field: dataclasses.Field[Any]) -> str:
+def _default_text(field: dataclasses.Field[Any]) -> str:
     value: Any = field.default
     if field.name == "eps":
         return f"{value * 255:g}/255"
@@ -78,7 +80,7 @@ def _shown(field: dataclasses.Field[Any]) -> str:
 
 
 def given(values: Mapping[str, Any], *classes: type[Options]) -> dict[str, Any]:
-    """Return what was said on the command line for options classes."""
+    """Return the options of ``classes`` that were given on the command line."""
     names = [f.name for c in classes for f in dataclasses.fields(c)]
     return {name: values[name] for name in names if values.get(name) is not None}
 
@@ -87,7 +89,7 @@ seed = click.option(
     "--seed",
     type=SEED,
     default=None,
-    help="Image i uses SEED + i; 0,1,2 gives one seed an image. Default: 0.",
+    help="Image i uses SEED + i; 0,1,2 gives one seed per image. Default: 0.",
 )
 batch_size = click.option(
     "--batch-size",
@@ -95,7 +97,7 @@ batch_size = click.option(
     "batch_size",
     type=int,
     default=None,
-    help="Images that are processed together. Default: as many as suit the device.",
+    help="Images that are processed together. Default: depends on the device.",
 )
 tensorboard = click.option(
     "--tensorboard", metavar="DIR", help="Log images and scores for TensorBoard."
@@ -107,12 +109,12 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON d
 
 
 class Command(click.Command):
-    """A command whose raw docstring marks examples, whose lines are kept, as click does."""
+    """A command whose raw docstring marks preformatted examples with click's backslash-b."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.help = self.help and self.help.replace("\\b\n", "\b\n")
 
 
-#: What all commands have.
+#: Context settings of all commands.
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}

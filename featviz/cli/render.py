@@ -19,60 +19,60 @@ from featviz.optim.settings import Settings
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model", required=False)
 @click.argument("objectives", nargs=-1)
-@click.option("-o", "--output", required=True, help="The image to write (.png).")
-@click.option("--from", "source", metavar="PNG", help="Repeat the image in this file.")
+@click.option("-o", "--output", required=True, help="Image to write (.png).")
+@click.option("--from", "source", metavar="PNG", help="Render the image in this file again.")
 @options.of(Settings)
 @options.seed
 @options.batch_size
-@click.option("--columns", type=int, default=None, help="Columns of the contact sheet.")
-@click.option("--alpha", is_flag=True, help="Make transparent what did not matter.")
+@click.option("--columns", type=int, default=None, help="Number of columns of the contact sheet.")
+@click.option("--alpha", is_flag=True, help="Make unimportant pixels transparent.")
 @click.option("--separate", is_flag=True, help="Also write a file for each objective.")
 @options.tensorboard
 @options.device
 @options.as_json
-def render(**given: Any) -> int:
-    r"""Render what the units named by OBJECTIVES respond to in MODEL.
+def render(**values: Any) -> int:
+    r"""Render images that maximize OBJECTIVES, such as units of MODEL.
 
     \b
     featviz render efficientnet_lite0 channel:_blocks.10:5 -o channel.png
     featviz render efficientnet_lite0 class:285 'class:"daisy"' -o classes.png --steps 256
     featviz render efficientnet_lite0 '-channel:_blocks.10:5' -o negative.png
     """
-    output = images.check_output(given["output"])
-    if given["columns"] is not None and given["columns"] < 1:
-        raise fv.FeatvizError(f"columns must be positive, not {given['columns']}")
-    name, texts, seed, settings = given["model"], list(given["objectives"]), given["seed"], None
-    if given["source"]:
-        name, text, first, settings = _recall(given)
-        texts, seed = [text], first if seed is None else seed
+    output = images.check_output(values["output"])
+    if values["columns"] is not None and values["columns"] < 1:
+        raise fv.FeatvizError(f"columns must be positive, not {values['columns']}")
+    name, texts, seed, settings = values["model"], list(values["objectives"]), values["seed"], None
+    if values["source"]:
+        name, text, stored_seed, settings = _recall(values)
+        texts, seed = [text], stored_seed if seed is None else seed
     if not name or not texts:
         raise fv.FeatvizError("give a model and at least one objective, such as class:285")
     goal = fv.objective(texts[0] if len(texts) == 1 else texts)
     model = fv.load(name)
-    watchers = [fv.callbacks.TensorBoard(given["tensorboard"])] if given["tensorboard"] else []
-    begun = time.perf_counter()
-    failed = None
+    callbacks = [fv.callbacks.TensorBoard(values["tensorboard"])] if values["tensorboard"] else []
+    started = time.perf_counter()
+    failure = None
     try:
         result = fv.render(
             model,
             goal,
             settings=settings,
             seed=0 if seed is None else seed,
-            batch_size=given["batch_size"],
-            device=given["device"],
-            callbacks=watchers,
+            batch_size=values["batch_size"],
+            device=values["device"],
+            callbacks=callbacks,
             progress=sys.stderr.isatty(),
-            **options.given(given, Settings),
+            **options.given(values, Settings),
         )
     except fv.OptimizationError as error:
-        result, failed = error.result, error
-    seconds = time.perf_counter() - begun
-    if failed and len(result.failures) == len(result):
-        raise failed
+        result, failure = error.result, error
+    seconds = time.perf_counter() - started
+    if failure and len(result.failures) == len(result):
+        raise failure
     written = result.save(
-        output, columns=given["columns"], separate=given["separate"], alpha=given["alpha"]
+        output, columns=values["columns"], separate=values["separate"], alpha=values["alpha"]
     )
-    _report(result, written, seconds, given["as_json"])
+    _report(result, written, seconds, values["as_json"])
     if result.interrupted:
         return 130
     return 2 if result.failures else 0
@@ -95,29 +95,29 @@ def _report(result: fv.Result, written: list[Path], seconds: float, as_json: boo
     ):
         click.echo(f"{text}  seed {seed}  score {score:.4g}")
     if result.redirected is not None and result.redirected.any():
-        which = [t for t, r in zip(result.objectives, result.redirected, strict=True) if r]
-        click.echo(f"reached through redirected ReLUs: {', '.join(dict.fromkeys(which))}")
+        redirected = [t for t, r in zip(result.objectives, result.redirected, strict=True) if r]
+        click.echo(f"optimized through redirected ReLUs: {', '.join(dict.fromkeys(redirected))}")
     click.echo(f"{', '.join(map(str, written))}  ({seconds:.1f} s)")
 
 
-def _recall(given: dict[str, Any]) -> tuple[str, str, Any, Settings]:
-    """Return the model, objective, seeds and settings that an image carries."""
-    path = given["source"]
-    if given["model"]:
-        raise fv.FeatvizError("--from repeats an image: give it without a model and objectives")
+def _recall(values: dict[str, Any]) -> tuple[str, str, Any, Settings]:
+    """Return the model, objective, seeds and settings stored in an image file."""
+    path = values["source"]
+    if values["model"]:
+        raise fv.FeatvizError("--from renders a stored image: omit the model and the objectives")
     record = images.read_settings(path)
     for key in ("model", "goal", "seed"):
         if record.get(key) is None:
             raise fv.FeatvizError(
-                f"{path!r} cannot be repeated from here: its {key} has no text; repeat it in Python"
+                f"{path!r} cannot be rendered again: its {key} has no text form; use Python"
             )
     try:
         settings = Settings.from_record(record)
     except fv.FeatvizError as error:
-        raise fv.FeatvizError(f"{path!r} cannot be repeated from here: {error}") from error
+        raise fv.FeatvizError(f"{path!r} cannot be rendered again: {error}") from error
     done = record.get("steps_done", settings.steps)
-    if done != settings.steps and given["steps"] is None:
+    if done != settings.steps and values["steps"] is None:
         raise fv.FeatvizError(
-            f"{path!r} ended after {done} of {settings.steps} steps: say how many with --steps"
+            f"{path!r} ended after {done} of {settings.steps} steps: choose the number with --steps"
         )
     return record["model"], str(record["goal"]), record["seed"], settings

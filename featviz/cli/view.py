@@ -17,10 +17,10 @@ from featviz.cli import options
     "--open/--no-open",
     "show",
     default=None,
-    help="Open the pages in the web browser; by default on a terminal.",
+    help="Open the pages in the web browser. Default: only in a terminal.",
 )
 def view(url: str, show: bool | None) -> None:
-    r"""Write pages that show the atlas in DIR, a folder or a URL.
+    r"""Write pages for browsing the atlas in DIR, a folder or a URL.
 
     They are plain files, DIR/index.html and DIR/site: no server is needed.
 

@@ -1,1 +1,1 @@
-"""Dataset examples: which images of a dataset excite a unit most, and where."""
+"""Dataset examples: which images of a dataset activate a unit most, and where."""

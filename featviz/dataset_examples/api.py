@@ -1,4 +1,4 @@
-"""Dataset examples: which images excite units most, in one pass over as many as there are."""
+"""Find the images of a dataset that activate units most, in one pass over any number of images."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from featviz.options import takes
 from featviz.seeds import generator
 from featviz.types import Tensor, Unpack
 
-#: Names of unreadable files that a warning lists.
-_NAMED = 5
+#: The most names of unreadable files that a warning lists.
+_LISTED = 5
 
 
 @takes(ExamplesSettings)
@@ -45,29 +45,29 @@ def examples(
 ) -> Examples:
     """Return the images with the highest and the lowest values of each objective.
 
-    One pass; memory does not grow with the number of images. All objectives, thousands too, are
-    read from the same truncated forward pass. The values are those of ``objective(model, image)``
-    on images that are cropped about the centre to the aspect of ``model.size`` and resized to it
-    (bilinear, antialiased).
+    The dataset is read once, and memory does not grow with the number of images. All objectives,
+    even thousands, share one truncated forward pass. The values are those of
+    ``objective(model, image)`` on images that are centre-cropped to the aspect ratio of
+    ``model.size`` and resized (bilinear, antialiased).
 
     Parameters
     ----------
     model
         From :func:`featviz.load` or :class:`featviz.Model`.
     images
-        A folder of images (with all below it), a file, or anything that yields tensors
-        (C, *size) in [0, 1], Pillow images, paths, tuples that start with one of these (as
-        ``torch.utils.data`` datasets do) or rows with a column of them (as ``datasets`` do).
+        A folder of images (including subfolders), a file, or anything that yields tensors
+        (C, *size) in [0, 1], Pillow images, paths, tuples that start with one of these (like
+        ``torch.utils.data`` datasets) or rows with a column of them (like ``datasets``).
     objective
         One objective or a list: ``[fv.channel("_blocks.10", i) for i in range(112)]``.
     settings
-        What is kept; keywords replace its fields.
+        What to measure and keep; keyword arguments override its fields.
     seed
-        Of the images that are drawn at random.
+        Seed of the random sample of images.
     batch_size
-        Images that go through the network together: 4 on a CPU, 32 elsewhere.
+        Images per forward pass: 4 on a CPU, 32 elsewhere.
     device
-        Where to compute: ``None`` is where the model is, ``auto`` the best there is.
+        Device to compute on: ``None`` is the model's own, ``auto`` the best one available.
     callbacks
         :class:`featviz.callbacks.Callback` objects or functions of a step: one for each batch of
         images, with ``scores`` (B, units).
@@ -80,33 +80,33 @@ def examples(
     -------
 
     Examples
-        An image file that cannot be read is skipped, and a warning names it. After Ctrl-C there is
-        less, with ``interrupted`` set.
+        Image files that cannot be read are skipped, and a warning names them. After Ctrl-C the
+        result is partial, with ``interrupted`` set.
 
     Raises
     ------
     FeatvizError
-        If there is no image, or an objective does not fit the network or is about a whole batch.
+        If there is no image, or an objective does not fit the network or depends on a whole batch.
     """
     if not isinstance(model, Model):
         raise FeatvizError("examples takes a featviz.Model: wrap the network first")
-    chosen = ExamplesSettings.of(settings, options)
-    chosen.check()
-    several = [objective] if isinstance(objective, (str, Objective)) else objective
-    goals = [as_objective(o) for o in several]
-    home = model.on(devices.resolve(device, model.device))
-    together = evaluated_together(home.device, batch_size)
+    config = ExamplesSettings.of(settings, options)
+    config.check()
+    objectives = [objective] if isinstance(objective, (str, Objective)) else objective
+    goals = [as_objective(o) for o in objectives]
+    network = model.on(devices.resolve(device, model.device))
+    chunk_size = evaluated_together(network.device, batch_size)
     dataset = ImageDataset(images)
-    tally = Tally(home, goals, dataset, chosen, generator(seed, "sampled images"), together)
+    tally = Tally(network, goals, dataset, config, generator(seed, "sampled images"), chunk_size)
     watchers = [as_callback(callback) for callback in callbacks]
-    steps = math.ceil(dataset.count / together) if dataset.count is not None else 0
+    steps = math.ceil(dataset.count / chunk_size) if dataset.count is not None else 0
     run = Run([str(goal) for goal in goals], [seed], steps)
     interrupted = False
     try:
-        with home.session(), torch.no_grad():
+        with network.session(), torch.no_grad():
             for watcher in watchers:
                 watcher.on_start(run)
-            batches = _batches(dataset, home, together, tally.skipped, progress)
+            batches = _batches(dataset, network, chunk_size, tally.skipped, progress)
             for index, batch in enumerate(batches):
                 step = Step(index, run)
                 step.images, step.scores = tally.update(batch)
@@ -127,9 +127,9 @@ def examples(
         "version": __version__,
         "verb": "examples",
         "model": model.name,
-        "k": chosen.k,
-        "fraction": chosen.fraction,
-        "precision": chosen.precision,
+        "k": config.k,
+        "fraction": config.fraction,
+        "precision": config.precision,
     }
     return tally.result(record, interrupted)
 
@@ -137,12 +137,12 @@ def examples(
 def _batches(
     dataset: ImageDataset, model: Model, size: int, skipped: dict[str, str], progress: bool
 ) -> Iterator[dict[int, tuple[DatasetItem, Tensor]]]:
-    """Yield so many images at a time, by their index; note what cannot be read."""
+    """Yield batches of images by index; record the images that cannot be read."""
     from tqdm.auto import tqdm
 
     batch: dict[int, tuple[DatasetItem, Tensor]] = {}
-    hidden = None if progress else True
-    for item in tqdm(dataset, total=dataset.count, unit="image", disable=hidden):
+    disable = None if progress else True
+    for item in tqdm(dataset, total=dataset.count, unit="image", disable=disable):
         try:
             batch[item.index] = item, item.image(model.channels, model.size)
         except UnreadableError as error:
@@ -155,7 +155,7 @@ def _batches(
 
 
 def _warn(skipped: dict[str, str], count: int) -> None:
-    names = ", ".join(list(skipped)[:_NAMED]) + (", …" if len(skipped) > _NAMED else "")
+    names = ", ".join(list(skipped)[:_LISTED]) + (", …" if len(skipped) > _LISTED else "")
     message = f"{len(skipped)} of {len(skipped) + count} images cannot be read: {names}"
     if not count:
         raise FeatvizError(message)

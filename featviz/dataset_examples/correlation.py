@@ -1,4 +1,4 @@
-"""How the units of a layer go together over a stream of images."""
+"""Correlations between the units of a layer over a stream of images."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from featviz.types import Tensor
 
 
 class Correlation:
-    """Pearson's correlation between ``units`` values, in one pass: memory of units x units.
+    """Pearson's correlation between ``units`` values, in one pass, with memory of units x units.
 
-    Sums are in double precision and about the first row, which keeps digits where the mean is far
-    from zero. A row with a value that is not finite is left out; ``count`` has the others.
+    Sums are in double precision and relative to the first row, which keeps digits if the mean is
+    far from zero. Rows with a value that is not finite are left out; ``count`` is the number of the
+    others.
     """
 
     def __init__(self, units: int) -> None:
@@ -21,7 +22,7 @@ class Correlation:
         self._products = torch.zeros(units, units, dtype=torch.float64)
 
     def update(self, values: Tensor) -> None:
-        """Take the next values (B, units)."""
+        """Add the next values (B, units)."""
         rows = values[values.isfinite().all(1)].double()
         if not len(rows):
             return
@@ -33,12 +34,12 @@ class Correlation:
         self.count += len(rows)
 
     def matrix(self) -> Tensor:
-        """Return the correlations (units, units); NaN for units that never change."""
+        """Return the correlations (units, units); NaN for constant units."""
         count = max(self.count, 1)
         covariance = self._products - torch.outer(self._sums, self._sums) / count
         scale = covariance.diagonal().clamp_min(0).sqrt()
-        found = covariance / torch.outer(scale, scale)
-        found.fill_diagonal_(1)
-        found[scale == 0] = torch.nan
-        found[:, scale == 0] = torch.nan
-        return found.clamp(-1, 1)
+        correlations = covariance / torch.outer(scale, scale)
+        correlations.fill_diagonal_(1)
+        correlations[scale == 0] = torch.nan
+        correlations[:, scale == 0] = torch.nan
+        return correlations.clamp(-1, 1)

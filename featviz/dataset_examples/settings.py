@@ -1,4 +1,4 @@
-"""What is asked of a dataset: the options of :func:`featviz.examples`."""
+"""The options of :func:`featviz.examples`."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ from featviz.validation import positive_int
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExamplesSettings(Options):
-    """What :func:`featviz.examples` keeps of a dataset."""
+    """What :func:`featviz.examples` measures and keeps."""
 
     k: int = option(
-        9, "Images kept at each end; of equal values the first image ranks higher.", cli=int
+        9,
+        "Images with the highest, and with the lowest, values; ties rank the first image higher.",
+        cli=int,
     )
     fraction: float = option(
         0.95,
-        "How much of the squared gradient the boxes of channels and neurons hold: see "
+        "The fraction of the squared gradient within the boxes of channels and neurons: see "
         "featviz.dataset_examples.receptive_field.",
     )
     correlate: bool = option(
-        False, "Whether to measure how the units of each layer correlate over the images, too."
+        False,
+        "Whether to also measure the correlations of the units of each layer over the images.",
     )
     keep: bool = option(
         True,
-        "Hold the images that rank, as PNG, each once: at most 2 k for each objective. Otherwise "
-        "they are read from the dataset again when they are looked at.",
+        "Keep the ranked images in memory, as PNG, each once: at most 2 k for each objective. "
+        "Otherwise they are read from the dataset again when needed.",
     )
-    sample: int = option(
-        0, "So many images more, drawn at random with the seed, whatever their values: drawn."
-    )
+    sample: int = option(0, "Number of additional images, sampled at random with the seed: drawn.")
     precision: Precision = option(
         "fp32", "Precision of the network's activations: fp32, bf16 or fp16.", cli=str
     )
 
     def check(self) -> None:
-        """Raise :class:`FeatvizError` for values that cannot work."""
+        """Raise :class:`FeatvizError` for invalid values."""
         positive_int("k", self.k)
         devices.half(self.precision)
         if not 0 < self.fraction <= 1:

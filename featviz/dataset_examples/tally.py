@@ -1,4 +1,4 @@
-"""What is known after some images of a dataset; it grows with units and k, not with images."""
+"""Everything collected from a stream of images; memory grows with units and k, not with images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from featviz.types import Tensor
 
 
 class Tally:
-    """Ranks, statistics, correlations and kept images of a stream."""
+    """Ranks, statistics, correlations and cached images of a stream."""
 
     def __init__(
         self,
@@ -45,7 +45,8 @@ class Tally:
         self.positions = UnitPositions(objectives, self.table.target(1))
         self.top = Extremes(len(objectives), settings.k)
         self.bottom = Extremes(len(objectives), settings.k, largest=False)
-        self.drawn = Extremes(1, settings.sample)  # the images with the largest random numbers
+        # A random sample: the images with the largest random numbers.
+        self.drawn = Extremes(1, settings.sample)
         self.statistics = RunningStatistics(len(objectives))
         self.cache = ExampleCache(dataset, model.channels, model.size, keep=settings.keep)
         self.skipped: dict[str, str] = {}
@@ -60,34 +61,36 @@ class Tally:
             self.correlations = {n: (u, Correlation(len(u))) for n, u in layers.items()}
 
     def update(self, batch: dict[int, tuple[DatasetItem, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Take in the next images, by their index; return them and their values (B, units)."""
+        """Add the next images, by index; return them and their values (B, units)."""
         images = torch.stack([image for _, image in batch.values()])
         scene, values = self.table(images.to(self.model.device))
-        self._last = batch  # an interrupt may come between two of the next lines
+        self._last = batch  # an interrupt may come between the next lines
         self.count += len(batch)
         indices = torch.tensor(list(batch))
-        entered = 0
-        for side in (self.top, self.bottom):
-            units, ranks, samples = side.update(values, indices)
-            side.places[units, ranks] = self.positions.find(scene, units, samples, side.largest)
-            entered += len(units)
+        changes = 0
+        for extremes in (self.top, self.bottom):
+            units, ranks, samples = extremes.update(values, indices)
+            extremes.places[units, ranks] = self.positions.find(
+                scene, units, samples, extremes.largest
+            )
+            changes += len(units)
         if self.drawn.k:
-            numbers = torch.rand(len(batch), 1, generator=self._random)
-            entered += len(self.drawn.update(numbers, indices)[0])
+            random_numbers = torch.rand(len(batch), 1, generator=self._random)
+            changes += len(self.drawn.update(random_numbers, indices)[0])
         self.statistics.update(values)
         for members, correlation in self.correlations.values():
             correlation.update(values[:, members])
-        if entered:
+        if changes:
             self._settle()
         return images, values
 
     def _settle(self) -> None:
-        sides = (self.top, self.bottom, self.drawn)
-        wanted = torch.cat([side.indices.flatten() for side in sides]).unique()
-        self.cache.settle({i for i in wanted.tolist() if i >= 0}, self._last)
+        rankings = (self.top, self.bottom, self.drawn)
+        needed = torch.cat([extremes.indices.flatten() for extremes in rankings]).unique()
+        self.cache.settle({i for i in needed.tolist() if i >= 0}, self._last)
 
     def result(self, record: dict[str, Any], interrupted: bool) -> Examples:
-        """Return what there is."""
+        """Return the result so far."""
         self._settle()
         fraction = self.settings.fraction
         layers = sorted({name for name in self.positions.layers if name is not None})
@@ -106,13 +109,13 @@ class Tally:
             settings=record,
         )
 
-    def _ranked(self, side: Extremes, fields: dict[str, ReceptiveField]) -> Ranked:
+    def _ranked(self, extremes: Extremes, fields: dict[str, ReceptiveField]) -> Ranked:
         k, size = min(self.settings.k, self.count), self.model.size
-        units = len(side.values)
-        positions = torch.full((units, k, len(size)), -1)
-        boxes = torch.tensor([0] * len(size) + list(size)).repeat(units, k, 1)
+        count = len(extremes.values)
+        positions = torch.full((count, k, len(size)), -1)
+        boxes = torch.tensor([0] * len(size) + list(size)).repeat(count, k, 1)
         for layer, field in fields.items():
-            here = [unit for unit, name in enumerate(self.positions.layers) if name == layer]
-            positions[here] = field.positions(side.places[here, :k])
-            boxes[here] = field.boxes(positions[here])
-        return Ranked(side.values[:, :k], side.indices[:, :k], positions, boxes)
+            rows = [unit for unit, name in enumerate(self.positions.layers) if name == layer]
+            positions[rows] = field.positions(extremes.places[rows, :k])
+            boxes[rows] = field.boxes(positions[rows])
+        return Ranked(extremes.values[:, :k], extremes.indices[:, :k], positions, boxes)

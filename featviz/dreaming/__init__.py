@@ -1,1 +1,1 @@
-"""DeepDream: strengthen in an image what a network sees in it."""
+"""DeepDream: enhance what a network sees in an image."""

@@ -1,4 +1,4 @@
-"""DeepDream: enhance in an image what a network sees in it, from coarse to fine."""
+"""DeepDream: enhance what a network sees in an image, from coarse to fine."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def dream(
     progress: bool = False,
     **options: Unpack[DreamKeywords],
 ) -> Result:
-    """Return ``image`` with what ``objective`` looks for enhanced in it: DeepDream.
+    """Return ``image`` with the features that maximize ``objective`` enhanced: DeepDream.
 
-    From the smallest octave to the image's own size: gradient steps of normalized size on the
-    pixels, then what they changed (the *detail*) is enlarged and added to the next octave. Each
-    octave is one run of the loop, :func:`featviz.optimize`. [Mordvintsev2015]_
+    The image is processed from the smallest octave to its own size: normalized gradient steps on
+    the pixels, after which the changes (the *detail*) are upsampled and added to the next octave.
+    Each octave is one run of the loop, :func:`featviz.optimize`. [Mordvintsev2015]_
 
     Parameters
     ----------
@@ -61,24 +61,25 @@ def dream(
     image
         A file, a Pillow image, an array, or floats (C, H, W) or (B, C, H, W) in [0, 1].
     objective
-        What to enhance, or its text; the energy of a layer at two thirds of the depth by default.
+        The objective to maximize, or its text; by default, the energy of a layer at two thirds of
+        the depth.
     guide
-        An image whose features in the objective's layer are dreamed of: the objective becomes
+        A guide image, whose features in the objective's layer are matched: the objective becomes
         :func:`featviz.guide_match`.
     mask
-        Where to dream: (H, W) or (1 or B, 1, H, W) in [0, 1], or an image, resized to the image.
-        Where it is 0 nothing changes.
+        Where to dream: (H, W) or (1 or B, 1, H, W) in [0, 1], or an image, resized to the size of
+        the input. Pixels where it is 0 do not change.
     settings
-        How; keywords replace its fields.
+        How the image is dreamed; keyword arguments override its fields.
     seed
-        An int: image i uses ``seed + i``; or one int for each.
+        An int (image i uses ``seed + i``), or one int for each image.
     batch_size
-        Images that go through the network together; all on a GPU and, on a CPU, one by default.
+        Images per forward pass; by default, all on a GPU and one on a CPU.
     device
-        Where to compute: ``None`` is where the model is, ``auto`` the best there is.
+        Device to compute on: ``None`` is the model's own, ``auto`` the best one available.
     callbacks
-        :class:`featviz.callbacks.Callback` objects or functions of a step; a callback is started
-        and ended once an octave.
+        :class:`featviz.callbacks.Callback` objects or functions of a step; they are started and
+        closed once per octave.
     progress
         Show a progress bar.
     **options
@@ -87,85 +88,85 @@ def dream(
     Returns
     -------
     Result
-        ``images`` (B, C, H, W) of the image's size; ``history`` (octaves * steps, B).
+        ``images`` (B, C, H, W), of the input's size; ``history`` (octaves * steps, B).
 
     Raises
     ------
     FeatvizError
-        For input that cannot work, before the first step.
+        For invalid input, before the first step.
     OptimizationError
         If no image has a gradient.
     """
     if not isinstance(model, Model):
         raise FeatvizError("dream takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
     if len(model.size) != 2:
-        raise FeatvizError(f"dream takes networks for images (H, W), not of size {model.size}")
-    chosen = DreamSettings.of(settings, options).resolve(model.channels)
-    update, shift = normalized(chosen.lr, by=chosen.normalize), Roll(chosen.jitter or 0)
+        raise FeatvizError(f"dream needs a network for images (H, W), not one of size {model.size}")
+    config = DreamSettings.of(settings, options).resolve(model.channels)
+    optimizer, shift = normalized(config.lr, by=config.normalize), Roll(config.jitter or 0)
     if batch_size is not None:
         positive_int("batch_size", batch_size)
-    home = model.on(devices.resolve(device, model.device))
-    goal = dream_objective(home, objective, guide)
+    network = model.on(devices.resolve(device, model.device))
+    goal = dream_objective(network, objective, guide)
     original = read_image(image, model.channels, "image")
     size = (original.shape[2], original.shape[3])
     seeds = expand(seed, len(original))
-    cover = None if mask is None else read_mask(mask, size, len(original))
-    sizes = octave_sizes(size, chosen.octaves, chosen.octave_scale)
-    _check_smallest(home, sizes, chosen)
+    full_mask = None if mask is None else read_mask(mask, size, len(original))
+    sizes = octave_sizes(size, config.octaves, config.octave_scale)
+    _check_smallest(network, sizes, config)
     record = {
         "verb": "dream",
         "goal": str(goal),
         "size": list(size),
-        "octaves": chosen.octaves,
-        "octave_scale": chosen.octave_scale,
-        "lr": chosen.lr,
-        "jitter": chosen.jitter,
-        "normalize": chosen.normalize,
+        "octaves": config.octaves,
+        "octave_scale": config.octave_scale,
+        "lr": config.lr,
+        "jitter": config.jitter,
+        "normalize": config.normalize,
         "masked": mask is not None,
-        "colors": chosen.colors,
-        "tile": chosen.tile,
+        "colors": config.colors,
+        "tile": config.tile,
     }
-    watchers = [*callbacks, Progress()] if progress else list(callbacks)
+    observers = [*callbacks, Progress()] if progress else list(callbacks)
     result: Result | None = None
     histories: list[Tensor] = []
     detail: Tensor | None = None
     for octave in sizes:
-        plain = resize(original, octave, antialias=True)
-        start = plain if detail is None else resize(detail, octave).add_(plain).clamp_(0, 1)
+        resized = resize(original, octave, antialias=True)
+        start = resized if detail is None else resize(detail, octave).add_(resized).clamp_(0, 1)
         detail = None
         param: Param = Canvas(images=start)
-        if cover is not None:
-            inside = resize(cover, octave, antialias=True)
-            param = Masked(inner=param, background=plain, mask=inside)
+        if full_mask is not None:
+            octave_mask = resize(full_mask, octave, antialias=True)
+            param = Masked(inner=param, background=resized, mask=octave_mask)
         result = optimize(
-            home,
+            network,
             goal,
             seeds=seeds,
             param=param,
-            transforms=(shift,) if chosen.jitter else (),
-            steps=chosen.steps,
-            optimizer=update,
-            schedule=chosen.schedule,
+            transforms=(shift,) if config.jitter else (),
+            steps=config.steps,
+            optimizer=optimizer,
+            schedule=config.schedule,
             redirect=0,
-            precision=chosen.precision,
-            tile=chosen.tile,
+            precision=config.precision,
+            tile=config.tile,
             micro=batch_size,
             importance=False,
-            callbacks=watchers,
+            callbacks=observers,
             record=record,
         )
         histories.append(result.history)
         del param, start
         if octave != size:
-            detail = result.images - plain
+            detail = result.images - resized
         if result.interrupted:
             break
         if octave != size:
-            result = None  # or its copies would lie in memory beside the next octave
+            result = None  # frees its copies before the next octave
     assert result is not None
-    if detail is not None:  # ended before the last octave
+    if detail is not None:  # interrupted before the last octave
         result.images = resize(detail, size).add_(original).clamp_(0, 1)
-    if chosen.colors == "preserve":
+    if config.colors == "preserve":
         result.images = recolored(original, result.images)
     if result.failures:
         warnings.warn("; ".join(result.failures.values()), FeatvizWarning, stacklevel=3)
@@ -173,15 +174,15 @@ def dream(
 
 
 def _check_smallest(model: Model, sizes: list[tuple[int, int]], settings: DreamSettings) -> None:
-    """Raise :class:`FeatvizError` if the network cannot take the smallest octave."""
-    tile, first = settings.tile, sizes[0]
-    seen = first if tile is None else tuple(min(side, check_tile(tile)) for side in first)
+    """Raise :class:`FeatvizError` if the network does not accept the smallest octave."""
+    tile, size = settings.tile, sizes[0]
+    input_size = size if tile is None else tuple(min(side, check_tile(tile)) for side in size)
     try:
-        model.layers(seen)
+        model.layers(input_size)
     except ModelError as error:
         if settings.octaves == 1:
-            raise FeatvizError(f"{error}; give a size that it takes as tile") from error
+            raise FeatvizError(f"{error}; set tile to a size that the network accepts") from error
         raise FeatvizError(
-            f"{error}; that is the smallest of {settings.octaves} octaves: use fewer, or a larger "
-            "picture"
+            f"{error}; this is the smallest of {settings.octaves} octaves: use fewer, or a larger "
+            "image"
         ) from error

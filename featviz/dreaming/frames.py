@@ -1,4 +1,4 @@
-"""A dream that goes on: every frame is the one before, a little nearer, dreamed again."""
+"""DeepDream zoom videos: every frame is the previous one, zoomed in and dreamed again."""
 
 from __future__ import annotations
 
@@ -37,36 +37,36 @@ def dream_video(
     folder: str | Path | None = None,
     **options: Any,
 ) -> Iterator[Tensor]:
-    """Yield ``frames`` frames (C, H, W) of a dream, each as soon as it is there.
+    """Yield ``frames`` frames (C, H, W) of a DeepDream zoom, each as soon as it is finished.
 
-    Frame 0 is the dream of ``image``; each other one is the frame before, enlarged by ``zoom``
-    and turned by ``rotate`` degrees about the centre in one warp, and dreamed again. Frames are
-    rounded to 8 bits before they are carried on. [Mordvintsev2015]_
+    Frame 0 is the dream of ``image``. Every later frame is the previous one, enlarged by ``zoom``
+    and rotated by ``rotate`` degrees about the centre in one warp, and dreamed again. Frames are
+    rounded to 8 bits before the next one is computed. [Mordvintsev2015]_
 
     Parameters
     ----------
     model, image, objective
-        As in :func:`featviz.dream`; one picture.
+        As in :func:`featviz.dream`; a single image.
     frames, zoom, rotate
-        How many, and what happens from one to the next; a zoom below 1 goes away from the image,
-        and what comes in is its reflection.
+        The number of frames, and the change from one to the next; a zoom below 1 zooms out, with
+        reflection padding at the borders.
     octaves, steps
-        As in :func:`featviz.dream`; a video needs fewer, since frames build on one another.
+        As in :func:`featviz.dream`; a video needs fewer, since frames build on each other.
     seed
-        Frame k has ``seed + k``.
+        Frame k uses ``seed + k``.
     folder
-        Where each frame is kept as a PNG with its number. Frames that are there already are taken
-        from there, so that the same call goes on where an earlier one ended, to the same pixels.
+        Folder in which each frame is stored as a numbered PNG. Existing frames are loaded, so that
+        the same call resumes an interrupted one, with the same pixels.
     **options
-        Whatever else :func:`featviz.dream` takes.
+        Any other arguments of :func:`featviz.dream`.
 
     Raises
     ------
     FeatvizError
-        For input that cannot work, before the first frame; also if ``folder`` holds frames of
-        another video.
+        For invalid input, before the first frame; also if ``folder`` contains frames of another
+        video.
     KeyboardInterrupt
-        For Ctrl-C; the frames so far are in ``folder``.
+        For Ctrl-C; finished frames are in ``folder``.
     """
     if not isinstance(model, Model):
         raise FeatvizError("dream_video takes a featviz.Model: wrap the network, fv.Model(net, …)")
@@ -75,50 +75,50 @@ def dream_video(
         raise FeatvizError(f"zoom must be positive, not {zoom}")
     if not math.isfinite(rotate):
         raise FeatvizError(f"rotate must be a number of degrees, not {rotate}")
-    picture = read_image(image, model.channels, "image")
-    if len(picture) != 1:
-        raise FeatvizError(f"a video starts at one image, not {len(picture)}")
+    start_image = read_image(image, model.channels, "image")
+    if len(start_image) != 1:
+        raise FeatvizError(f"a video starts from one image, not {len(start_image)}")
     if folder is not None:
         folder = Path(folder)
         if not folder.parent.is_dir():
-            raise FeatvizError(f"cannot write {str(folder)!r}: there is no such folder above it")
+            raise FeatvizError(f"cannot write {str(folder)!r}: its parent folder does not exist")
         folder.mkdir(exist_ok=True)
     goal = dream_objective(model, objective, options.pop("guide", None))
-    given = {"octaves": octaves, "steps": steps, **options}
-    plain = (bool, int, float, str, type(None))
+    dream_options = {"octaves": octaves, "steps": steps, **options}
+    plain_types = (bool, int, float, str, type(None))
     recipe = {
         "goal": str(goal),
         "model": model.name,
-        "image": zlib.crc32(sheets.to_pil(picture[0]).tobytes()),
+        "image": zlib.crc32(sheets.to_pil(start_image[0]).tobytes()),
         "zoom": zoom,
         "rotate": rotate,
         "seed": seed,
-        **{name: value for name, value in sorted(given.items()) if isinstance(value, plain)},
+        **{k: v for k, v in sorted(dream_options.items()) if isinstance(v, plain_types)},
     }
-    return _frames(model, picture, goal, frames, folder, recipe, given)
+    return _frames(model, start_image, goal, frames, folder, recipe, dream_options)
 
 
 def _frames(
     model: Model,
-    picture: Tensor,
+    frame: Tensor,
     goal: Objective,
     frames: int,
     folder: Path | None,
     recipe: dict[str, Any],
-    given: dict[str, Any],
+    dream_options: dict[str, Any],
 ) -> Iterator[Tensor]:
-    size = (picture.shape[2], picture.shape[3])
-    move = _camera(recipe["zoom"], recipe["rotate"], size)
+    size = (frame.shape[2], frame.shape[3])
+    next_view = _camera(recipe["zoom"], recipe["rotate"], size)
     for k in range(frames):
         path = None if folder is None else folder / f"frame-{k:06d}.png"
         if path is not None and path.exists():
-            picture = _kept(path, k, recipe, model.channels)
+            frame = _read_frame(path, k, recipe, model.channels)
         else:
-            start = move(picture) if k else picture
-            made = dream(model, start, goal, seed=recipe["seed"] + k, **given)
-            if made.interrupted:
+            start = next_view(frame) if k else frame
+            result = dream(model, start, goal, seed=recipe["seed"] + k, **dream_options)
+            if result.interrupted:
                 raise KeyboardInterrupt
-            picture = made.images.mul_(255).round_().clamp_(0, 255).div_(255)
+            frame = result.images.mul_(255).round_().clamp_(0, 255).div_(255)
             if path is not None:
                 record = {
                     "version": __version__,
@@ -126,22 +126,22 @@ def _frames(
                     "video": recipe,
                     "frame": k,
                 }
-                images.save(sheets.to_pil(picture[0]), path, record)
-        yield picture[0]
+                images.save(sheets.to_pil(frame[0]), path, record)
+        yield frame[0]
 
 
 def _camera(zoom: float, degrees: float, size: tuple[int, int]) -> Any:
-    """Return the map from a frame (1, C, *size) to where the next one starts."""
+    """Return the function that maps a frame (1, C, *size) to the start of the next one."""
     tapes = torch.full((1, 1, 1), zoom), torch.full((1, 1, 1), math.radians(degrees))
     apply = warp(list(zip((Scale(), Rotate()), tapes, strict=True)), size, torch.device("cpu"))
-    return lambda picture: apply(picture, 0).clamp_(0, 1)
+    return lambda frame: apply(frame, 0).clamp_(0, 1)
 
 
-def _kept(path: Path, number: int, recipe: dict[str, Any], channels: int) -> Tensor:
-    found = images.read_settings(path)
-    if found.get("video") != recipe or found.get("frame") != number:
+def _read_frame(path: Path, number: int, recipe: dict[str, Any], channels: int) -> Tensor:
+    stored = images.read_settings(path)
+    if stored.get("video") != recipe or stored.get("frame") != number:
         raise FeatvizError(
-            f"{str(path)!r} is a frame of another video: remove {str(path.parent)!r}, or give "
-            "another place"
+            f"{str(path)!r} is a frame of another video: remove {str(path.parent)!r}, or use "
+            "another folder"
         )
     return images.read(path, channels)

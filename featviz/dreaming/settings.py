@@ -1,4 +1,4 @@
-"""How an image is dreamed: the options of :func:`featviz.dream`."""
+"""The options of :func:`featviz.dream`."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from featviz.validation import positive_int
 class DreamSettings(Options):
     """How :func:`featviz.dream` enhances an image."""
 
-    octaves: int = option(4, "Sizes, from coarse to fine.", cli=int)
-    octave_scale: float = option(1.4, "Factor between two sizes.", cli=float)
-    steps: int = option(10, "Updates in each octave.", cli=int)
-    lr: float = option(0.01, "Mean change of a pixel in a step, in image units.", cli=float)
+    octaves: int = option(4, "Number of octaves, from coarse to fine.", cli=int)
+    octave_scale: float = option(1.4, "Factor between the sizes of two octaves.", cli=float)
+    steps: int = option(10, "Updates per octave.", cli=int)
+    lr: float = option(0.01, "Mean change of a pixel per step, in image units.", cli=float)
     jitter: float | None = option(
         None,
-        "Largest shift before each step, cyclic, in whole pixels (a fraction of the side below 1). "
-        "Default: 32, or half a tile's side.",
+        "Largest cyclic shift before each step, in pixels (below 1: as a fraction of the side). "
+        "Default: 32, or half the side of a tile.",
         cli=float,
     )
     normalize: Literal["mean", "max", "std"] = option(
         "mean",
-        "What each gradient is divided by: mean or max of its absolute value, or its standard "
-        "deviation.",
+        "What each gradient is divided by: the mean or max of its absolute value, or its standard "
+        "deviation (std).",
     )
     schedule: Schedule | None = option(
-        None, "Factor of the learning rate as a function of each octave's progress from 0 to 1."
+        None, "Learning-rate factor as a function of the progress of each octave, from 0 to 1."
     )
     colors: Literal["free", "preserve"] = option(
         "free",
-        "preserve keeps the original's colours, each times the ratio of the luminances.",
+        "free, or preserve to keep the original's colours and change only their luminance.",
         cli=str,
     )
     tile: int | None = option(
         None,
-        "Side in pixels of the tiles that the network sees one at a time: any image size, and "
-        "memory depends on the tile.",
+        "Side in pixels of the tiles that the network processes one by one: memory then depends "
+        "on the tile, not on the image size.",
         cli=int,
     )
     precision: Precision = option(
@@ -52,22 +52,22 @@ class DreamSettings(Options):
     )
 
     def resolve(self, channels: int) -> DreamSettings:
-        """Return the settings with nothing left open, for images of some channels.
+        """Resolve the defaults and check the values, for images with ``channels`` channels.
 
         Raises
         ------
         FeatvizError
-            For values that cannot work.
+            For invalid values.
         """
         positive_int("octaves", self.octaves)
         positive_int("steps", self.steps)
-        for name, value, least in (("lr", self.lr, 0), ("octave_scale", self.octave_scale, 1)):
-            if not least < value < math.inf:
-                raise FeatvizError(f"{name} must be more than {least}, not {value}")
+        for name, value, bound in (("lr", self.lr, 0), ("octave_scale", self.octave_scale, 1)):
+            if not bound < value < math.inf:
+                raise FeatvizError(f"{name} must be more than {bound}, not {value}")
         if self.colors not in ("free", "preserve"):
-            raise FeatvizError(f"no colors {self.colors!r}: they are free or preserve")
+            raise FeatvizError(f"no colors {self.colors!r}: use free or preserve")
         if self.colors == "preserve" and channels != 3:
-            raise FeatvizError(f"colors can be preserved in 3 channels, not in {channels}")
+            raise FeatvizError(f"colors can be preserved for 3 channels, not for {channels}")
         if self.jitter is not None:
             return self
         return dataclasses.replace(

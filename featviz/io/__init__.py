@@ -1,4 +1,4 @@
-"""Images, videos and datasets: how they are read and written."""
+"""Reading and writing images, videos and datasets."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Datasets in every form that people keep them in, one image at a time."""
+"""Datasets in all common forms, one image at a time."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from featviz.io import images as _images
 from featviz.resample import resize
 from featviz.types import Tensor
 
-#: A folder, a file, or what yields images: paths, Pillow images, tensors, rows that hold one.
+#: A folder, a file, or an iterable of images: paths, Pillow images, tensors, rows with an image.
 Dataset: TypeAlias = Iterable[Any] | str | Path
-#: How far resampling may have taken values out of [0, 1].
-_ROUNDING = 1e-3
+#: How far resampling may push values out of [0, 1].
+_TOLERANCE = 1e-3
 
 
 class UnreadableError(FeatvizError):
-    """One image of a dataset that cannot be decoded; the others are not to blame."""
+    """An image of a dataset that cannot be decoded; the other images may still be readable."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetItem:
-    """What a dataset holds at ``index``: the image as it was given, and what to call it."""
+    """The item of a dataset at ``index``: the image as it was given, and its name."""
 
     index: int
     name: str
     given: Any
 
     def image(self, channels: int, shape: tuple[int, ...]) -> Tensor:
-        """Return it as floats (C, *shape) in [0, 1]; see :func:`as_image`.
+        """Return the image as floats (C, *shape) in [0, 1]; see :func:`as_image`.
 
         Raises
         ------
         UnreadableError
             If it is encoded and cannot be decoded.
         FeatvizError
-            If it is no image of these channels in [0, 1], with its name.
+            If it is not an image with these channels in [0, 1]; the message has its name.
         """
         try:
             image = as_image(self.given, channels, shape)
@@ -53,7 +53,7 @@ class DatasetItem:
         except FeatvizError as error:
             raise FeatvizError(f"image {self.name}: {error}") from error
         low, high = image.aminmax()
-        if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # also for NaN
+        if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):  # also for NaN
             raise FeatvizError(
                 f"image {self.name} must be in [0, 1], not from {low:.3g} to {high:.3g}: give it "
                 "without normalization"
@@ -62,15 +62,15 @@ class DatasetItem:
 
 
 class ImageDataset:
-    """A dataset that is gone through in its order; nothing is decoded on the way.
+    """A dataset that is iterated in order; nothing is decoded while iterating.
 
-    A folder gives the images below it, sorted by path and named relative to it. Of tuples the
-    first item is the image, of mappings the column ``image`` or the first that holds one.
+    A folder yields all images below it, sorted by path and named relative to it. In tuples the
+    first item is the image, in mappings the column ``image`` or the first that holds one.
 
     Raises
     ------
     FeatvizError
-        If it can be no dataset, or is a folder without an image.
+        If it cannot be a dataset, or is a folder without images.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -78,21 +78,23 @@ class ImageDataset:
         if isinstance(dataset, torch.utils.data.DataLoader):
             raise FeatvizError("give the dataset itself, not a DataLoader: loader.dataset")
         if isinstance(dataset, (str, Path)):
-            place = Path(dataset)
-            single = place.is_file()
-            self._root = place.parent if single else place
-            dataset = [place] if single else picture_files(place)
+            path = Path(dataset)
+            is_file = path.is_file()
+            self._root = path.parent if is_file else path
+            dataset = [path] if is_file else picture_files(path)
         elif not (hasattr(dataset, "__iter__") or hasattr(dataset, "__getitem__")):
-            kind = type(dataset).__name__
-            raise FeatvizError(f"a dataset is a folder or yields images, not {kind}")
+            type_name = type(dataset).__name__
+            raise FeatvizError(
+                f"a dataset must be a folder or an iterable of images, not {type_name}"
+            )
         self._rows: Any = dataset
         mapped = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
-        #: How many images there are, or None where nobody knows.
+        #: The number of images, or None if it is unknown.
         self.count: int | None = len(dataset) if mapped else None  # type: ignore[arg-type]
 
     @property
     def repeatable(self) -> bool:
-        """Whether an image can be asked for again."""
+        """Whether an image can be read again."""
         return self.count is not None
 
     def __iter__(self) -> Iterator[DatasetItem]:
@@ -104,27 +106,27 @@ class ImageDataset:
                 yield self[index]
 
     def __getitem__(self, index: int) -> DatasetItem:
-        """Return what lies at ``index``, also once more; not of what only yields images."""
+        """Return the item at ``index``, any number of times, if the dataset is repeatable."""
         return self._item(index, self._rows[index])
 
     def _item(self, index: int, row: Any) -> DatasetItem:
-        name, given = _name(row, index)
+        name, image = _name(row, index)
         if self._root is not None:
-            name = given.relative_to(self._root).as_posix()
-        return DatasetItem(index, name, given)
+            name = image.relative_to(self._root).as_posix()
+        return DatasetItem(index, name, image)
 
 
 def _name(row: Any, index: int) -> tuple[str, Any]:
-    given = row[0] if isinstance(row, (tuple, list)) else row
-    given = _column(given) if isinstance(given, Mapping) else given
-    path = given.get("path") if isinstance(given, Mapping) else given
+    image = row[0] if isinstance(row, (tuple, list)) else row
+    image = _column(image) if isinstance(image, Mapping) else image
+    path = image.get("path") if isinstance(image, Mapping) else image
     if isinstance(path, (str, Path)) and str(path):
-        return str(path), given
-    return str(index), given
+        return str(path), image
+    return str(index), image
 
 
 def _column(row: Mapping[str, Any]) -> Any:
-    """Return the image of a row of several columns."""
+    """Return the image in a row with several columns."""
     if _encoded(row):
         return row
     if "image" in row:
@@ -137,40 +139,40 @@ def _column(row: Mapping[str, Any]) -> Any:
 
 
 def _encoded(value: Any) -> bool:
-    """Whether it is an image file as ``datasets`` keeps it: bytes, or the path of them."""
+    """Return whether it is an image file as in ``datasets``: its bytes, or their path."""
     return isinstance(value, Mapping) and {"bytes", "path"} >= set(value) and bool(value)
 
 
 def picture_files(folder: str | Path) -> list[Path]:
-    """Return all images below a folder, in order of their names.
+    """Return all images below a folder, sorted by path.
 
     Raises
     ------
     FeatvizError
-        If there is no such folder, or no image in it.
+        If the folder is missing or has no images.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FeatvizError(f"no folder {str(folder)!r} of images")
-    kinds = Image.registered_extensions()
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in kinds and p.is_file())
-    if not found:
+    suffixes = Image.registered_extensions()
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+    if not paths:
         raise FeatvizError(f"no images in {str(folder)!r}")
-    return found
+    return paths
 
 
 def as_image(given: Any, channels: int, shape: tuple[int, ...]) -> Tensor:
     """Return one image of a dataset as floats (C, *shape), cropped and resized.
 
-    It is cropped about the centre to the aspect of ``shape`` and resized to it (bilinear,
-    antialiased). Whole numbers are divided by 255; numpy images may have their channels last.
+    It is centre-cropped to the aspect ratio of ``shape`` and resized (bilinear, antialiased).
+    Integers are divided by 255; numpy images may have their channels last.
 
     Raises
     ------
     UnreadableError
         If it is encoded and cannot be decoded.
     FeatvizError
-        If it has another number of axes or channels.
+        If it has the wrong number of axes or channels.
     """
     if isinstance(given, Mapping) and _encoded(given):
         given = io.BytesIO(given["bytes"]) if given.get("bytes") else given["path"]
@@ -189,17 +191,17 @@ def as_image(given: Any, channels: int, shape: tuple[int, ...]) -> Tensor:
     return _fit(image.detach().cpu().float(), shape)
 
 
-def _decoded(given: Any, channels: int, shape: tuple[int, ...]) -> Tensor:
+def _decoded(encoded: Any, channels: int, shape: tuple[int, ...]) -> Tensor:
     if len(shape) != 2 or channels not in (1, 3):
-        axes = "x".join(map(str, shape))
-        raise FeatvizError(f"an image has no {channels} channels of {axes}: give tensors")
-    if isinstance(given, Image.Image):
-        return decode.from_pil(given, channels, shape)[0]
+        size = "x".join(map(str, shape))
+        raise FeatvizError(f"image files cannot have {channels} channels of {size}: give tensors")
+    if isinstance(encoded, Image.Image):
+        return decode.from_pil(encoded, channels, shape)[0]
     try:
-        if isinstance(given, io.BytesIO):
-            with Image.open(given) as picture:
-                return decode.from_pil(picture, channels, shape)[0]
-        return _images.read(given, channels, shape)[0]
+        if isinstance(encoded, io.BytesIO):
+            with Image.open(encoded) as image:
+                return decode.from_pil(image, channels, shape)[0]
+        return _images.read(encoded, channels, shape)[0]
     except (FeatvizError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableError(" ".join(str(error).split())) from error
 
@@ -207,9 +209,9 @@ def _decoded(given: Any, channels: int, shape: tuple[int, ...]) -> Tensor:
 def _fit(image: Tensor, shape: tuple[int, ...]) -> Tensor:
     if tuple(image.shape[1:]) == shape:
         return image
-    scale = min(side / new for side, new in zip(image.shape[1:], shape, strict=True))
-    for axis, new in enumerate(shape):
+    scale = min(side / target for side, target in zip(image.shape[1:], shape, strict=True))
+    for axis, target in enumerate(shape):
         side = image.shape[axis + 1]
-        keep = min(side, max(1, round(new * scale)))
-        image = image.narrow(axis + 1, (side - keep) // 2, keep)
+        cropped_side = min(side, max(1, round(target * scale)))
+        image = image.narrow(axis + 1, (side - cropped_side) // 2, cropped_side)
     return resize(image[None], shape, antialias=True)[0]

@@ -1,4 +1,4 @@
-"""Pillow images of every mode to floats in [0, 1]."""
+"""Convert Pillow images of every mode to floats in [0, 1]."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from featviz.types import Tensor
 def from_pil(picture: Image.Image, channels: int, size: tuple[int, ...] | None = None) -> Tensor:
     """Return a Pillow image as floats (1, C, H, W) in [0, 1], C = 1 (gray) or 3 (RGB).
 
-    EXIF orientation is applied, what is transparent is white, and 16-bit gray is scaled to
-    [0, 1]. With ``size`` (H, W) it is cropped about the centre to that aspect and resized
+    EXIF orientation is applied, transparency is shown on white, and 16-bit gray is scaled to
+    [0, 1]. With ``size`` (H, W) the image is centre-cropped to that aspect ratio and resized
     (bilinear, antialiased).
 
     Raises
     ------
     FeatvizError
-        If ``channels`` is neither 1 nor 3, or values have no known range.
+        If ``channels`` is neither 1 nor 3, or the range of the values is unknown.
     """
     if channels not in (1, 3):
         raise FeatvizError(f"an image file has 1 or 3 channels, not {channels}: give a tensor")
     upright = ImageOps.exif_transpose(picture)
-    deep = upright.mode.startswith(("I", "F"))
-    if deep:
+    high_depth = upright.mode.startswith(("I", "F"))
+    if high_depth:
         upright = _unit_range(upright)
     else:
-        if upright.has_transparency_data:  # what is transparent lies on white
+        if upright.has_transparency_data:  # show transparency on white
             upright = upright.convert("RGBA")
-            ground = Image.new("RGBA", upright.size, "white")
-            upright = Image.alpha_composite(ground, upright)
+            background = Image.new("RGBA", upright.size, "white")
+            upright = Image.alpha_composite(background, upright)
         upright = upright.convert("L" if channels == 1 else "RGB")
     if size is not None:
         upright = ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.array(upright)).reshape(upright.height, upright.width, -1)
     pixels = pixels.movedim(-1, 0)[None]
-    if deep:
+    if high_depth:
         return pixels.expand(-1, channels, -1, -1).contiguous()
     return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
-def _unit_range(picture: Image.Image) -> Image.Image:
+def _unit_range(image: Image.Image) -> Image.Image:
     """Return a gray image of 16 or 32 bits as floats in [0, 1]."""
-    values = np.asarray(picture).astype(np.float32)
-    if not picture.mode.startswith("F"):
+    values = np.asarray(image).astype(np.float32)
+    if not image.mode.startswith("F"):
         values /= 65535
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 1):  # also for NaN
         raise FeatvizError(
-            f"an image of mode {picture.mode} has values that are neither 16 bits nor in [0, 1]: "
+            f"an image of mode {image.mode} has values that are neither 16 bits nor in [0, 1]: "
             "scale it first, and give a tensor"
         )
     return Image.fromarray(values)

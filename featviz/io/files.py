@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic file writing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from featviz.errors import FeatvizError
 
 
 def check_writable(path: str | Path) -> Path:
-    """Return ``path`` if a file can be written there; say what is wrong before hours of work.
+    """Return ``path`` if a file can be written there; raise before a long computation otherwise.
 
     Raises
     ------
@@ -26,7 +26,7 @@ def check_writable(path: str | Path) -> Path:
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
-    """Write a file beside its place and rename it, so that no half-written file is ever seen.
+    """Write a file atomically: to a temporary name, which is then renamed.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Image files: reading, writing, and the settings in the text of a PNG."""
+"""Image files: reading, writing, and the settings stored in a PNG."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from featviz.io.decode import from_pil
 from featviz.io.files import check_writable, write_bytes
 from featviz.types import Tensor
 
-#: The key of the PNG text chunk that holds the settings as JSON.
+#: Key of the PNG text chunk that holds the settings as JSON.
 SETTINGS_KEY = "featviz"
 
 
 def png_bytes(picture: Image.Image, settings: dict[str, Any] | None = None) -> bytes:
-    """Encode an image as PNG with its settings as text."""
+    """Return an image encoded as PNG, with its settings as text."""
     info = PngInfo()
     if settings:
         info.add_text("Software", f"featviz {settings['version']}")
@@ -31,59 +31,61 @@ def png_bytes(picture: Image.Image, settings: dict[str, Any] | None = None) -> b
 
 
 def check_output(path: str | Path) -> Path:
-    """Return ``path`` if an image can be written there; say what is wrong before hours of work.
+    """Return ``path`` if an image can be written there; raise before a long computation otherwise.
 
     Raises
     ------
     FeatvizError
-        If the ending is no image format, or the folder is missing or not writable.
+        If the suffix is no image format, or the folder is missing or not writable.
     """
     path = Path(path)
-    kinds = Image.registered_extensions()
-    if kinds.get(path.suffix.lower()) not in Image.SAVE:
-        raise FeatvizError(f"cannot write {str(path)!r}: its ending names no image format (.png)")
+    formats = Image.registered_extensions()
+    if formats.get(path.suffix.lower()) not in Image.SAVE:
+        raise FeatvizError(
+            f"cannot write {str(path)!r}: its extension names no image format (.png)"
+        )
     return check_writable(path)
 
 
 def save(picture: Image.Image, path: str | Path, settings: dict[str, Any] | None = None) -> Path:
-    """Write an image; a PNG carries its settings. The file appears whole or not at all.
+    """Write an image atomically; a PNG carries its settings.
 
     Raises
     ------
     FeatvizError
-        If the ending is no image format, or the file cannot be written.
+        If the suffix is no image format, or the file cannot be written.
     """
     path = check_output(path)
     if path.suffix.lower() == ".png":
         return write_bytes(path, png_bytes(picture, settings))
     buffer = io.BytesIO()
-    kind = Image.registered_extensions()[path.suffix.lower()]
-    picture.convert("RGB").save(buffer, kind)
+    image_format = Image.registered_extensions()[path.suffix.lower()]
+    picture.convert("RGB").save(buffer, image_format)
     return write_bytes(path, buffer.getvalue())
 
 
 def read(path: str | Path, channels: int, size: tuple[int, ...] | None = None) -> Tensor:
-    """Return an image as floats (1, C, H, W) in [0, 1], C = 1 (gray) or 3 (RGB).
+    """Return an image file as floats (1, C, H, W) in [0, 1], C = 1 (gray) or 3 (RGB).
 
     See :func:`featviz.io.decode.from_pil`.
 
     Raises
     ------
     FeatvizError
-        If it is no image or larger than Pillow's limit, or ``channels`` is neither 1 nor 3.
+        If it is not an image or exceeds Pillow's limit, or ``channels`` is neither 1 nor 3.
     """
     if channels not in (1, 3):
         raise FeatvizError(f"cannot read {str(path)!r} as {channels} channels: give a tensor")
     try:
-        # An open file, since Pillow maps a named TIFF into memory and then leaves it unturned.
-        with Path(path).open("rb") as file, Image.open(file) as picture:
-            return from_pil(picture, channels, size)
+        # Not by name: Pillow then memory-maps a TIFF and ignores its orientation.
+        with Path(path).open("rb") as file, Image.open(file) as image:
+            return from_pil(image, channels, size)
     except FeatvizError as error:
         raise FeatvizError(f"cannot read {str(path)!r}: {error}") from error
     except Image.DecompressionBombError as error:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise FeatvizError(
-            f"cannot read {str(path)!r}: over {most} pixels, Pillow's limit"
+            f"cannot read {str(path)!r}: over {limit} pixels, Pillow's limit"
         ) from error
     except (OSError, SyntaxError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not an image"
@@ -91,22 +93,24 @@ def read(path: str | Path, channels: int, size: tuple[int, ...] | None = None) -
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """Return the settings that an image of featviz carries.
+    """Return the settings stored in an image of featviz.
 
     Raises
     ------
     FeatvizError
-        If the file is no image or holds no settings.
+        If the file is not an image or holds no settings.
     """
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            text = picture.info.get(SETTINGS_KEY)
+        with Image.open(path) as image:
+            image.load()
+            text = image.info.get(SETTINGS_KEY)
     except (OSError, SyntaxError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not an image"
         raise FeatvizError(f"cannot read {str(path)!r}: {reason}") from error
     if text is None:
-        raise FeatvizError(f"{str(path)!r} carries no featviz settings: only our PNG files do")
+        raise FeatvizError(
+            f"{str(path)!r} carries no featviz settings: only PNG files of featviz do"
+        )
     try:
         settings = json.loads(text)
     except json.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""Images in any form that a verb takes: files, Pillow images, arrays, tensors, lists; and masks."""
+"""Input images in any form: files, Pillow images, arrays, tensors, lists; and masks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from featviz.types import Tensor
 
 #: One image, or a batch of equal size: a file, a Pillow image, an array or a tensor.
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
-#: How far resampling may have taken values out of [0, 1].
+#: How far resampling may push values out of [0, 1].
 ROUNDING = 1e-3
 
 
 def read_image(image: ImageLike, channels: int, what: str, axes: int = 2) -> Tensor:
-    """Return an image as floats (B, C, *spatial) in [0, 1] on the CPU, in its own size.
+    """Return an image as floats (B, C, *spatial) in [0, 1] on the CPU, at its own size.
 
     Tensors and arrays have ``axes`` spatial axes and may be a batch. Arrays of bytes are divided by
     255, and an array may have its channels last.
@@ -30,7 +30,7 @@ def read_image(image: ImageLike, channels: int, what: str, axes: int = 2) -> Ten
     Raises
     ------
     FeatvizError
-        If it cannot be read, or has another type, shape or range, with what to do.
+        If it cannot be read, or has an unsupported type, shape or range, with a hint.
     """
     if isinstance(image, (str, Path)):
         return images.read(image, channels)
@@ -39,18 +39,18 @@ def read_image(image: ImageLike, channels: int, what: str, axes: int = 2) -> Ten
     if isinstance(image, np.ndarray):
         image = _from_array(image, channels, axes)
     if not isinstance(image, torch.Tensor):
-        kind = type(image).__name__
+        type_name = type(image).__name__
         raise FeatvizError(
-            f"{what} must be a file, a Pillow image, an array or a float tensor, not {kind}"
+            f"{what} must be a file, a Pillow image, an array or a float tensor, not {type_name}"
         )
     if not image.is_floating_point():
         raise FeatvizError(f"{what} must be floats in [0, 1], not {image.dtype}: divide by 255")
     batch = image.detach().float().cpu()
     batch = batch if batch.ndim == axes + 2 else batch[None]
     if batch.ndim != axes + 2 or batch.shape[1] != channels or 0 in batch.shape:
-        sides = {1: "L", 2: "H, W", 3: "D, H, W"}.get(axes, "*size")
+        size = {1: "L", 2: "H, W", 3: "D, H, W"}.get(axes, "*size")
         raise FeatvizError(
-            f"{what} must have shape (B, {channels}, {sides}), not {tuple(image.shape)}"
+            f"{what} must have shape (B, {channels}, {size}), not {tuple(image.shape)}"
         )
     low, high = batch.aminmax()
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # also for NaN
@@ -59,18 +59,18 @@ def read_image(image: ImageLike, channels: int, what: str, axes: int = 2) -> Ten
 
 
 def _from_array(array: np.ndarray, channels: int, axes: int) -> Tensor:
-    """Return an array as a tensor, bytes as floats in [0, 1], channels first."""
+    """Return an array as a tensor with channels first, bytes as floats in [0, 1]."""
     if array.dtype == np.uint8:
         array = array.astype(np.float32) / 255
     if array.ndim == axes and channels == 1:
         array = array[None]
-    first = array.ndim - axes - 1  # where the channels should be
-    if first in (0, 1) and array.shape[first] != channels == array.shape[-1]:
-        array = np.moveaxis(array, -1, first)
+    channel_axis = array.ndim - axes - 1  # where it should be
+    if channel_axis in (0, 1) and array.shape[channel_axis] != channels == array.shape[-1]:
+        array = np.moveaxis(array, -1, channel_axis)
     try:
         return torch.from_numpy(np.ascontiguousarray(array))
     except TypeError:
-        raise FeatvizError(f"an image cannot be made of an array of {array.dtype}") from None
+        raise FeatvizError(f"an array of {array.dtype} cannot be an image") from None
 
 
 def read_images(
@@ -81,31 +81,31 @@ def read_images(
     *,
     size: tuple[int, ...] | None = None,
 ) -> Tensor:
-    """Return one image or several as floats (B, C, *size) in [0, 1], as a network takes them.
+    """Return one or several images as floats (B, C, *size) in [0, 1], as a network expects them.
 
-    A file or Pillow image is cropped about its centre to the aspect of ``size`` and resized to it
-    (bilinear, antialiased), as in :func:`featviz.examples`; by default ``size`` is the network's
-    ``own``. An array or tensor is resized only where a ``size`` is given, and not cropped.
+    A file or Pillow image is centre-cropped to the aspect ratio of ``size`` and resized (bilinear,
+    antialiased), as in :func:`featviz.examples`; by default ``size`` is the network's ``own``. An
+    array or tensor is resized only if ``size`` is given, and is not cropped.
 
     Raises
     ------
     FeatvizError
-        If one cannot be read, has another type, shape or range, or several have different sizes.
+        If one cannot be read or has an unsupported type, shape or range, or their sizes differ.
     """
     if isinstance(image, (list, tuple)):
         if not image:
             raise FeatvizError(f"{what}: give at least one")
-        several = [read_images(item, channels, own, what, size=size) for item in image]
-        if len({tuple(batch.shape[1:]) for batch in several}) > 1:
-            raise FeatvizError(f"{what}: several of different sizes; say to which with size=")
-        return torch.cat(several)
-    fitted = own if size is None else size
+        batches = [read_images(item, channels, own, what, size=size) for item in image]
+        if len({tuple(batch.shape[1:]) for batch in batches}) > 1:
+            raise FeatvizError(f"{what}: several of different sizes; choose one with size=")
+        return torch.cat(batches)
+    target_size = own if size is None else size
     if isinstance(image, (str, Path, Image.Image)) and len(own) != 2:
         raise FeatvizError(f"{what} of a network of size {own} must be a float tensor")
     if isinstance(image, (str, Path)):
-        return images.read(image, channels, fitted)
+        return images.read(image, channels, target_size)
     if isinstance(image, Image.Image):
-        return decode.from_pil(image, channels, fitted)
+        return decode.from_pil(image, channels, target_size)
     batch = read_image(image, channels, what, len(own))  # type: ignore[arg-type]
     return batch if size is None else resize(batch, size, antialias=True).clamp(0, 1)
 
@@ -116,7 +116,7 @@ def read_mask(mask: ImageLike, size: tuple[int, int], batch: int) -> Tensor:
     Raises
     ------
     FeatvizError
-        As :func:`read_image`, or if there are several, but not one for each of ``batch`` images.
+        As :func:`read_image`, or if there are several but not one for each of ``batch`` images.
     """
     if isinstance(mask, torch.Tensor) and mask.ndim == 2:
         mask = mask[None, None]

@@ -1,4 +1,4 @@
-"""Contact sheets: images in a grid with labels."""
+"""Contact sheets: grids of images with labels."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def to_pil(image: Tensor) -> Image.Image:
     Raises
     ------
     FeatvizError
-        For another number of axes or channels: such data has no agreed colours.
+        If the number of axes or channels differs: such data has no standard colours.
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3, 4):
         raise FeatvizError(
-            f"cannot draw shape {tuple(image.shape)} as an image: it takes 1, 3 or 4 channels "
+            f"cannot draw shape {tuple(image.shape)} as an image: it needs 1, 3 or 4 channels "
             "(C, H, W); save the tensor with torch.save or numpy instead"
         )
     values = (image.detach().float().cpu() * 255).round_().clamp_(0, 255).to(torch.uint8).numpy()
@@ -37,38 +37,38 @@ def to_pil(image: Tensor) -> Image.Image:
 def sheet(
     images: Tensor, labels: Sequence[str], *, columns: int | None = None, gap: int = 8
 ) -> Image.Image:
-    """Lay images (B, C, H, W) out in a grid, each above its label; one alone has no label.
+    """Lay out images (B, C, H, W) in a grid, each above its label; a single image has no label.
 
-    Labels that are too long for the width of an image are wrapped.
+    Labels that are wider than an image are wrapped.
     """
-    pictures = [to_pil(image) for image in images]
-    if len(pictures) == 1:
-        return pictures[0]
-    columns = columns or min(len(pictures), max(4, math.ceil(math.sqrt(len(pictures)))))
-    columns = min(columns, len(pictures))
-    width, height = pictures[0].size
+    tiles = [to_pil(image) for image in images]
+    if len(tiles) == 1:
+        return tiles[0]
+    columns = columns or min(len(tiles), max(4, math.ceil(math.sqrt(len(tiles)))))
+    columns = min(columns, len(tiles))
+    width, height = tiles[0].size
     font: Any = ImageFont.load_default(max(10, min(16, width // 14)))
     texts = [wrap(label, font, width) for label in labels]
     ascent, descent = font.getmetrics()
-    line = ascent + descent + 2
-    caption = line * max(text.count("\n") + 1 for text in texts) + 4
-    rows = math.ceil(len(pictures) / columns)
+    line_height = ascent + descent + 2
+    caption_height = line_height * max(text.count("\n") + 1 for text in texts) + 4
+    rows = math.ceil(len(tiles) / columns)
     page = Image.new(
-        "RGBA" if pictures[0].mode == "RGBA" else "RGB",
-        (columns * (width + gap) + gap, rows * (height + caption + gap) + gap),
+        "RGBA" if tiles[0].mode == "RGBA" else "RGB",
+        (columns * (width + gap) + gap, rows * (height + caption_height + gap) + gap),
         "white",
     )
     draw = ImageDraw.Draw(page)
-    for index, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
+    for index, (tile, text) in enumerate(zip(tiles, texts, strict=True)):
         x = gap + index % columns * (width + gap)
-        y = gap + index // columns * (height + caption + gap)
-        page.paste(picture, (x, y))
+        y = gap + index // columns * (height + caption_height + gap)
+        page.paste(tile, (x, y))
         draw.multiline_text((x, y + height + 2), text, fill="black", font=font, spacing=2)
     return page
 
 
 def wrap(text: str, font: Any, width: int) -> str:
-    """Break a label into lines, between words where it can and within them where it must."""
+    """Break a label into lines, between words if possible and within them if necessary."""
     lines = [""]
     for word in re.split(r"(?<=[ ,])", text):
         if font.getlength((lines[-1] + word).rstrip()) > width and lines[-1]:

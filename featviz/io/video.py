@@ -1,4 +1,4 @@
-"""Frames to a file: MP4 by PyAV, GIF and WebP by Pillow, one frame in memory at a time."""
+"""Video files: MP4 by PyAV, GIF and WebP by Pillow, with one frame in memory at a time."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ENDINGS = (".mp4", ".gif", ".webp")
 
 
 def check_output(path: str | Path) -> Path:
-    """Return ``path`` if a video can be written there; say what is wrong before hours of work.
+    """Return ``path`` if a video can be written there; raise before a long computation otherwise.
 
     Raises
     ------
     FeatvizError
-        If the ending is no video format, PyAV is missing, or the folder is not writable.
+        If the suffix is no video format, PyAV is missing, or the folder is not writable.
     """
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
@@ -37,9 +37,9 @@ def check_output(path: str | Path) -> Path:
 
 
 def write(path: str | Path, frames: Iterable[Tensor], fps: float = 24) -> Path:
-    """Write frames (C, H, W) in [0, 1] of one size; the file appears whole or not at all.
+    """Write frames (C, H, W) in [0, 1] of equal size atomically.
 
-    MP4 is H.264 with 4:2:0 colours, whose sides are even: an odd one is lengthened by a pixel.
+    MP4 is H.264 with 4:2:0 colours, which needs even sides: odd ones are padded by a pixel.
 
     Raises
     ------
@@ -49,20 +49,20 @@ def write(path: str | Path, frames: Iterable[Tensor], fps: float = 24) -> Path:
     path = check_output(path)
     if not 0 < fps <= 1000:
         raise FeatvizError(f"fps must be positive and at most 1000, not {fps}")
-    pictures = (to_pil(frame).convert("RGB") for frame in frames)
-    first = next(pictures, None)
+    images = (to_pil(frame).convert("RGB") for frame in frames)
+    first = next(images, None)
     if first is None:
         raise FeatvizError(f"cannot write {str(path)!r}: there are no frames")
     temporary = path.with_name(f".{path.name}.part")
     try:
         if path.suffix.lower() == ".mp4":
-            _write_mp4(temporary, itertools.chain([first], pictures), fps)
+            _write_mp4(temporary, itertools.chain([first], images), fps)
         else:
-            kind = path.suffix[1:].lower()
-            pace: dict[str, Any] = {"duration": 1000 / fps, "loop": 0}
-            if kind == "webp":
-                pace["duration"] = round(1000 / fps)
-            first.save(temporary, kind, save_all=True, append_images=pictures, **pace)
+            video_format = path.suffix[1:].lower()
+            timing: dict[str, Any] = {"duration": 1000 / fps, "loop": 0}
+            if video_format == "webp":
+                timing["duration"] = round(1000 / fps)
+            first.save(temporary, video_format, save_all=True, append_images=images, **timing)
         temporary.replace(path)
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
@@ -72,13 +72,13 @@ def write(path: str | Path, frames: Iterable[Tensor], fps: float = 24) -> Path:
     return path
 
 
-def _write_mp4(path: Path, pictures: Iterator[Image.Image], fps: float) -> None:
+def _write_mp4(path: Path, images: Iterator[Image.Image], fps: float) -> None:
     av = _pyav()
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     with av.open(str(path), "w", format="mp4") as container:
         stream = None
-        for picture in pictures:
-            pixels = np.asarray(picture)
+        for image in images:
+            pixels = np.asarray(image)
             height, width = pixels.shape[:2]
             pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
             if stream is None:

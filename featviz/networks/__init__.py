@@ -1,4 +1,4 @@
-"""Networks: what they expect of their images, their layers, where their weights come from."""
+"""Networks: preprocessing, layers, modified gradients and pretrained weights."""
 
 import lazy_loader
 

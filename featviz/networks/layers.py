@@ -1,15 +1,14 @@
-"""Name the layers of a network and read what they return, without leaving a trace in it.
+"""List the layers of a network and capture their activations, leaving no trace in it.
 
-A layer is addressed by its dotted name in ``named_modules()``, by ``input`` (the images handed
-to the model, in [0, 1]) or by ``output`` (what the network returns):
-
-A module that is itself called ``input``, ``output`` or ``image`` is ``net.output`` and so on.
+A layer is addressed by its dotted name in ``named_modules()``, by ``input`` (the images that are
+passed to the model, in [0, 1]) or by ``output`` (what the network returns). A module that is itself
+called ``input``, ``output`` or ``image`` is addressed as ``net.output`` and so on.
 
 =================  ==========================================================================
-``blocks.3``       what the module returned, the last time where it runs more than once
+``blocks.3``       what the module returned, on its last call if it runs more than once
 ``blocks.3.act#0`` what its first call returned (calls count from 0)
 ``lstm[0]``        the first item of the tuple that it returned; also ``out[logits]`` for a
-                   key or an attribute, and ``out[a][1]`` for what is nested
+                   key or an attribute, and ``out[a][1]`` for nested values
 =================  ==========================================================================
 """
 
@@ -51,24 +50,26 @@ class LayerTable(list[LayerInfo]):
         module = name.split("#")[0].split("[")[0]
         parts = [i.name for i in self if i.name.startswith((f"{name}[", f"{module}["))]
         if parts and name == module:
-            raise LayerError(f"layer {name!r} returns several tensors: pick one of {_some(parts)}")
+            raise LayerError(f"layer {name!r} returns several tensors: pick one of {_list(parts)}")
         calls = [i.calls for i in self if i.name == module]
         if calls and "#" in name:
-            raise LayerError(f"no call {name!r}: {module!r} runs {calls[0]} time(s), from #0 on")
+            raise LayerError(
+                f"no call {name!r}: {module!r} runs {calls[0]} time(s), counted from #0"
+            )
         raise LayerError(f"no layer {name!r}{did_you_mean(name, [i.name for i in self])}")
 
 
-def _some(names: list[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+def _list(names: list[str], limit: int = 6) -> str:
+    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")
 
 
 def unit_axis(shape: tuple[int, ...], images: tuple[int, ...]) -> int:
     """Return which axis of an activation ``shape`` (batch included) counts the units.
 
     ``images`` is the shape of the network's input. A map with as many spatial axes is
-    (B, C, *spatial), or (B, *spatial, C) as in Swin, which a square input tells: its map is
-    then square over the first axes but not over the last. One with fewer axes is tokens
-    (B, N, C), features (B, C), or a plain value (B,), axis 0.
+    (B, C, *spatial), or (B, *spatial, C) as in Swin, which a square input reveals: the map is then
+    square over the first axes but not over the last. With fewer axes it is tokens (B, N, C),
+    features (B, C), or one value (B,), axis 0.
     """
     if len(shape) != len(images):
         return len(shape) - 1
@@ -103,12 +104,12 @@ def split_address(name: str) -> tuple[str, int | None, str]:
 
 
 def module_names(net: nn.Module) -> dict[str, nn.Module]:
-    """Return every module below the root by every name it has (a shared one has several)."""
-    return {_name(n): m for n, m in net.named_modules(remove_duplicate=False) if n}
+    """Return every module below the root under each of its names (shared ones have several)."""
+    return {_layer_name(n): m for n, m in net.named_modules(remove_duplicate=False) if n}
 
 
-def _name(module: str) -> str:
-    """Return the name of a module: its own, or ``net.output`` where it would be ambiguous."""
+def _layer_name(module: str) -> str:
+    """Return the layer name of a module: its own, or ``net.output`` if that is ambiguous."""
     return f"net.{module}" if module in (INPUT, OUTPUT, "image") else module
 
 
@@ -117,11 +118,11 @@ def probe(
 ) -> LayerTable:
     """Run the network once and list what every module returned.
 
-    ``run`` makes one forward pass on ``images`` (1, C, *spatial), and gradients are off.
-    Unit axes are taken from ``like``, the table of another input size, where it is given.
+    ``run`` makes one forward pass on ``images`` (1, C, *spatial), without gradients. Unit axes are
+    taken from ``like``, the table for another input size, if it is given.
     """
     axes = {i.name: i.axis for i in like or ()}
-    seen: list[tuple[str, nn.Module, int, list[tuple[str, tuple[int, ...]]]]] = []
+    calls_seen: list[tuple[str, nn.Module, int, list[tuple[str, tuple[int, ...]]]]] = []
     counts: dict[str, int] = {}
 
     def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -129,11 +130,11 @@ def probe(
             call = counts.get(name, 0)
             counts[name] = call + 1
             shapes = [(path, tuple(t.shape)) for path, t in tensors_in(output)]
-            seen.append((name, module, call, shapes))
+            calls_seen.append((name, module, call, shapes))
 
         return hook
 
-    handles = [m.register_forward_hook(watch(_name(n))) for n, m in net.named_modules() if n]
+    handles = [m.register_forward_hook(watch(_layer_name(n))) for n, m in net.named_modules() if n]
     try:
         with torch.no_grad():
             output = run()
@@ -143,15 +144,15 @@ def probe(
 
     table = LayerTable()
 
-    def add(name: str, kind: str, shape: tuple[int, ...], calls: int) -> None:
+    def add(name: str, module_type: str, shape: tuple[int, ...], calls: int) -> None:
         shape = (*shape, 1) if len(shape) == 1 else shape  # one value a sample is one unit
         if not shape:
             return  # a single number for the whole batch
         axis = axes.get(name, unit_axis(shape, tuple(images.shape)))
-        table.append(LayerInfo(name, kind, shape[1:], axis, shape[axis], calls))
+        table.append(LayerInfo(name, module_type, shape[1:], axis, shape[axis], calls))
 
     add(INPUT, "Input", tuple(images.shape), 1)
-    for name, module, call, shapes in seen:
+    for name, module, call, shapes in calls_seen:
         calls = counts[name]
         for path, shape in shapes:
             if calls > 1:
@@ -163,8 +164,8 @@ def probe(
     return table
 
 
-class _Enough(BaseException):
-    """Ends a forward pass; no ``except Exception`` of the user's network may stop it."""
+class _StopForward(BaseException):
+    """Ends a forward pass; not an Exception, so that the network's own code cannot catch it."""
 
 
 def capture(
@@ -172,73 +173,73 @@ def capture(
 ) -> dict[str, Tensor]:
     """Run the network as far as needed and return the activations called ``names``.
 
-    The pass ends as soon as the last of them is known. What is returned is what the layer
-    returned, also where a later operation works in place on it. Hooks go on the named modules
-    only, and are gone when this returns or raises.
+    The pass ends as soon as the last of them is known. Activations are what the layer returned,
+    even if a later operation modifies them in place. Hooks are registered on the named modules
+    only, and are removed when this returns or raises.
 
     Raises
     ------
     LayerError
         If a layer of ``names`` is not in ``table`` or does not run for these images.
     """
-    wanted: dict[str, dict[int, list[tuple[str, str]]]] = {}
-    found: dict[str, Tensor] = {}
-    whole: list[str] = []
+    requests: dict[str, dict[int, list[tuple[str, str]]]] = {}
+    activations: dict[str, Tensor] = {}
+    outputs: list[str] = []
     missing = 0
     for name in dict.fromkeys(names):
         module, call, path = split_address(name)
         if module == INPUT:
-            found[name] = images
+            activations[name] = images
         elif module == OUTPUT:
-            whole.append(name)
+            outputs.append(name)
         else:
             number = table.find(name).calls - 1 if call is None else call
-            wanted.setdefault(module, {}).setdefault(number, []).append((name, path))
+            requests.setdefault(module, {}).setdefault(number, []).append((name, path))
             missing += 1
-    if not missing and not whole:
-        return found
+    if not missing and not outputs:
+        return activations
 
     def watch(calls: dict[int, list[tuple[str, str]]]) -> Callable[[nn.Module, Any, Any], None]:
         count = 0
 
         def hook(module: nn.Module, _: Any, output: Any) -> None:
             nonlocal count, missing
-            here = calls.get(count, ())
+            due = calls.get(count, ())
             count += 1
-            missing -= len(here)
-            last = not missing and not whole
-            for name, path in here:
-                tensor = _follow(output, path, name)
-                # A clone, because `x += shortcut` may come next; nothing comes after the last.
-                found[name] = tensor if last else tensor.clone()
-            if here and last:
-                raise _Enough
+            missing -= len(due)
+            last = not missing and not outputs
+            for name, path in due:
+                tensor = _select(output, path, name)
+                # A clone, since `x += shortcut` may follow; after the last one nothing does.
+                activations[name] = tensor if last else tensor.clone()
+            if due and last:
+                raise _StopForward
 
         return hook
 
     modules = module_names(net)
-    handles = [modules[m].register_forward_hook(watch(calls)) for m, calls in wanted.items()]
+    handles = [modules[m].register_forward_hook(watch(calls)) for m, calls in requests.items()]
     try:
         output = run()
-        for name in whole:
-            found[name] = _follow(output, split_address(name)[2], name)
-    except _Enough:
+        for name in outputs:
+            activations[name] = _select(output, split_address(name)[2], name)
+    except _StopForward:
         pass
     finally:
         for handle in handles:
             handle.remove()
-    for calls in wanted.values():
+    for calls in requests.values():
         for name, _ in (pair for pairs in calls.values() for pair in pairs):
-            if name not in found:
+            if name not in activations:
                 raise LayerError(f"layer {name!r} did not run for this input")
-    return found
+    return activations
 
 
-def _follow(value: Any, path: str, name: str) -> Tensor:
-    for here, tensor in tensors_in(value):
-        if here == path:
+def _select(value: Any, path: str, name: str) -> Tensor:
+    for item_path, tensor in tensors_in(value):
+        if item_path == path:
             if tensor.ndim == 0:
                 raise LayerError(f"layer {name!r} returned one number for the whole batch")
             return tensor[:, None] if tensor.ndim == 1 else tensor
-    choices = [name[: len(name) - len(path)] + here for here, _ in tensors_in(value)]
-    raise LayerError(f"layer {name!r} returned no tensor there: pick one of {_some(choices)}")
+    choices = [name[: len(name) - len(path)] + item_path for item_path, _ in tensors_in(value)]
+    raise LayerError(f"layer {name!r} returned no tensor there: pick one of {_list(choices)}")

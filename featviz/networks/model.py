@@ -1,4 +1,4 @@
-"""A network together with what it expects of its images."""
+"""A network with its preprocessing."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from featviz.types import LayerInfo, Size, Tensor
 
 
 class _Function(nn.Module):
-    """Lets a plain function stand where a network is expected; it has no inner layers."""
+    """Wraps a plain function as a network without inner layers."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
         self.function = function
-        # A bound method's network is known, and evaluated and frozen like any other.
+        # The network of a bound method is known, and evaluated and frozen like any other.
         owner = getattr(function, "__self__", None)
         self.owner = owner if isinstance(owner, nn.Module) else None
 
@@ -31,7 +31,7 @@ class _Function(nn.Module):
 
 
 class _Classifier(nn.Module):
-    """What :meth:`Model.as_module` returns; it leaves the modes of the network alone."""
+    """The module of :meth:`Model.as_module`; it leaves the modes of the network alone."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -49,38 +49,38 @@ class _Classifier(nn.Module):
 class Model:
     """Any network with its preprocessing; its images are floats in [0, 1], (B, C, *spatial).
 
-    The network is read, never changed: weights, ``requires_grad`` flags, hooks and train/eval
-    modes are the same after every call as before it, also when the call raises.
+    The network is never changed: weights, ``requires_grad`` flags, hooks and train/eval modes are
+    the same after every call as before it, even if the call raises.
 
     Parameters
     ----------
     net
-        An ``nn.Module``, or any callable that maps a batch to tensors. Of a bound method
-        (``net.encode``) the network is known; what a plain function calls is not, and is neither
+        An ``nn.Module``, or any callable that maps a batch to tensors. The network of a bound
+        method (``net.encode``) is known; what a plain function calls is not, and is neither
         evaluated nor frozen.
     mean, std
-        What is subtracted from, and then divides, each channel: one number or one a channel,
-        in units of ``range``. Most ImageNet networks: (0.485, 0.456, 0.406), (0.229, 0.224, 0.225).
+        Each channel becomes (x - mean) / std: one number or one per channel, in units of ``range``.
+        Most ImageNet networks: (0.485, 0.456, 0.406), (0.229, 0.224, 0.225).
     range
-        The values that the network gives to black and white before ``mean`` and ``std``:
-        (0, 1), or (0, 255) or (-1, 1) for networks trained on such images.
+        The values of black and white before ``mean`` and ``std`` are applied: (0, 1), or (0, 255)
+        or (-1, 1) for networks trained on such images.
     size
         The size of its images, as a side (square images) or (H, W), (L,), (D, H, W).
     channels
-        The number of channels, where ``mean`` and ``std`` do not tell it; 3 otherwise.
+        The number of channels, if ``mean`` and ``std`` do not determine it; 3 otherwise.
     classes
         The names of the classes, for ``class:"Egyptian cat"``.
     logits
-        The layer that holds the class logits: ``output``, or ``output[logits]`` and the like.
+        The layer that holds the class logits: ``output``, or for example ``output[logits]``.
     text
         A text encoder with the network's embedding space, for ``text_match``: text to (D,).
     name
-        What :func:`featviz.load` was given; images record it, so that they can be repeated.
+        The name given to :func:`featviz.load`; images record it, so that they can be reproduced.
 
     Raises
     ------
     ModelError
-        If ``net`` is not callable or the numbers do not fit one another.
+        If ``net`` is not callable or the numbers are inconsistent.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Model:
         if not self.size or min(self.size) < 1:
             raise ModelError(f"size must be positive, not {size}")
         self.mean, self.std = _numbers(mean, 0.0), _numbers(std, 1.0)
-        lengths = {len(n) for n, v in ((self.mean, mean), (self.std, std)) if _several(v)}
+        lengths = {len(n) for n, v in ((self.mean, mean), (self.std, std)) if _is_sequence(v)}
         self.channels = channels or max(lengths, default=3 if len(self.size) == 2 else 1)
         if lengths - {self.channels}:
             raise ModelError(
@@ -135,7 +135,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the network's weights are."""
+        """The device of the network's weights."""
         for tensor in (*self.net.parameters(), *self.net.buffers()):
             return tensor.device
         return torch.device("cpu")
@@ -149,7 +149,7 @@ class Model:
         return torch.float32
 
     def on(self, device: torch.device) -> Model:
-        """Return this model on ``device``: itself, or a copy where the weights are elsewhere."""
+        """Return this model on ``device``: itself, or a copy if its weights are elsewhere."""
         if self.device == device:
             return self
         moved = self.copy()
@@ -157,15 +157,15 @@ class Model:
         return moved
 
     def copy(self) -> Model:
-        """Return a model with a copy of the network, weights and all."""
-        twin = copy.copy(self)
-        twin.net = copy.deepcopy(self.net)
-        twin._affine = {}
-        return twin
+        """Return a model with a deep copy of the network."""
+        duplicate = copy.copy(self)
+        duplicate.net = copy.deepcopy(self.net)
+        duplicate._affine = {}
+        return duplicate
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
-        """Evaluate and freeze the network for the duration; afterwards all is as it was."""
+        """Evaluate and freeze the network within the context, and restore it afterwards."""
         if self._sessions:  # already prepared by an outer session
             yield
             return
@@ -186,10 +186,10 @@ class Model:
                 parameter.requires_grad_(flag)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Map images in [0, 1] to what the network was trained on, in the type of its weights."""
+        """Map images in [0, 1] to the network's training range, in the type of its weights."""
         key = (images.device, images.ndim)
         if key not in self._affine:
-            # What inference mode makes could not take part in a gradient later.
+            # Tensors made in inference mode could not be used for gradients later.
             with torch.inference_mode(False):
                 self._affine[key] = self._scale_and_shift(images.device)
         scale, shift = self._affine[key]
@@ -210,23 +210,23 @@ class Model:
             return self.net(self.normalize(images))
 
     def as_module(self) -> nn.Module:
-        """Return a module from images in [0, 1] to class logits, for libraries of attacks.
+        """Return a module from images in [0, 1] to class logits, for attack libraries.
 
         ``foolbox.PyTorchModel(model.as_module(), bounds=(0, 1))``,
         ``torchattacks.PGD(model.as_module())``. The network is evaluated and frozen within each
-        call; switching the module to training does not switch the network.
+        call; switching the module to training mode does not switch the network.
         """
         return _Classifier(self).eval()
 
     def activations(self, images: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
-        """Return the activations of the named layers, differentiable in ``images``.
+        """Return the activations of the named layers, differentiable with respect to ``images``.
 
         The forward pass ends at the deepest of them. See :mod:`featviz.networks.layers` for names.
 
         Raises
         ------
         LayerError
-            For a name that the network does not have, with the nearest ones that it has.
+            For an unknown name, with similar ones.
         """
         self.check_images(images)
         names = list(names)
@@ -237,7 +237,7 @@ class Model:
             return self.capture(images, names, table)
 
     def capture(self, images: Tensor, names: Iterable[str], table: LayerTable) -> dict[str, Tensor]:
-        """Do what :meth:`activations` does within a session and on names already checked."""
+        """Like :meth:`activations`, but within a session and for names already checked."""
         return _layers.capture(
             self.net, lambda: self.net(self.normalize(images)), images, names, table
         )
@@ -245,7 +245,7 @@ class Model:
     def layers(self, size: Size | None = None) -> LayerTable:
         """List every layer that runs on an image of ``size`` (default: the model's own).
 
-        The network runs once, on a gray image; the answer is kept.
+        The network runs once, on a gray image; the table is cached.
         """
         shape = self.size if size is None else (size, size) if isinstance(size, int) else size
         if shape not in self._tables:
@@ -269,24 +269,24 @@ class Model:
         return self.layers(size).find(name)
 
     def class_index(self, name: str) -> int:
-        """Return the index of the class called ``name``, whatever its case.
+        """Return the index of the class called ``name``, ignoring case.
 
         Raises
         ------
         UnitError
-            If the model has no class names, none of this name, or several.
+            If the model has no class names, or none or several match.
         """
         if self.classes is None:
             raise UnitError(f"the model has no class names: give the index instead of {name!r}")
-        wanted = name.casefold()
-        hits = [i for i, c in enumerate(self.classes) if c.casefold() == wanted]
-        if len(hits) == 1:
-            return hits[0]
-        if hits:
-            raise UnitError(f"class {name!r} is ambiguous: give one of the indices {hits}")
-        nearest = {c.casefold(): c for c in self.classes}
-        hint = did_you_mean(wanted, nearest)
-        for folded, original in nearest.items():
+        folded_name = name.casefold()
+        matches = [i for i, c in enumerate(self.classes) if c.casefold() == folded_name]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise UnitError(f"class {name!r} is ambiguous: give one of the indices {matches}")
+        by_folded_name = {c.casefold(): c for c in self.classes}
+        hint = did_you_mean(folded_name, by_folded_name)
+        for folded, original in by_folded_name.items():
             hint = hint.replace(repr(folded), repr(original))
         raise UnitError(f"no class {name!r}{hint}")
 
@@ -303,7 +303,7 @@ class Model:
             )
 
 
-def _several(value: float | Sequence[float] | None) -> bool:
+def _is_sequence(value: float | Sequence[float] | None) -> bool:
     return value is not None and not isinstance(value, (int, float))
 
 

@@ -1,7 +1,7 @@
-"""Objectives: what about a network's activations should be large.
+"""Objectives: the functions of a network's activations that are maximized.
 
-The functions here make the units of the language; numbers and operators combine them; the text
-of an objective (``str(o)``) parses back with :func:`objective`.
+The functions here build the elementary objectives of the language; numbers and operators combine
+them, and the text of an objective (``str(o)``) parses back with :func:`objective`.
 """
 
 from featviz.objectives.base import Objective

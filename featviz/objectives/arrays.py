@@ -1,8 +1,8 @@
-"""Numbers that are too many for the text of an objective: files, and arrays of this process.
+"""Arrays in the text of objectives: inline vectors, files, and arrays held by this process.
 
-The text of a small vector is the vector. A larger array, an image, or anything with more than
-one axis is named by its content, ``array:3f0c…``, which this process can read back for as long
-as some objective holds it; a file name can be read anywhere.
+The text of a short vector is the vector itself. A longer one, an image, or any array with more
+than one axis is named by a hash of its content, ``array:3f0c…``, which this process can read back
+for as long as some objective holds the array; a file name can be read by any process.
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ import torch
 from featviz.errors import UnitError
 
 _PREFIX = "array:"
-#: Longer vectors are named by their content.
-_INLINE = 4096
+#: Longest vector that is written out in the text.
+_MAX_INLINE = 4096
 
 
-class Kept(str):
+class NamedArray(str):
     """The name of an array, which keeps the array alive."""
 
     array: np.ndarray
 
     def __reduce__(self) -> Any:
-        return _name, (self.array,)
+        return _name_array, (self.array,)
 
 
-_kept: weakref.WeakValueDictionary[str, Kept] = weakref.WeakValueDictionary()
+_live_arrays: weakref.WeakValueDictionary[str, NamedArray] = weakref.WeakValueDictionary()
 
 
-def keep(values: Any, what: str) -> str | tuple[float, ...]:
-    """Return the text field of numbers or a file: a short vector itself, or a name.
+def register(values: Any, what: str) -> str | tuple[float, ...]:
+    """Return the form of an array or file in the text of an objective: a short vector, or a name.
 
     Raises
     ------
     UnitError
-        If ``values`` is neither, or not finite.
+        If ``values`` are neither numbers nor a file name, or are not finite.
     """
     if isinstance(values, (str, Path)):
         return recall(str(values))
-    array = _finite(values, what)
-    if array.ndim == 1 and len(array) <= _INLINE:
+    array = _finite_array(values, what)
+    if array.ndim == 1 and len(array) <= _MAX_INLINE:
         return tuple(array.tolist())
-    return _name(array)
+    return _name_array(array)
 
 
-def keep_name(values: Any, what: str) -> str:
-    """Return the name of a file or, whatever their shape, of numbers; raises as :func:`keep`."""
+def register_name(values: Any, what: str) -> str:
+    """Return the name of a file or, whatever its shape, an array; raise as :func:`register`."""
     if isinstance(values, (str, Path)):
         return recall(str(values))
-    return _name(_finite(values, what))
+    return _name_array(_finite_array(values, what))
 
 
-def _finite(values: Any, what: str) -> np.ndarray:
+def _finite_array(values: Any, what: str) -> np.ndarray:
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().numpy()
     try:
@@ -70,28 +70,28 @@ def _finite(values: Any, what: str) -> np.ndarray:
     return array
 
 
-def _name(values: np.ndarray) -> Kept:
+def _name_array(values: np.ndarray) -> NamedArray:
     array = np.ascontiguousarray(values, dtype=np.float32)
     digest = hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
     name = _PREFIX + digest[:24]
-    kept = _kept.get(name)
-    if kept is None:
-        kept = Kept(name)  # a str() of it would be a plain string, and let go of the array
-        kept.array = array
-        _kept[name] = kept
-    return kept
+    named = _live_arrays.get(name)
+    if named is None:
+        named = NamedArray(name)  # str() would return a plain string, which does not hold the array
+        named.array = array
+        _live_arrays[name] = named
+    return named
 
 
 def recall(name: str) -> str:
-    """Return ``name``, as the kept one where it names an array that is alive."""
-    return _kept.get(name, name)
+    """Return ``name``, as its :class:`NamedArray` if it names an array that is alive."""
+    return _live_arrays.get(name, name)
 
 
 def load(source: str | tuple[float, ...]) -> np.ndarray:
-    """Return the numbers: of a vector, a kept array, an ``.npy`` or a ``.safetensors`` file.
+    """Return the numbers of a vector, a named array, an ``.npy`` or a ``.safetensors`` file.
 
-    ``file.safetensors#W_dec`` picks a tensor of several, ``#W_dec[17]`` or ``file.npy#[17]`` a
-    row of it: a feature of a sparse autoencoder's decoder, a component of an NMF.
+    ``file.safetensors#W_dec`` selects one of several tensors, ``#W_dec[17]`` or ``file.npy#[17]``
+    one row of an array: a feature of a sparse autoencoder's decoder, a component of an NMF.
 
     Raises
     ------
@@ -100,12 +100,12 @@ def load(source: str | tuple[float, ...]) -> np.ndarray:
     """
     if isinstance(source, tuple):
         return np.asarray(source, dtype=np.float64)
-    if source in _kept:
-        return _kept[source].array
+    if source in _live_arrays:
+        return _live_arrays[source].array
     if source.startswith(_PREFIX):
         raise UnitError(f"{source} belongs to another process: save the array to an .npy file")
-    path, _, pick = source.partition("#")
-    match = re.fullmatch(r"([^\[\]]*)(?:\[(\d+)\])?", pick)
+    path, _, selector = source.partition("#")
+    match = re.fullmatch(r"([^\[\]]*)(?:\[(\d+)\])?", selector)
     if match is None:
         raise UnitError(f"cannot read {source!r}: write file#tensor[row]")
     array = _read(path, match[1])
@@ -129,7 +129,9 @@ def _read(path: str, key: str) -> np.ndarray:
                 key = next(iter(tensors))
             if key not in tensors:
                 known = ", ".join(sorted(tensors)[:8])
-                raise UnitError(f"no tensor {key!r} in {path!r}: pick {path}#NAME of {known}")
+                raise UnitError(
+                    f"no tensor {key!r} in {path!r}: select one with {path}#NAME: {known}"
+                )
             return tensors[key].float().numpy()
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -142,5 +144,5 @@ def _read(path: str, key: str) -> np.ndarray:
             raise
         raise UnitError(f"cannot read {path!r}: {error}") from error
     if not isinstance(array, np.ndarray):
-        raise UnitError(f"cannot read {path!r}: it holds several arrays; save the one you mean")
+        raise UnitError(f"cannot read {path!r}: it holds several arrays; save a single one")
     return array

@@ -1,9 +1,9 @@
-"""What an objective is: a value per sample, a canonical text, and an algebra.
+"""Objectives: a value per sample, a canonical text, and an algebra.
 
-An objective scores what a network makes of a batch of images. Its value has shape (B,), one
-number a sample, and higher is better: there are no sign flips inside. Objectives are immutable;
+An objective scores how a network responds to a batch of images. Its value has shape (B,), one
+number per sample, and higher is better: there are no sign flips inside. Objectives are immutable;
 :meth:`Objective.bind` checks one against a network (does the layer exist, does it have this
-channel?) and returns the function that computes it, so that nothing is looked up in the loop.
+channel?) and returns the function that computes it, so that the loop does no lookups.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 class Objective(abc.ABC):
-    """An immutable score of images by a network; see the module's text.
+    """An immutable score of images by a network; see the module docstring.
 
-    ``str(o)`` is its canonical text and ``featviz.objective(str(o)) == o``. Numbers and other
-    objectives combine with ``+``, ``-``, ``*`` and ``/`` (by a number).
+    ``str(o)`` is its canonical text and ``featviz.objective(str(o)) == o``. Objectives combine with
+    numbers and other objectives by ``+``, ``-``, ``*`` and ``/`` (by a number).
     """
 
-    #: The objectives that this one is made of; empty for a unit.
+    #: The objectives that this one combines; empty for an elementary one.
     parts: tuple[Objective, ...] = ()
 
     @property
@@ -52,22 +52,22 @@ class Objective(abc.ABC):
 
     @classmethod
     def stack(cls, members: Sequence[Objective], target: Target) -> Score | None:
-        """Compute ``members``, one a sample, in one go; None where the class cannot."""
+        """Return a score of sample i by ``members[i]`` in one operation; None if not supported."""
         return None
 
     @property
     def kin(self) -> tuple[object, ...] | None:
-        """What objectives have in common that :meth:`columns` computes in one go; None for none."""
+        """Key of the objectives that :meth:`columns` computes together with this one, or None."""
         return None
 
     @classmethod
     def columns(cls, members: Sequence[Objective], target: Target) -> Score:
-        """Compute every one of ``members``, of the same ``kin``, for every sample: (B, members)."""
+        """Return a score of every sample by each of ``members``, all of one kin: (B, members)."""
         raise NotImplementedError
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers that the objective names; classes name ``output`` unless told otherwise."""
+        """The layers that the objective names; class objectives name ``output`` by default."""
         return tuple(sorted({name for part in self.parts for name in part.layers}))
 
     def needs(self, target: Target) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class Objective(abc.ABC):
         Raises
         ------
         FeatvizError
-            If the network lacks a layer or unit, or the images have another shape than it takes.
+            If the network lacks a layer or unit, or does not accept images of this shape.
         """
         model.check_images(images)
         size = tuple(images.shape[2:])
@@ -115,7 +115,7 @@ class Objective(abc.ABC):
 
     def __truediv__(self, other: float) -> Objective:
         if isinstance(other, Objective) and terms_of(other) and terms_of(other)[0][1] is not ONE:
-            raise FeatvizError(f"an objective can be divided by a number, not by {other}")
+            raise FeatvizError(f"an objective can only be divided by a number, not by {other}")
         divisor = sum(c for c, _ in terms_of(other))
         if divisor == 0:
             raise FeatvizError(f"division of {self} by zero")
@@ -135,7 +135,7 @@ class _One(Objective):
         return "1"
 
     def __reduce__(self) -> str:
-        return "ONE"  # there is one only, also after unpickling
+        return "ONE"  # a singleton, also after unpickling
 
 
 ONE = _One()
@@ -172,15 +172,15 @@ class Sum(Objective):
     def __str__(self) -> str:
         text = ""
         for coefficient, part in self.terms:
-            size = abs(coefficient)
-            inner = str(part)
+            magnitude = abs(coefficient)
+            part_text = str(part)
             if isinstance(part, Product) and coefficient != 1 and isinstance(part.parts[0], Sum):
-                inner = f"({inner})"  # or the number would read as the first sum's
-            word = inner if size == 1 else f"{format_number(size)}*{inner}"
+                part_text = f"({part_text})"  # or the number would scale the first sum only
+            term = part_text if magnitude == 1 else f"{format_number(magnitude)}*{part_text}"
             if part is ONE:
-                word = format_number(size)
+                term = format_number(magnitude)
             sign = "-" if math.copysign(1, coefficient) < 0 else "+"
-            text += f" {sign} {word}" if text else word if sign == "+" else f"-{word}"
+            text += f" {sign} {term}" if text else term if sign == "+" else f"-{term}"
         return text or "0"
 
     def __eq__(self, other: object) -> bool:
@@ -194,7 +194,7 @@ class Sum(Objective):
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Product(Objective):
-    """The product of objectives, sample by sample. Equality ignores the order."""
+    """The product of objectives, per sample. Equality ignores the order."""
 
     parts: tuple[Objective, ...]
 
@@ -218,7 +218,7 @@ class Product(Objective):
 
 
 def lift(value: Objective | float) -> Objective:
-    """Return an objective for a number, too."""
+    """Return ``value`` as an objective; a number becomes a constant."""
     if isinstance(value, Objective):
         return value
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
@@ -226,12 +226,12 @@ def lift(value: Objective | float) -> Objective:
             raise FeatvizError(f"an objective cannot be combined with {value}")
         return Sum(((float(value), ONE),) if value else ())
     raise FeatvizError(
-        f"an objective combines with numbers and objectives, not {type(value).__name__}"
+        f"an objective can be combined with numbers and objectives, not {type(value).__name__}"
     )
 
 
 def terms_of(value: Objective | float) -> _Terms:
-    """Return the coefficients and objectives of a linear combination; of itself for others."""
+    """Return the coefficients and objectives of a linear combination; others are a single term."""
     objective = lift(value)
     return list(objective.terms) if isinstance(objective, Sum) else [(1.0, objective)]
 
@@ -241,9 +241,9 @@ def _combine(terms: _Terms) -> Objective:
     for coefficient, part in terms:
         merged[part] = merged[part] + coefficient if part in merged else coefficient
     if not all(map(math.isfinite, merged.values())):
-        raise FeatvizError("a factor of the objective is too large")
-    kept = [item for item in merged.items() if item[1]]
-    ordered = sorted(kept, key=lambda item: item[0] is ONE)  # numbers come last
+        raise FeatvizError("a coefficient of the objective is too large")
+    nonzero = [item for item in merged.items() if item[1]]
+    ordered = sorted(nonzero, key=lambda item: item[0] is ONE)  # constants come last
     if len(ordered) == 1 and ordered[0][1] == 1 and ordered[0][0] is not ONE:
         return ordered[0][0]
     return Sum(tuple((c, o) for o, c in ordered))
@@ -256,16 +256,16 @@ def _scaled(objective: Objective, factor: float) -> Objective:
 def _product(a: Objective, b: Objective) -> Objective:
     factor = 1.0
     factors: list[Objective] = []
-    for side in (a, b):
-        terms = terms_of(side)
+    for operand in (a, b):
+        terms = terms_of(operand)
         if not terms:
             return Sum(())
-        if len(terms) == 1:  # a number or a scaled objective: its coefficient goes in front
+        if len(terms) == 1:  # a number or a scaled objective: factor out the coefficient
             factor *= terms[0][0]
-            side = terms[0][1]
-        if side is not ONE:
-            factors += side.parts if isinstance(side, Product) else [side]
+            operand = terms[0][1]
+        if operand is not ONE:
+            factors += operand.parts if isinstance(operand, Product) else [operand]
     if not factors:
         return lift(factor)
-    factors.sort(key=lambda part: isinstance(part, Sum))  # what needs brackets comes last
+    factors.sort(key=lambda part: isinstance(part, Sum))  # sums, which need brackets, come last
     return _scaled(factors[0] if len(factors) == 1 else Product(tuple(factors)), factor)

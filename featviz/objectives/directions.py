@@ -17,40 +17,42 @@ from featviz.objectives.unit import Unit, data, real, word
 from featviz.objectives.units import Where, where_text
 from featviz.types import LayerInfo, Tensor
 
-#: What a direction may be in Python: numbers, or the name of a file.
+#: A direction in Python: numbers, or the name of a file.
 Vector = str | Path | Sequence[float] | np.ndarray | Tensor
-#: The least cosine that a power is taken of, as in lucid: angles beyond still have a gradient.
-LEAST_COSINE = 0.1
+#: Lower bound of a cosine that is raised to a power, as in lucid: the dot product it multiplies
+#: keeps a gradient at any angle.
+MIN_COSINE = 0.1
 
 
 def _vector(source: str | tuple[float, ...], info: LayerInfo, target: Target) -> Tensor:
-    """Return the numbers as (C,) or (C, *positions) on the target's device."""
+    """Return the vector as (C,) or (C, *positions) on the target's device."""
     vector = torch.as_tensor(arrays.load(source), dtype=torch.float32, device=target.device)
-    whole = (info.units, *info.positions)
-    if tuple(vector.shape) == info.shape != whole:  # in the layer's own order, units last
+    full = (info.units, *info.positions)
+    if tuple(vector.shape) == info.shape != full:  # in the layer's own axis order, units last
         vector = vector.movedim(info.axis - 1, 0)
-    if tuple(vector.shape) not in ((info.units,), whole):
+    if tuple(vector.shape) not in ((info.units,), full):
         raise UnitError(
             f"direction has {'x'.join(map(str, vector.shape))} numbers, but layer {info.name!r} "
-            f"{info.units} units" + (f" or {'x'.join(map(str, whole))}" if info.positions else "")
+            f"has {info.units} units"
+            + (f" or {'x'.join(map(str, full))}" if info.positions else "")
         )
     return vector
 
 
-def dot_and_cosine(units: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+def dot_and_cosine(units: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
     """Return the dot product and cosine of (B, C, *positions) with (C,) or (C, *positions).
 
     A vector is compared at each position: (B, *positions); a whole activation once: (B,).
     """
-    along = along.to(units.dtype)
-    if along.ndim == 1:
-        dot = torch.tensordot(units, along, dims=([1], [0]))
-        lengths = (units.square().sum(1) + reduction.EPSILON).sqrt()
+    vector = vector.to(units.dtype)
+    if vector.ndim == 1:
+        dot = torch.tensordot(units, vector, dims=([1], [0]))
+        norms = (units.square().sum(1) + reduction.EPSILON).sqrt()
     else:
-        dot = units.flatten(1) @ along.flatten()
-        lengths = (units.flatten(1).square().sum(1) + reduction.EPSILON).sqrt()
-    size = (along.square().sum() + reduction.EPSILON).sqrt()
-    return dot, dot / (lengths * size)
+        dot = units.flatten(1) @ vector.flatten()
+        norms = (units.flatten(1).square().sum(1) + reduction.EPSILON).sqrt()
+    vector_norm = (vector.square().sum() + reduction.EPSILON).sqrt()
+    return dot, dot / (norms * vector_norm)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -68,18 +70,20 @@ class Direction(Unit):
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)
         if self.measure not in ("dot", "cosine"):
-            raise UnitError(f"no measure {self.measure!r}: it is dot or cosine")
-        along = _vector(self.vector, info, target)
+            raise UnitError(f"no measure {self.measure!r}; known: dot, cosine")
+        vector = _vector(self.vector, info, target)
         reduce = reduction.reducer(self.reduce, self.where, info, target)
-        if along.ndim > 1 and self.where:
-            raise UnitError("a direction over a whole activation takes no where=: weight the array")
+        if vector.ndim > 1 and self.where:
+            raise UnitError(
+                "a direction over a whole activation takes no where=: weight the array instead"
+            )
 
         def score(scene: Scene) -> Tensor:
-            dot, cosine = dot_and_cosine(scene[self.layer].movedim(info.axis, 1), along)
+            dot, cosine = dot_and_cosine(scene[self.layer].movedim(info.axis, 1), vector)
             value = cosine if self.measure == "cosine" else dot
             if self.cosine_power:
-                value = value * cosine.clamp_min(LEAST_COSINE) ** self.cosine_power
-            return reduce(value, 1) if along.ndim == 1 else value
+                value = value * cosine.clamp_min(MIN_COSINE) ** self.cosine_power
+            return reduce(value, 1) if vector.ndim == 1 else value
 
         return score
 
@@ -100,13 +104,13 @@ class AngledDirection(Unit):
         info = target.layer(self.layer)
         along, away = (_vector(v, info, target) for v in (self.along, self.away))
         if not (along.any() and away.any()):
-            raise UnitError("angled_direction takes vectors that are not zero")
+            raise UnitError("angled_direction needs nonzero vectors")
         reduce = reduction.reducer(self.reduce, self.where, info, target)
 
         def score(scene: Scene) -> Tensor:
             units = scene[self.layer].movedim(info.axis, 1)
-            towards, off = (dot_and_cosine(units, v / v.norm())[0] for v in (along, away))
-            value = towards - self.weight * off.abs()
+            along_dot, away_dot = (dot_and_cosine(units, v / v.norm())[0] for v in (along, away))
+            value = along_dot - self.weight * away_dot.abs()
             return reduce(value, 1) if value.ndim > 1 else value
 
         return score
@@ -122,28 +126,28 @@ def direction(
     where: Where = None,
     position: tuple[int, ...] | None = None,
 ) -> Objective:
-    """Return the mean over positions of the activations' dot product with a vector.
+    """Return the mean over positions of the dot product of the activations with a vector.
 
-    ``vector`` has one number for each unit of the layer, (C,), or is a whole activation,
-    (C, *positions); it is not normalized. A path names an ``.npy`` or ``.safetensors`` file, as
-    in ``direction:_blocks.10:vec.npy``; ``"sae.safetensors#W_dec[17]"`` is a row of a matrix,
-    such as a feature of a sparse autoencoder. ``measure`` is ``dot`` or ``cosine``. With
-    ``cosine_power`` n the value is multiplied by max(cosine, 0.1)^n, which asks for activations
-    that point that way and do nothing else. ``position`` looks at one place only; ``reduce``
-    and ``where`` are :func:`~featviz.channel`'s. [Carter2019]_
+    ``vector`` has one number per unit of the layer, (C,), or is a whole activation,
+    (C, *positions); it is not normalized. A path names an ``.npy`` or ``.safetensors`` file, as in
+    ``direction:_blocks.10:vec.npy``; ``"sae.safetensors#W_dec[17]"`` is a row of a matrix, such as
+    a feature of a sparse autoencoder. ``measure`` is ``dot`` or ``cosine``. With ``cosine_power`` n
+    the value is multiplied by max(cosine, 0.1)^n, which favours activations in that direction and
+    no other. ``position`` selects a single position; ``reduce`` and ``where`` are as in
+    :func:`~featviz.channel`. [Carter2019]_
 
     Raises
     ------
     UnitError
-        If the numbers are no vector, or the measure is unknown.
+        If ``vector`` is not a valid array or file name, or the measure is unknown.
     """
     if measure not in ("dot", "cosine"):
-        raise UnitError(f"no measure {measure!r}: it is dot or cosine")
+        raise UnitError(f"no measure {measure!r}; known: dot, cosine")
     if position is not None:
         where = "@" + ",".join(map(str, position))
     return Direction(
         str(layer),
-        arrays.keep(vector, "a direction"),
+        arrays.register(vector, "a direction"),
         measure,
         float(cosine_power),
         reduction.check(reduce),
@@ -160,16 +164,16 @@ def angled_direction(
     reduce: str = "mean",
     where: Where = None,
 ) -> Objective:
-    """Return how far the activations go along one vector without going along another.
+    """Return how strongly the activations point along one vector but not along another.
 
-    At each position, x·a/|a| - weight |x·b/|b||, with a ``along`` and b ``away``. Both are
-    vectors as in :func:`direction`. After captum.optim's angled directions, which weight by the
-    cosine instead: that is ``direction(…, cosine_power=n)``.
+    At each position, x·a/|a| - weight |x·b/|b||, where a is ``along`` and b is ``away``. Both are
+    vectors as in :func:`direction`. Based on captum.optim's angled directions, which weight by the
+    cosine instead: for that, use ``direction(…, cosine_power=n)``.
     """
     return AngledDirection(
         str(layer),
-        arrays.keep(along, "a direction"),
-        arrays.keep(away, "a direction"),
+        arrays.register(along, "a direction"),
+        arrays.register(away, "a direction"),
         float(weight),
         reduction.check(reduce),
         where_text(where),

@@ -14,7 +14,7 @@ from featviz.objectives.scene import Score, Target
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Mean(Objective):
-    """The mean of objectives, sample by sample."""
+    """The mean of objectives, per sample."""
 
     parts: tuple[Objective, ...]
 
@@ -58,7 +58,7 @@ def mean(objectives: Iterable[Objective]) -> Objective:
     FeatvizError
         If there are none.
     """
-    return Mean(_some("mean", objectives))
+    return Mean(_at_least_one("mean", objectives))
 
 
 def per_sample(objectives: Iterable[Objective]) -> Objective:
@@ -67,9 +67,9 @@ def per_sample(objectives: Iterable[Objective]) -> Objective:
     Raises
     ------
     FeatvizError
-        If there are none, or, when it is used, if the batch has another length.
+        If there are none; when used, if their number is not the batch size.
     """
-    members = _some("per_sample", objectives)
+    members = _at_least_one("per_sample", objectives)
     for member in members:
         if isinstance(member, PerSample) or member.relational:
             raise FeatvizError(f"per_sample takes objectives of single samples, not {member}")
@@ -77,13 +77,13 @@ def per_sample(objectives: Iterable[Objective]) -> Objective:
 
 
 def texts_of(objective: Objective, batch: int) -> list[str]:
-    """Return the text of each sample's objective."""
+    """Return the objective text of each sample."""
     if isinstance(objective, PerSample):
         return [str(part) for part in objective.parts]
     return [str(objective)] * batch
 
 
-def _some(name: str, objectives: Iterable[Objective]) -> tuple[Objective, ...]:
+def _at_least_one(name: str, objectives: Iterable[Objective]) -> tuple[Objective, ...]:
     members = tuple(lift(o) for o in objectives)
     if not members:
         raise FeatvizError(f"{name} needs at least one objective")
@@ -92,20 +92,20 @@ def _some(name: str, objectives: Iterable[Objective]) -> tuple[Objective, ...]:
 
 def _stack(members: Sequence[Objective], target: Target) -> Score:
     """Score sample i by ``members[i]``, in as few operations as the members allow."""
-    one = dataclasses.replace(target, batch=1)
+    single_target = dataclasses.replace(target, batch=1)
     for member in members:
-        member.bind(one)  # whatever is wrong is said of the member that it is wrong with
-    sums = [terms_of(m) for m in members]
-    if len(members) > 1 and len({len(s) for s in sums}) == 1 and sums[0]:
+        member.bind(single_target)  # so that an error names the member that causes it
+    term_lists = [terms_of(m) for m in members]
+    if len(members) > 1 and len({len(s) for s in term_lists}) == 1 and term_lists[0]:
         columns = []
-        for column in zip(*sums, strict=True):
+        for column in zip(*term_lists, strict=True):
             coefficients = torch.tensor([c for c, _ in column], device=target.device)
-            bases = [o for _, o in column]
-            if all(o == bases[0] for o in bases):
-                score: Score | None = bases[0].bind(target)
+            objectives = [o for _, o in column]
+            if all(o == objectives[0] for o in objectives):
+                score: Score | None = objectives[0].bind(target)
             else:
-                same = all(type(o) is type(bases[0]) for o in bases)
-                score = type(bases[0]).stack(bases, target) if same else None
+                same_class = all(type(o) is type(objectives[0]) for o in objectives)
+                score = type(objectives[0]).stack(objectives, target) if same_class else None
             if score is None:
                 break
             columns.append((coefficients, score))
@@ -113,7 +113,7 @@ def _stack(members: Sequence[Objective], target: Target) -> Score:
             return lambda scene: sum(
                 (c * s(scene) for c, s in columns[1:]), columns[0][0] * columns[0][1](scene)
             )
-    bound = [member.bind(one) for member in members]
+    bound = [member.bind(single_target) for member in members]
     return lambda scene: torch.cat(
         [score(sample) for score, sample in zip(bound, scene.samples, strict=True)]
     )

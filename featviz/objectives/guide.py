@@ -1,4 +1,4 @@
-"""Guided dreams: more of what a reference image has, wherever the own image is near to it."""
+"""Guided dreams: amplify the features of a guide image wherever an image resembles it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from featviz.objectives.scene import Scene, Score, Target
 from featviz.objectives.unit import Unit, quoted, word
 from featviz.types import Tensor
 
-#: Most products of positions held at a time, 64 MiB of them.
-_MOST = 1 << 24
+#: Maximum number of products of positions held at a time: 64 MiB.
+_MAX_PRODUCTS = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -28,29 +28,29 @@ class GuideMatch(Unit):
 
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)
-        found = reference.activation(self.picture, self.layer, target)
-        if len(found) != 1:
-            raise UnitError(f"expected one image, not {len(found)}, in {self.picture!r}")
-        wanted = found.movedim(info.axis, 1).flatten(2)[0].T  # (Q, units)
+        activation = reference.activation(self.picture, self.layer, target)
+        if len(activation) != 1:
+            raise UnitError(f"expected one image, not {len(activation)}, in {self.picture!r}")
+        guide = activation.movedim(info.axis, 1).flatten(2)[0].T  # (Q, units)
 
         def score(scene: Scene) -> Tensor:
-            own = scene[self.layer].movedim(info.axis, 1).flatten(2).transpose(1, 2)
-            theirs = wanted.to(own.dtype)
-            return (own * theirs[_nearest(own.detach(), theirs)]).sum(2).mean(1)
+            units = scene[self.layer].movedim(info.axis, 1).flatten(2).transpose(1, 2)
+            rows = guide.to(units.dtype)
+            return (units * rows[_best_matches(units.detach(), rows)]).sum(2).mean(1)
 
         return score
 
 
-def _nearest(own: Tensor, wanted: Tensor) -> Tensor:
-    """Return for each position (B, P) the row of ``wanted`` (Q, units) of the largest product."""
-    pieces = own.split(max(1, _MOST // (len(own) * len(wanted))), dim=1)
-    return torch.cat([(piece @ wanted.T).argmax(2) for piece in pieces], dim=1)
+def _best_matches(units: Tensor, guide: Tensor) -> Tensor:
+    """Return, for each position (B, P), the row of ``guide`` (Q, units) of largest product."""
+    chunks = units.split(max(1, _MAX_PRODUCTS // (len(units) * len(guide))), dim=1)
+    return torch.cat([(chunk @ guide.T).argmax(2) for chunk in chunks], dim=1)
 
 
 def guide_match(layer: str, picture: Picture) -> Objective:
     """Return the mean over positions p of max over positions q of a[p]·r[q].
 
-    Every position is drawn to the feature vector of the guide ``picture`` that is its best match
-    already: DeepDream's guided dreams. [Mordvintsev2015]_
+    Each position is drawn towards the feature vector of the guide ``picture`` that it already
+    matches best: DeepDream's guided dreams. [Mordvintsev2015]_
     """
-    return GuideMatch(str(layer), reference.keep(picture, "picture"))
+    return GuideMatch(str(layer), reference.register(picture, "picture"))

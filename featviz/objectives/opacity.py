@@ -1,4 +1,4 @@
-"""How much of a transparent image is there: the area that its opacity takes."""
+"""The area of a transparent image: how much of it is opaque."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Area(Unit):
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)
         if not 0 <= self.share <= 1:
-            raise UnitError(f"area: the share must be from 0 to 1, not {self.share}")
+            raise UnitError(f"area: the share must be between 0 and 1, not {self.share}")
         if not info.positions:
             raise UnitError(f"area: layer {self.layer!r} has no positions, shape {info.shape}")
         channel = info.units - 1 if self.channel == -1 else self.channel
@@ -41,10 +41,10 @@ class Area(Unit):
 
 
 def area(share: float, *, channel: int = -1, layer: str = IMAGE) -> Objective:
-    """Return how far a mask is from one that is 1 on a share of the positions and 0 elsewhere.
+    """Return how far a mask is from being 1 on a share of the positions and 0 elsewhere.
 
-    The mean of (m_k - r_k)^2 over the values m of one channel in their order and r, which is 0
-    and, for the last ``share`` of them, 1. By default the last channel of the image, which is
-    the opacity where there is one. [Fong2019]_
+    The mean of (m_k - r_k)^2, where m are the values of one channel in ascending order and r is 1
+    for the last ``share`` of them and 0 for the others. By default the last channel of the image,
+    which is the opacity if there is one. [Fong2019]_
     """
     return Area(float(share), int(channel), layer)

@@ -1,4 +1,4 @@
-"""Objective text to an immutable tree, without touching a tensor, and back.
+"""Parse objective text into an immutable tree, without touching a tensor, and format fields.
 
 ::
 
@@ -9,10 +9,10 @@
     unit    = kind (":" field)*              channel:_blocks.10:42   class:"Egyptian cat"
     field   = [key "="] (number | bare | quoted | "[" number ("," number)* "]")
 
-A bare field is made of letters, digits, ``_``, ``.``, ``#`` and ``[...]`` as in ``lstm[0]``;
-anything else (``-``, ``/``, spaces) goes into double quotes, with a backslash before ``"`` and
-before a backslash. Fields stay text here (``1.10`` may be a layer); a unit knows which of its
-fields are numbers.
+A bare field consists of letters, digits, ``_``, ``.``, ``#`` and ``[...]`` as in ``lstm[0]``;
+anything else (``-``, ``/``, spaces) has to be in double quotes, with a backslash before ``"`` and
+backslashes. Fields remain text here (``1.10`` may be a layer); a unit knows which of its fields
+are numbers.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from featviz.errors import ObjectiveSyntaxError
 
 
 class Quoted(str):
-    """A field that stood in double quotes."""
+    """A field that was written in double quotes."""
 
     __slots__ = ()
 
 
-#: What a field may hold: a word or number as it was written, quoted text, or a vector.
+#: The value of a field: a word or number as written, quoted text, or a vector.
 Field: TypeAlias = str | Quoted | tuple[float, ...]
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -48,15 +48,15 @@ _FIELD = re.compile(
 
 
 @dataclasses.dataclass(frozen=True)
-class Number:
+class NumberNode:
     """A plain number."""
 
     value: float
 
 
 @dataclasses.dataclass(frozen=True)
-class Unit:
-    """``kind:field:…:key=field``; it starts at ``position`` and its fields at ``places``."""
+class UnitNode:
+    """``kind:field:…:key=field``, which starts at ``position``, and its fields at ``places``."""
 
     kind: str
     fields: tuple[Field, ...]
@@ -66,15 +66,15 @@ class Unit:
 
 
 @dataclasses.dataclass(frozen=True)
-class Call:
-    """``name(a, b, …)``; the operators are calls of ``+``, ``-``, ``*``, ``/`` and ``neg``."""
+class CallNode:
+    """``name(a, b, …)``; operators are calls of ``+``, ``-``, ``*``, ``/`` and ``neg``."""
 
     name: str
     arguments: tuple[Tree, ...]
     position: int
 
 
-Tree: TypeAlias = Number | Unit | Call
+Tree: TypeAlias = NumberNode | UnitNode | CallNode
 
 
 def parse(text: str) -> Tree:
@@ -86,113 +86,115 @@ def parse(text: str) -> Tree:
     Raises
     ------
     ObjectiveSyntaxError
-        With the place, and what was expected there.
+        With the position of the error and what was expected there.
     """
-    reader = _Reader(text)
-    tree = reader.sum()
-    if reader.kind != "end":
-        raise reader.error("expected an operator or the end")
+    parser = _Parser(text)
+    tree = parser.sum()
+    if parser.kind != "end":
+        raise parser.error("expected an operator or the end")
     return tree
 
 
-class _Reader:
+class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
-        self.at = 0  # where the current token starts
+        self.start = 0  # of the current token
         self.end = 0
         self.kind, self.value = "", ""
-        self.step()
+        self.advance()
 
     def error(self, problem: str, position: int | None = None) -> ObjectiveSyntaxError:
-        return ObjectiveSyntaxError(self.text, self.at if position is None else position, problem)
+        return ObjectiveSyntaxError(
+            self.text, self.start if position is None else position, problem
+        )
 
-    def step(self) -> None:
-        self.at = self.end
-        if self.at == len(self.text):
+    def advance(self) -> None:
+        self.start = self.end
+        if self.start == len(self.text):
             self.kind, self.value = "end", ""
             return
-        match = _TOKEN.match(self.text, self.at)
+        match = _TOKEN.match(self.text, self.start)
         if match is None:
             raise self.error("unexpected character")
         self.end = match.end()
         self.kind, self.value = str(match.lastgroup), match.group()
         if self.kind == "space":
-            self.step()
+            self.advance()
 
-    def take(self, *marks: str) -> str | None:
+    def accept(self, *marks: str) -> str | None:
         if self.kind == "mark" and self.value in marks:
             mark = self.value
-            self.step()
+            self.advance()
             return mark
         return None
 
     def sum(self) -> Tree:
-        tree, at = self.product(), self.at
-        while mark := self.take("+", "-"):
-            tree, at = Call(mark, (tree, self.product()), at), self.at
+        tree, start = self.product(), self.start
+        while mark := self.accept("+", "-"):
+            tree, start = CallNode(mark, (tree, self.product()), start), self.start
         return tree
 
     def product(self) -> Tree:
-        tree, at = self.sign(), self.at
-        while mark := self.take("*", "/"):
-            tree, at = Call(mark, (tree, self.sign()), at), self.at
+        tree, start = self.sign(), self.start
+        while mark := self.accept("*", "/"):
+            tree, start = CallNode(mark, (tree, self.sign()), start), self.start
         return tree
 
     def sign(self) -> Tree:
-        at = self.at
-        return Call("neg", (self.sign(),), at) if self.take("-") else self.atom()
+        start = self.start
+        return CallNode("neg", (self.sign(),), start) if self.accept("-") else self.atom()
 
     def atom(self) -> Tree:
-        at = self.at
+        start = self.start
         if self.kind == "number":
             value = float(self.value)
             if not math.isfinite(value):
                 raise self.error("number too large")
-            self.step()
-            return Number(value)
+            self.advance()
+            return NumberNode(value)
         if self.kind == "name":
             name = self.value
             if re.match(r"\s*\(", self.text[self.end :]):
-                self.step()
-                self.take("(")
-                return Call(name, tuple(self.arguments()), at)
-            return self.unit(name, at)
-        if self.take("("):
+                self.advance()
+                self.accept("(")
+                return CallNode(name, tuple(self.arguments()), start)
+            return self.unit(name, start)
+        if self.accept("("):
             tree = self.sum()
-            if not self.take(")"):
+            if not self.accept(")"):
                 raise self.error("expected ')'")
             return tree
         raise self.error("expected an objective such as channel:LAYER:UNIT")
 
     def arguments(self) -> Iterator[Tree]:
-        if self.take(")"):
+        if self.accept(")"):
             return
         while True:
             yield self.sum()
-            if self.take(")"):
+            if self.accept(")"):
                 return
-            if not self.take(","):
+            if not self.accept(","):
                 raise self.error("expected ',' or ')'")
 
-    def unit(self, kind: str, at: int) -> Unit:
+    def unit(self, kind: str, start: int) -> UnitNode:
         fields: list[Field] = []
         options: list[tuple[str, Field]] = []
         places: list[int] = []
         while self.text[self.end : self.end + 1] == ":":
             match = _FIELD.match(self.text, self.end)
             if match is None:
-                raise self.error("expected a name, a number or a quoted text", self.end + 1)
+                raise self.error("expected a name, a number or quoted text", self.end + 1)
             value = self.field(match)
             if match["key"]:
                 options.append((match["key"], value))
             elif options:
-                raise self.error("a plain field cannot follow key=value", self.end + 1)
+                raise self.error("a positional field cannot follow key=value", self.end + 1)
             else:
                 fields.append(value)
             places.append(self.end + 1)
             self.end = match.end()
-        self.step()
-        return Unit(kind, tuple(fields), tuple(options), at, tuple(places))
+        self.advance()
+        return UnitNode(kind, tuple(fields), tuple(options), start, tuple(places))
 
     def field(self, match: re.Match[str]) -> Field:
         if match["quoted"] is not None:
@@ -209,7 +211,7 @@ class _Reader:
 
 
 def format_field(value: str | float | tuple[float, ...]) -> str:
-    """Write one field; text goes into quotes where it has to, :class:`Quoted` always does."""
+    """Format one field; text is quoted where necessary, :class:`Quoted` text always."""
     if isinstance(value, tuple):
         return "[" + ",".join(map(format_number, value)) + "]"
     if isinstance(value, (int, float)):

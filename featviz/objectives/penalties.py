@@ -1,7 +1,7 @@
-"""Measures of an image or an activation, to be subtracted: how rough, how large, how complex.
+"""Penalties: how rough, large or complex an image or an activation is, to be subtracted.
 
-Each returns what it measures, so that a penalty is ``- 1e-3 * total_variation()``. They read the
-clean image (``image``) unless another layer is named; ``input`` is the image as transformed.
+Each returns the measure itself, so a penalty is ``- 1e-3 * total_variation()``. They read the
+clean image (``image``) unless another layer is named; ``input`` is the transformed image.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from featviz.objectives.unit import Unit, real, whole, word
 from featviz.types import Tensor
 
 
-def _total(values: Tensor) -> Tensor:
+def _sum_per_sample(values: Tensor) -> Tensor:
     return values.flatten(1).sum(1)
 
 
-def _maps(unit: Unit, target: Target) -> int:
+def _spatial_axes(unit: Unit, target: Target) -> int:
     """Return the number of spatial axes of the layer; raise if there are none."""
     info = target.layer(unit.layer)
     if info.axis != 1 or not info.positions:
-        raise UnitError(f"{unit.kind} takes maps (B, C, *spatial), not layer {info.name!r}")
+        raise UnitError(f"{unit.kind} needs maps (B, C, *spatial), not layer {info.name!r}")
     return len(info.positions)
 
 
 def smooth(values: Tensor) -> Tensor:
-    """Blur (B, C, *spatial) by the mean of each 3-wide neighbourhood, edges repeated."""
+    """Blur (B, C, *spatial) by the mean of each 3-wide neighbourhood, with replicated edges."""
     axes = values.ndim - 2
     pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[axes - 1]
     return pool(F.pad(values, (1, 1) * axes, mode="replicate"), 3, 1)
@@ -46,13 +46,13 @@ class TotalVariation(Unit):
     layer: str = word(IMAGE)
 
     def bind(self, target: Target) -> Score:
-        axes = _maps(self, target)
+        axes = _spatial_axes(self, target)
 
         def score(scene: Scene) -> Tensor:
             values = scene[self.layer]
             total = values.new_zeros(len(values))
             for axis in range(2, 2 + axes):
-                total = total + _total(values.diff(dim=axis).abs())
+                total = total + _sum_per_sample(values.diff(dim=axis).abs())
             return total
 
         return score
@@ -68,7 +68,7 @@ class L1(Unit):
 
     def bind(self, target: Target) -> Score:
         target.layer(self.layer)
-        return lambda scene: _total((scene[self.layer] - self.constant).abs())
+        return lambda scene: _sum_per_sample((scene[self.layer] - self.constant).abs())
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -83,7 +83,7 @@ class L2(Unit):
         target.layer(self.layer)
 
         def score(scene: Scene) -> Tensor:
-            return (_total((scene[self.layer] - self.constant).square()) + EPSILON).sqrt()
+            return (_sum_per_sample((scene[self.layer] - self.constant).square()) + EPSILON).sqrt()
 
         return score
 
@@ -96,11 +96,11 @@ class Blur(Unit):
     layer: str = word(IMAGE)
 
     def bind(self, target: Target) -> Score:
-        _maps(self, target)
+        _spatial_axes(self, target)
 
         def score(scene: Scene) -> Tensor:
             values = scene[self.layer]
-            return _total((values - smooth(values).detach()).square()) / 2
+            return _sum_per_sample((values - smooth(values).detach()).square()) / 2
 
         return score
 
@@ -115,18 +115,18 @@ class BoundaryComplexity(Unit):
     constant: float = real(0.5)
 
     def bind(self, target: Target) -> Score:
-        _maps(self, target)
+        _spatial_axes(self, target)
         sizes = target.layer(self.layer).positions
         if self.width < 1:
             raise UnitError(f"boundary_complexity: width must be positive, not {self.width}")
-        ring = torch.ones(sizes)
-        ring[tuple(slice(self.width, max(s - self.width, self.width)) for s in sizes)] = 0
-        ring = ring.to(target.device)
+        border = torch.ones(sizes)
+        border[tuple(slice(self.width, max(s - self.width, self.width)) for s in sizes)] = 0
+        border = border.to(target.device)
 
         def score(scene: Scene) -> Tensor:
             values = scene[self.layer]
-            rough = (smooth(values) - values).square()
-            return _total((rough + 0.8 * (values - self.constant).square()) * ring)
+            roughness = (smooth(values) - values).square()
+            return _sum_per_sample((roughness + 0.8 * (values - self.constant).square()) * border)
 
         return score
 
@@ -140,7 +140,7 @@ class Spectrum(Unit):
     power: float = real(1.0)
 
     def bind(self, target: Target) -> Score:
-        axes = _maps(self, target)
+        axes = _spatial_axes(self, target)
         if self.power < 0:
             raise UnitError(f"spectrum needs power >= 0, not {self.power}")
         sizes = target.layer(self.layer).positions
@@ -151,28 +151,28 @@ class Spectrum(Unit):
         def score(scene: Scene) -> Tensor:
             values = scene[self.layer]
             amplitude = torch.fft.fftn(values, dim=tuple(range(-axes, 0)), norm="ortho")
-            return _total(torch.view_as_real(amplitude).square().sum(-1) * weight)
+            return _sum_per_sample(torch.view_as_real(amplitude).square().sum(-1) * weight)
 
         return score
 
 
 def total_variation(*, layer: str = IMAGE) -> Objective:
-    """Return the sum of the absolute differences between neighbours. [Mahendran2015]_."""
+    """Return the sum of absolute differences between neighbours. [Mahendran2015]_."""
     return TotalVariation(layer)
 
 
 def l1(constant: float = 0, *, layer: str = IMAGE) -> Objective:
-    """Return the sum of |x - constant|; on a layer, the activation of all its units."""
+    """Return the sum of |x - constant|; on a layer, over the activations of all its units."""
     return L1(layer, float(constant))
 
 
 def l2(constant: float = 0, *, layer: str = IMAGE) -> Objective:
-    """Return the root of the sum of (x - constant)^2; 0.5 is gray in an image."""
+    """Return the square root of the sum of (x - constant)^2; in an image, 0.5 is gray."""
     return L2(layer, float(constant))
 
 
 def blur(*, layer: str = IMAGE) -> Objective:
-    """Return half the squared distance from the blurred image, which is held constant.
+    """Return half the squared distance from the blurred image, which is treated as constant.
 
     Subtracting it moves each pixel towards the mean of its 3-wide neighbourhood. [Olah2017]_
     """
@@ -180,17 +180,17 @@ def blur(*, layer: str = IMAGE) -> Objective:
 
 
 def boundary_complexity(*, width: int = 20, constant: float = 0.5, layer: str = IMAGE) -> Objective:
-    """Return how much happens within ``width`` pixels of the border, as lucid penalizes it.
+    """Return the complexity within ``width`` pixels of the border, as penalized by lucid.
 
-    The sum there of (blurred - x)^2 + 0.8 (x - constant)^2. [Olah2017]_
+    The sum of (blurred - x)^2 + 0.8 (x - constant)^2 there. [Olah2017]_
     """
     return BoundaryComplexity(layer, width, float(constant))
 
 
 def spectrum(power: float = 1, *, layer: str = IMAGE) -> Objective:
-    """Return the energy of the frequencies f (cycles a pixel), weighted by f^(2 power).
+    """Return the spectral energy at frequencies f (cycles per pixel), weighted by f^(2 power).
 
-    With power 1 that is, up to a factor, the energy of the gradient; higher powers weigh high
-    frequencies more. The transform is orthonormal.
+    With power 1 this is, up to a factor, the energy of the gradient; higher powers weight high
+    frequencies more. The Fourier transform is orthonormal.
     """
     return Spectrum(layer, float(power))

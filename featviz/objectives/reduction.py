@@ -1,4 +1,4 @@
-"""Which positions of a response map count, and how they become one number a sample."""
+"""Reduce a response map to one number per sample: which positions count, and how."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featviz.objectives.scene import Target
 from featviz.types import LayerInfo, Tensor
 
 _NAMES = ("mean", "sum", "max", "mean_square", "sum_square", "norm", "top5")
-#: Keeps the gradient of a square root finite where everything is zero.
+#: Keeps the gradient of a square root finite at zero.
 EPSILON = 1e-12
 
 
@@ -30,55 +30,56 @@ def check(name: str) -> str:
 def reducer(
     name: str, where: str, info: LayerInfo, target: Target
 ) -> Callable[[Tensor, int], Tensor]:
-    """Return the map of responses (B, …, *positions) and the number of axes before positions.
+    """Return the function that reduces responses (B, …, *positions) to (B,).
 
-    ``mean``, ``sum``, ``max``, ``mean_square``, ``sum_square``, ``norm`` (L2) or ``topN``, the
-    mean of the N largest; all over every axis but the batch, and over the positions that
-    ``where`` selects, by its weights. A norm's gradient at zero is zero.
+    Its second argument is the number of axes before the positions. ``name`` is ``mean``, ``sum``,
+    ``max``, ``mean_square``, ``sum_square``, ``norm`` (L2) or ``topN``, the mean of the N largest;
+    each reduces every axis but the batch, over the positions that ``where`` selects, with its
+    weights. The gradient of a norm at zero is zero.
     """
     weights = weights_of(where, info, target)
 
-    def reduce(values: Tensor, lead: int = 1) -> Tensor:
+    def reduce(values: Tensor, leading_axes: int = 1) -> Tensor:
         if weights is None:
-            flat, share = values.reshape(len(values), -1), None
+            flat, flat_weights = values.reshape(len(values), -1), None
         else:
-            shape = (*(1 for _ in range(lead)), *weights.shape)
-            spread = weights.to(values.dtype).reshape(shape).expand(values.shape)
-            flat, share = values.reshape(len(values), -1), spread.reshape(len(values), -1)
-        return _reduce(name, flat, share)
+            shape = (*(1 for _ in range(leading_axes)), *weights.shape)
+            expanded = weights.to(values.dtype).reshape(shape).expand(values.shape)
+            flat, flat_weights = values.reshape(len(values), -1), expanded.reshape(len(values), -1)
+        return _reduce(name, flat, flat_weights)
 
     return reduce
 
 
-def _reduce(name: str, values: Tensor, share: Tensor | None) -> Tensor:
+def _reduce(name: str, values: Tensor, weights: Tensor | None) -> Tensor:
     if name in ("mean_square", "sum_square", "norm"):
         values = values.square()
     if name == "max" or name.startswith("top"):
-        if share is not None:
-            values = values.masked_fill(share == 0, -math.inf)
+        if weights is not None:
+            values = values.masked_fill(weights == 0, -math.inf)
         if name == "max":
             return values.amax(1)
-        count = values.shape[1] if share is None else int((share[0] != 0).sum())
+        count = values.shape[1] if weights is None else int((weights[0] != 0).sum())
         return values.topk(min(int(name[3:]), count), dim=1).values.mean(1)
-    if share is not None:
-        values = values * share
+    if weights is not None:
+        values = values * weights
     if name in ("mean", "mean_square"):
-        return values.mean(1) if share is None else values.sum(1) / share.sum(1)
+        return values.mean(1) if weights is None else values.sum(1) / weights.sum(1)
     total = values.sum(1)
     return (total + EPSILON).sqrt() if name == "norm" else total
 
 
 def weights_of(where: str, info: LayerInfo, target: Target) -> Tensor | None:
-    """Return the weight of each position, or None where all count alike.
+    """Return the weight of each position, or None if all count equally.
 
-    ``where`` is ``cls`` (the first token), ``patches`` (the tokens that lie on the image),
-    slices as in numpy (``"2:5,3:7"``, ``"0"``), one position (``"@3,5"``, of patches
-    too), or an array or ``.npy`` file of weights.
+    ``where`` is ``cls`` (the first token), ``patches`` (the tokens of the image patches), slices as
+    in numpy (``"2:5,3:7"``, ``"0"``), one position (``"@3,5"``, also of a patch), or an array or
+    ``.npy`` file of weights.
 
     Raises
     ------
     UnitError
-        If it does not fit the layer's positions, or selects nothing.
+        If it does not match the layer's positions, or selects nothing.
     """
     if not where:
         return None
@@ -87,7 +88,9 @@ def weights_of(where: str, info: LayerInfo, target: Target) -> Tensor | None:
         prefix, grid = token_grid(info, target)
         weights = torch.zeros(sizes)
         if where == "cls" and not prefix:
-            raise UnitError(f"layer {info.name!r} has no class token: all {sizes[0]} are patches")
+            raise UnitError(
+                f"layer {info.name!r} has no class token: all {sizes[0]} tokens are patches"
+            )
         weights[: 1 if where == "cls" else None] = 1
         if where == "patches":
             weights[: sizes[0] - math.prod(grid)] = 0
@@ -100,23 +103,25 @@ def weights_of(where: str, info: LayerInfo, target: Target) -> Tensor | None:
             weights[tuple(_slice(part) for part in where.split(","))] = 1
         except (IndexError, ValueError):
             raise UnitError(
-                f"no positions {where!r} in layer {info.name!r}: {_map(info)}"
+                f"no positions {where!r} in layer {info.name!r}: {_grid_text(info)}"
             ) from None
     else:
         weights = torch.as_tensor(arrays.load(where), dtype=torch.float32)
         if tuple(weights.shape) != sizes:
             raise UnitError(
                 f"mask {where!r} has shape {tuple(weights.shape)}, but layer {info.name!r}: "
-                f"{_map(info)}"
+                f"{_grid_text(info)}"
             )
     if not (weights >= 0).all() or not weights.any():
-        raise UnitError(f"mask {where!r} selects nothing of layer {info.name!r}: {_map(info)}")
+        raise UnitError(
+            f"mask {where!r} selects nothing of layer {info.name!r}: {_grid_text(info)}"
+        )
     return weights.to(target.device)
 
 
-def _map(info: LayerInfo) -> str:
+def _grid_text(info: LayerInfo) -> str:
     if not info.positions:
-        return "it is without positions"
+        return "it has no positions"
     return f"its map is {'x'.join(map(str, info.positions))}, counted from 0"
 
 
@@ -130,14 +135,15 @@ def _slice(text: str) -> int | slice:
 
 
 def token_grid(info: LayerInfo, target: Target) -> tuple[int, tuple[int, ...]]:
-    """Return how many tokens come before the patches (class, registers), and the patches' grid.
+    """Return the number of tokens before the patches (class, registers), and the patch grid.
 
-    The grid is the largest with the aspect of the image that leaves fewer than 17 others.
+    The grid is the largest one with the image's aspect ratio that leaves fewer than 17 other
+    tokens.
 
     Raises
     ------
     UnitError
-        If the layer is no sequence of tokens, or no such grid fits.
+        If the layer is not a sequence of tokens, or no such grid fits.
     """
     if len(info.positions) == 1 and len(target.size) == 2:
         count = info.positions[0]
@@ -150,11 +156,13 @@ def token_grid(info: LayerInfo, target: Target) -> tuple[int, tuple[int, ...]]:
                 and rows * width == (count - prefix) // rows * height
             ):
                 return prefix, (rows, (count - prefix) // rows)
-    raise UnitError(f"layer {info.name!r} is no class token and grid of patches: {_map(info)}")
+    raise UnitError(
+        f"layer {info.name!r} is not a sequence of class token and patch grid: {_grid_text(info)}"
+    )
 
 
-def position(given: Sequence[int], info: LayerInfo, target: Target) -> tuple[int, ...]:
-    """Return a position of the layer: the centre if none is given, (y, x) of patches too.
+def position(coordinates: Sequence[int], info: LayerInfo, target: Target) -> tuple[int, ...]:
+    """Return a position of the layer: by default the centre; (y, x) is also accepted for patches.
 
     Raises
     ------
@@ -162,11 +170,15 @@ def position(given: Sequence[int], info: LayerInfo, target: Target) -> tuple[int
         If the layer has no such position.
     """
     sizes = info.positions
-    place = tuple(given) or tuple(size // 2 for size in sizes)
-    if len(place) == 2 and len(sizes) == 1:
+    indices = tuple(coordinates) or tuple(size // 2 for size in sizes)
+    if len(indices) == 2 and len(sizes) == 1:
         prefix, grid = token_grid(info, target)
-        if all(0 <= p < g for p, g in zip(place, grid, strict=True)):
-            return (prefix + place[0] * grid[1] + place[1],)
-    elif len(place) == len(sizes) and all(0 <= p < s for p, s in zip(place, sizes, strict=True)):
-        return place
-    raise UnitError(f"no position {':'.join(map(str, place))} in layer {info.name!r}: {_map(info)}")
+        if all(0 <= p < g for p, g in zip(indices, grid, strict=True)):
+            return (prefix + indices[0] * grid[1] + indices[1],)
+    elif len(indices) == len(sizes) and all(
+        0 <= p < s for p, s in zip(indices, sizes, strict=True)
+    ):
+        return indices
+    raise UnitError(
+        f"no position {':'.join(map(str, indices))} in layer {info.name!r}: {_grid_text(info)}"
+    )

@@ -1,4 +1,4 @@
-"""Images that objectives compare with, and what the network makes of them."""
+"""Reference images of objectives, and the network's activations for them."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from featviz.objectives.scene import IMAGE, Target
 from featviz.resample import resize
 from featviz.types import Tensor
 
-#: An image in Python: floats (C, *size) or (N, C, *size) in [0, 1], or the name of a file.
+#: A reference image in Python: floats (C, *size) or (N, C, *size) in [0, 1], or the name of a file.
 Picture = str | Path | np.ndarray | Tensor
 
 
-def keep(picture: Picture, what: str) -> str:
-    """Return the text field of an image: its file, or the name of the array."""
-    return arrays.keep_name(picture, what)
+def register(picture: Picture, what: str) -> str:
+    """Return an image in the form for an objective's text: its file, or the name of the array."""
+    return arrays.register_name(picture, what)
 
 
 def pictures(source: str, target: Target) -> Tensor:
-    """Return the image or images (N, C, *size), resized to what the network sees.
+    """Return the reference image or images (N, C, *size), resized to the network's input size.
 
     Raises
     ------
     FeatvizError
-        If the file cannot be read, or the channels do not fit the model.
+        If the file cannot be read, or the channels do not match the model's.
     """
     model, size = target.model, target.size
     if source.startswith("array:") or source.endswith((".npy", ".safetensors")):
-        found = torch.as_tensor(arrays.load(source), dtype=torch.float32)
-        found = found if found.ndim == len(size) + 2 else found[None]
+        pixels = torch.as_tensor(arrays.load(source), dtype=torch.float32)
+        pixels = pixels if pixels.ndim == len(size) + 2 else pixels[None]
     else:
-        found = images.read(source, model.channels, size)
-    if found.ndim != len(size) + 2 or found.shape[1] != model.channels:
+        pixels = images.read(source, model.channels, size)
+    if pixels.ndim != len(size) + 2 or pixels.shape[1] != model.channels:
         raise UnitError(
-            f"image {source!r} has shape {tuple(found.shape)}, but the model takes "
+            f"image {source!r} has shape {tuple(pixels.shape)}, but the model takes "
             f"(N, {model.channels}, {', '.join(map(str, size))})"
         )
-    return resize(found, size, antialias=True).to(target.device)
+    return resize(pixels, size, antialias=True).to(target.device)
 
 
 def activation(source: str, layer: str, target: Target) -> Tensor:
-    """Return the layer's activation (N, …) for the reference, without gradient."""
-    shown = pictures(source, target)
+    """Return the layer's activation (N, …) for the reference images, without gradient."""
+    inputs = pictures(source, target)
     if layer == IMAGE:
-        return shown
+        return inputs
     with torch.no_grad():
-        return target.model.activations(shown, [layer])[layer].float()
+        return target.model.activations(inputs, [layer])[layer].float()

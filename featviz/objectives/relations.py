@@ -1,7 +1,7 @@
-"""Objectives that tie the samples of a batch together: diversity, alignment, interpolation.
+"""Objectives that couple the samples of a batch: diversity, alignment, interpolation.
 
-They are *relational*: a sample's value depends on the others, so that such a batch is always
-optimized as a whole. Each says so.
+They are *relational*: a sample's value depends on the other samples, so the batch is always
+optimized as a whole. Each docstring says so.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from featviz.objectives.unit import Unit, real, word
 from featviz.types import Tensor
 
 
-def _several(unit: Objective, target: Target) -> None:
+def _require_batch(unit: Objective, target: Target) -> None:
     if target.batch < 2:
         raise UnitError(f"{unit} compares images: it needs at least two, such as seed=[0, 1]")
 
 
-def _others(batch: int, device: torch.device) -> Tensor:
+def _off_diagonal(batch: int, device: torch.device) -> Tensor:
     return 1 - torch.eye(batch, device=device)
 
 
@@ -40,17 +40,17 @@ class Diversity(Unit):
     measure: str = word("gram")
 
     def bind(self, target: Target) -> Score:
-        _several(self, target)
+        _require_batch(self, target)
         axis = target.layer(self.layer).axis
         if self.measure not in ("gram", "activation"):
-            raise UnitError(f"diversity by {self.measure!r}: it is gram or activation")
-        others = _others(target.batch, target.device) / (target.batch - 1)
+            raise UnitError(f"no diversity measure {self.measure!r}; known: gram, activation")
+        weights = _off_diagonal(target.batch, target.device) / (target.batch - 1)
 
         def score(scene: Scene) -> Tensor:
             values = scene[self.layer]
             rows = (gram(values, axis) if self.measure == "gram" else values).flatten(1)
             rows = rows / (rows.square().sum(1, keepdim=True) + EPSILON).sqrt()
-            return -((rows @ rows.T) * others).sum(1)
+            return -((rows @ rows.T) * weights).sum(1)
 
         return score
 
@@ -65,13 +65,13 @@ class Alignment(Unit):
     decay: float = real(2.0)
 
     def bind(self, target: Target) -> Score:
-        _several(self, target)
+        _require_batch(self, target)
         target.layer(self.layer)
         if not self.decay > 0:
             raise UnitError(f"alignment needs a positive decay, not {self.decay}")
-        place = torch.arange(target.batch, device=target.device)
-        weight = self.decay ** -(place[:, None] - place).abs().float()
-        weight = weight * _others(target.batch, target.device)
+        index = torch.arange(target.batch, device=target.device)
+        weight = self.decay ** -(index[:, None] - index).abs().float()
+        weight = weight * _off_diagonal(target.batch, target.device)
 
         def score(scene: Scene) -> Tensor:
             rows = scene[self.layer].flatten(1)
@@ -97,13 +97,15 @@ class ActivationDifference(Unit):
     def bind(self, target: Target) -> Score:
         target.layer(self.layer)
         if not self.to:
-            _several(self, target)
-        fixed = reference.activation(self.to, self.layer, target) if self.to else None
+            _require_batch(self, target)
+        reference_activation = (
+            reference.activation(self.to, self.layer, target) if self.to else None
+        )
 
         def score(scene: Scene) -> Tensor:
             values = scene[self.layer]
-            other = values[:1] if fixed is None else fixed
-            return (values - other).abs().flatten(1).mean(1)
+            baseline = values[:1] if reference_activation is None else reference_activation
+            return (values - baseline).abs().flatten(1).mean(1)
 
         return score
 
@@ -116,21 +118,21 @@ class Interpolate(Objective):
     relational = True
 
     def bind(self, target: Target) -> Score:
-        _several(self, target)
+        _require_batch(self, target)
         first, last = (part.bind(target) for part in self.parts)
-        share = torch.linspace(0, 1, target.batch, device=target.device)
-        return lambda scene: (1 - share) * first(scene) + share * last(scene)
+        t = torch.linspace(0, 1, target.batch, device=target.device)
+        return lambda scene: (1 - t) * first(scene) + t * last(scene)
 
     def __str__(self) -> str:
         return f"interpolate({', '.join(map(str, self.parts))})"
 
 
 def diversity(layer: str, *, measure: str = "gram") -> Objective:
-    """Return how different the images of a batch are: minus the mean cosine to the others'.
+    """Return how much the images of a batch differ: minus the mean cosine similarity to the others.
 
-    Cosines of the Gram matrices (``gram``, lucid's: what textures there are, wherever they
-    lie) or of the whole activations (``activation``, pairwise, position by position).
-    Relational. [Olah2017]_
+    The cosine is that of Gram matrices (``gram``, as in lucid: which textures occur, regardless of
+    where) or of whole activations (``activation``, pairwise, position by position). Relational.
+    [Olah2017]_
 
     ``channel("_blocks.10", 5) + 10 * diversity("_blocks.4")`` with ``seed=[0, 1, 2, 3]``.
     """
@@ -138,25 +140,25 @@ def diversity(layer: str, *, measure: str = "gram") -> Objective:
 
 
 def alignment(layer: str, *, decay: float = 2) -> Objective:
-    """Return how near each image's activation is to its neighbours' in the batch.
+    """Return how close each image's activation is to those of its neighbours in the batch.
 
-    Minus the mean squared distances, weighted by decay^-|i - j|: neighbours count most.
+    Minus the mean squared distances, weighted by decay^-|i - j|: direct neighbours count most.
     Relational. [Mordvintsev2018]_
     """
     return Alignment(str(layer), float(decay))
 
 
 def activation_difference(layer: str, *, to: Picture | None = None) -> Objective:
-    """Return the mean absolute difference of activations from an image's (``to``).
+    """Return the mean absolute difference of activations from those of an image, ``to``.
 
-    Without ``to``, from the first image of the batch, which makes it relational.
+    Without ``to``, from those of the first image of the batch, which makes it relational.
     """
-    return ActivationDifference(str(layer), "" if to is None else reference.keep(to, "to"))
+    return ActivationDifference(str(layer), "" if to is None else reference.register(to, "to"))
 
 
 def interpolate(first: Objective, last: Objective) -> Objective:
     """Return ``(1 - t) first + t last`` with t from 0 to 1 along the batch. Relational.
 
-    Add :func:`alignment` to keep what is common where it is. [Mordvintsev2018]_
+    Add :func:`alignment` to keep common features in place. [Mordvintsev2018]_
     """
     return Interpolate((first, last))

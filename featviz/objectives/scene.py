@@ -1,4 +1,4 @@
-"""What an objective is bound to, and what it then looks at."""
+"""What objectives are bound to, :class:`Target`, and what they read, :class:`Scene`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from featviz.types import LayerInfo, Tensor
 if TYPE_CHECKING:
     from featviz.networks.model import Model
 
-#: The name of the clean image as a layer; ``input`` is what the network sees of it.
+#: The clean image as a layer; ``input`` is the transformed image, which the network sees.
 IMAGE = "image"
 
 
 @dataclasses.dataclass
 class Scene:
-    """What an objective looks at: the clean images (B, C, *spatial) and the activations.
+    """The inputs of an objective: the clean images (B, C, *spatial) and the activations.
 
     ``progress`` goes from 0 at the first step to 1 at the last, and is 1 outside a run.
     """
@@ -43,25 +43,25 @@ class Scene:
 
     @functools.cached_property
     def samples(self) -> list[Scene]:
-        """The scenes of the single samples; the gradient of all is assembled in one go."""
+        """The scenes of the individual samples; their gradients are assembled in one operation."""
         images = self.images.split(1)
-        parts = {name: a.split(1) for name, a in self.activations.items()}
+        splits = {name: a.split(1) for name, a in self.activations.items()}
         return [
-            Scene(image, {name: p[i] for name, p in parts.items()}, self.progress)
+            Scene(image, {name: p[i] for name, p in splits.items()}, self.progress)
             for i, image in enumerate(images)
         ]
 
 
-#: Computes the value per sample, (B,), of a scene.
+#: Computes the value per sample, (B,), from a scene.
 Score: TypeAlias = Callable[[Scene], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What an objective is bound to: a network, the size of the images, their number.
+    """What an objective is bound to: a network, the size of the images, and their number.
 
-    ``size`` is what the network sees, which a pad makes larger than the picture. ``channels`` are
-    the image's, where it has others than the network's: transparent ones have one more.
+    ``size`` is that of the network's input, which padding makes larger than the image. ``channels``
+    are those of the image if they differ from the network's: transparent images have one more.
     """
 
     model: Model
@@ -71,11 +71,11 @@ class Target:
 
     @property
     def device(self) -> torch.device:
-        """Where the activations will be."""
+        """The device of the activations."""
         return self.model.device
 
     def layer(self, name: str) -> LayerInfo:
-        """Return what is known of a layer; raise :class:`LayerError` if there is none."""
+        """Return the description of a layer; raise :class:`LayerError` if it does not exist."""
         if name == IMAGE:
             channels = self.channels or self.model.channels
             return LayerInfo(IMAGE, "Image", (channels, *self.size), 1, channels)

@@ -27,8 +27,8 @@ class Ramp(Objective):
         def score(scene: Scene) -> Tensor:
             images = scene.images
             progress = torch.as_tensor(scene.progress, dtype=images.dtype, device=images.device)
-            share = ((progress - self.begin) / (self.end - self.begin)).clamp(0, 1)
-            return (self.first + (self.last - self.first) * share).expand(len(images))
+            fraction = ((progress - self.begin) / (self.end - self.begin)).clamp(0, 1)
+            return (self.first + (self.last - self.first) * fraction).expand(len(images))
 
         return score
 
@@ -40,16 +40,15 @@ class Ramp(Objective):
 
 
 def ramp(first: float, last: float, begin: float = 0, end: float = 1) -> Objective:
-    """Return a weight that goes from ``first`` to ``last`` between two points of the run.
+    """Return a weight that goes linearly from ``first`` to ``last`` between two points of the run.
 
-    ``channel - ramp(0, 1e-3) * total_variation()`` fades a penalty in. ``begin`` and ``end``
-    are shares of the run; outside a run, as in ``o(model, images)``, it is over: the value is
-    ``last``.
+    ``channel - ramp(0, 1e-3) * total_variation()`` fades a penalty in. ``begin`` and ``end`` are
+    fractions of the run; outside a run, as in ``o(model, images)``, the value is ``last``.
 
     Raises
     ------
     FeatvizError
-        Unless 0 <= begin < end <= 1.
+        Unless 0 <= begin < end <= 1, or if a value is not finite.
     """
     if not (math.isfinite(first) and math.isfinite(last)):
         raise FeatvizError(f"ramp needs finite numbers, not {first} and {last}")

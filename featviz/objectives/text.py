@@ -1,4 +1,4 @@
-"""Objective text to objectives: the names of the language and what they build."""
+"""Build objectives from their text: the names of the language and their constructors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from featviz.errors import FeatvizError, ObjectiveSyntaxError, did_you_mean
 from featviz.objectives import arrays, custom
 from featviz.objectives.base import ONE, Objective, lift, terms_of
 from featviz.objectives.group import mean, per_sample
-from featviz.objectives.parsing import Call, Field, Number, Tree, Unit, parse
+from featviz.objectives.parsing import CallNode, Field, NumberNode, Tree, UnitNode, parse
 from featviz.objectives.reduction import check as check_reduction
 from featviz.objectives.relations import interpolate
 from featviz.objectives.schedule import ramp
@@ -29,9 +29,9 @@ def objective(source: str | Objective | Sequence[str | Objective]) -> Objective:
     Raises
     ------
     ObjectiveSyntaxError
-        If the text does not parse, with a caret at the place.
+        If the text cannot be parsed; the message marks the position with a caret.
     FeatvizError
-        If ``source`` is something else.
+        If ``source`` is anything else.
     """
     if isinstance(source, Objective):
         return source
@@ -42,7 +42,7 @@ def objective(source: str | Objective | Sequence[str | Objective]) -> Objective:
             raise FeatvizError("objective is nested too deeply") from None
     if isinstance(source, Sequence):
         return per_sample([objective(item) for item in source])
-    raise FeatvizError(f"an objective is an Objective or its text, not {type(source).__name__}")
+    raise FeatvizError(f"expected an Objective or its text, not {type(source).__name__}")
 
 
 _OPERATORS: dict[str, Callable[..., Objective]] = {
@@ -52,7 +52,7 @@ _OPERATORS: dict[str, Callable[..., Objective]] = {
     "/": lambda a, b: a / b,
     "neg": lambda a: -a,
 }
-#: Functions of objectives, and how many they take; None is any number.
+#: Functions of objectives and their number of arguments; None is any number.
 _FUNCTIONS: dict[str, tuple[Callable[..., Objective], int | None]] = {
     "mean": (lambda *members: mean(members), None),
     "per_sample": (lambda *members: per_sample(members), None),
@@ -63,9 +63,9 @@ NAMES = frozenset({*KINDS, *_FUNCTIONS, "ramp"})
 
 
 def _build(tree: Tree, text: str) -> Objective:
-    if isinstance(tree, Number):
+    if isinstance(tree, NumberNode):
         return lift(tree.value)
-    if isinstance(tree, Unit):
+    if isinstance(tree, UnitNode):
         return _unit(tree, text)
     fail = functools.partial(ObjectiveSyntaxError, text, tree.position)
     arguments = [_build(a, text) for a in tree.arguments]
@@ -87,49 +87,53 @@ def _build(tree: Tree, text: str) -> Objective:
     raise fail(f"no function {tree.name!r}{hint}")
 
 
-def _ramp(tree: Call, arguments: list[Objective]) -> Objective:
+def _ramp(tree: CallNode, arguments: list[Objective]) -> Objective:
     terms = [part for a in arguments for _, part in terms_of(a)]
     if not 2 <= len(arguments) <= 4 or any(part is not ONE for part in terms):
         raise FeatvizError("ramp takes two to four numbers: ramp(FIRST, LAST[, BEGIN, END])")
     return ramp(*(sum(c for c, _ in terms_of(a)) for a in arguments))
 
 
-def _unit(tree: Unit, text: str) -> Objective:
+def _unit(tree: UnitNode, text: str) -> Objective:
     if tree.kind not in KINDS:
         hint = did_you_mean(tree.kind, KINDS) or f"; known: {', '.join(sorted(KINDS))}"
         raise ObjectiveSyntaxError(text, tree.position, f"no objective {tree.kind!r}{hint}")
-    kind = KINDS[tree.kind]
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-    plain = [f for f in fields if f.default is dataclasses.MISSING]
-    rest = next((f for f in fields if f.metadata.get("rest")), None)
-    options = {f.name: f for f in fields if f not in plain and f is not rest}
-    given = len(tree.fields)
-    if given < len(plain) or (given > len(plain) and rest is None):
+    unit_class = KINDS[tree.kind]
+    fields = dataclasses.fields(unit_class)  # type: ignore[arg-type]
+    positional = [f for f in fields if f.default is dataclasses.MISSING]
+    variadic = next((f for f in fields if f.metadata.get("rest")), None)
+    options = {f.name: f for f in fields if f not in positional and f is not variadic}
+    count = len(tree.fields)
+    if count < len(positional) or (count > len(positional) and variadic is None):
         end = tree.position + len(tree.kind)
-        place = tree.places[-1] if tree.places else end
-        raise ObjectiveSyntaxError(text, place, f"expected {usage(kind)}")
-    read = functools.partial(_read, text=text, wanted=usage(kind))
+        position = tree.places[-1] if tree.places else end
+        raise ObjectiveSyntaxError(text, position, f"expected {usage(unit_class)}")
+    read = functools.partial(_read, text=text, expected=usage(unit_class))
     values: dict[str, Any] = {}
-    for place, field, value in zip(tree.places, plain, tree.fields, strict=False):
-        values[field.name] = read(field, value, place)
-    if rest is not None:
-        more = zip(tree.places[len(plain) : given], tree.fields[len(plain) :], strict=True)
-        values[rest.name] = tuple(read(rest, value, place) for place, value in more)
-    for place, (key, value) in zip(tree.places[given:], tree.options, strict=True):
+    for position, field, value in zip(tree.places, positional, tree.fields, strict=False):
+        values[field.name] = read(field, value, position)
+    if variadic is not None:
+        extra = zip(
+            tree.places[len(positional) : count], tree.fields[len(positional) :], strict=True
+        )
+        values[variadic.name] = tuple(read(variadic, value, position) for position, value in extra)
+    for position, (key, value) in zip(tree.places[count:], tree.options, strict=True):
         if key not in options:
             hint = did_you_mean(key, options)
-            raise ObjectiveSyntaxError(text, place, f"{tree.kind} has no option {key!r}{hint}")
-        values[key] = read(options[key], value, place)
-    return kind(**values)
+            raise ObjectiveSyntaxError(text, position, f"{tree.kind} has no option {key!r}{hint}")
+        values[key] = read(options[key], value, position)
+    return unit_class(**values)
 
 
-def _read(field: dataclasses.Field[Any], value: Field, place: int, text: str, wanted: str) -> Any:
+def _read(
+    field: dataclasses.Field[Any], value: Field, position: int, text: str, expected: str
+) -> Any:
     try:
-        found = field.metadata["read"](value)
+        parsed = field.metadata["read"](value)
         if field.name == "reduce":
-            check_reduction(found)
-        return custom.recall(arrays.recall(found)) if isinstance(found, str) else found
+            check_reduction(parsed)
+        return custom.recall(arrays.recall(parsed)) if isinstance(parsed, str) else parsed
     except FeatvizError as error:
-        raise ObjectiveSyntaxError(text, place, str(error)) from error
+        raise ObjectiveSyntaxError(text, position, str(error)) from error
     except ValueError as error:
-        raise ObjectiveSyntaxError(text, place, f"{error} in {wanted}") from error
+        raise ObjectiveSyntaxError(text, position, f"{error} in {expected}") from error

@@ -1,7 +1,7 @@
-"""What all the units of the language share: their fields are their text.
+"""The base of all elementary objectives: their fields are their text.
 
-A unit is a frozen dataclass. Its fields without a default are the plain fields of its text, in
-order, those with a default its ``key=value`` options; each field knows how it is read.
+A unit is a frozen dataclass. The fields without a default are the positional fields of its text,
+in order; those with a default are its ``key=value`` options. Each field knows how to parse itself.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from featviz.objectives.parsing import Field, Quoted, format_field
 from featviz.objectives.scene import IMAGE, Target
 from featviz.types import LayerInfo
 
-#: Every unit of the language by the kind that starts its text.
+#: Every unit class of the language, by the kind that its text starts with.
 KINDS: dict[str, type[Unit]] = {}
 
 
 class Unit(Objective):
-    """An objective that reads one layer; subclasses say what of it."""
+    """An objective that reads one layer; subclasses define how."""
 
     kind: ClassVar[str]
     layer: str
@@ -43,7 +43,7 @@ class Unit(Objective):
         words = [self.kind]
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            write = field.metadata.get("write", _same)
+            write = field.metadata.get("write", _identity)
             if field.metadata.get("rest"):
                 words += [format_field(v) for v in value]
             elif field.default is dataclasses.MISSING:
@@ -53,14 +53,14 @@ class Unit(Objective):
         return ":".join(words)
 
 
-def _same(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
-def usage(kind: type[Unit]) -> str:
-    """Return how a unit is written: ``neuron:LAYER:CHANNEL[:POSITION…]``."""
-    text = kind.kind
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+def usage(unit_class: type[Unit]) -> str:
+    """Return the syntax of a unit's text: ``neuron:LAYER:CHANNEL[:POSITION…]``."""
+    text = unit_class.kind
+    for field in dataclasses.fields(unit_class):  # type: ignore[arg-type]
         if field.metadata.get("rest"):
             text += f"[:{field.name.upper()}…]"
         elif field.default is dataclasses.MISSING:
@@ -70,8 +70,10 @@ def usage(kind: type[Unit]) -> str:
     return text
 
 
-def _field(read: Callable[[Field], Any], default: Any = dataclasses.MISSING, **more: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"read": read, **more})
+def _field(
+    read: Callable[[Field], Any], default: Any = dataclasses.MISSING, **metadata: Any
+) -> Any:
+    return dataclasses.field(default=default, metadata={"read": read, **metadata})
 
 
 def word(default: Any = dataclasses.MISSING) -> Any:
@@ -91,12 +93,12 @@ def whole(default: Any = dataclasses.MISSING) -> Any:
 
 
 def wholes() -> Any:
-    """Declare a last field that takes all further whole numbers."""
+    """Declare a last field that collects all remaining whole numbers."""
     return dataclasses.field(default=(), metadata={"read": read_whole, "rest": True})
 
 
 def words() -> Any:
-    """Declare a last field that takes all further names."""
+    """Declare a last field that collects all remaining names."""
     return dataclasses.field(default=(), metadata={"read": _read_word, "rest": True})
 
 
@@ -121,7 +123,7 @@ def data(default: Any = dataclasses.MISSING) -> Any:
 
 
 def name_or_index(default: Any = dataclasses.MISSING) -> Any:
-    """Declare a field that is a name in quotes or an index without."""
+    """Declare a field that is a name in quotes or an index without quotes."""
 
     def read(value: Field) -> int | str:
         return str(value) if isinstance(value, Quoted) else read_whole(value)
@@ -138,7 +140,7 @@ def quoted() -> Any:
 
 
 def read_whole(value: Field) -> int:
-    """Read a whole number; raise ``ValueError`` for anything else."""
+    """Parse a whole number; raise ``ValueError`` for anything else."""
     try:
         if isinstance(value, (tuple, Quoted)):
             raise ValueError
@@ -156,6 +158,6 @@ def index(value: Any) -> int:
 
 
 def check_index(number: int, count: int, what: str, info: LayerInfo) -> None:
-    """Raise :class:`UnitError` with the range unless 0 <= number < count."""
+    """Raise :class:`UnitError` with the valid range unless 0 <= number < count."""
     if not 0 <= number < count:
         raise UnitError(f"no {what} {number} in layer {info.name!r}: it has 0 to {count - 1}")

@@ -16,13 +16,13 @@ from featviz.objectives.scene import Scene, Score, Target
 from featviz.objectives.unit import Unit, check_index, index, whole, wholes, word
 from featviz.types import LayerInfo, Tensor
 
-#: What selects positions in Python: text, or an array of weights.
+#: Selects positions in Python: text, or an array of weights.
 Where = str | np.ndarray | Tensor | None
 
 
 def where_text(where: Where) -> str:
-    """Return the text of a selection of positions; arrays are kept under their content's name."""
-    return "" if where is None else arrays.keep_name(where, "where")
+    """Return the text of a selection of positions; an array is registered under a name."""
+    return "" if where is None else arrays.register_name(where, "where")
 
 
 def stack_rows(
@@ -31,10 +31,10 @@ def stack_rows(
     rows: Callable[[Any, LayerInfo], tuple[int, ...]],
     reduce: Callable[[Tensor], Tensor],
 ) -> Score:
-    """Score row ``rows(member)`` (unit, *position) of sample i's activation by member i."""
+    """Score sample i by row ``rows(member i)``, (unit, *position), of its activation."""
     info = target.layer(members[0].layer)
-    picked = [rows(m, info) for m in members]
-    columns = [torch.tensor(c, device=target.device) for c in zip(*picked, strict=True)]
+    indices = [rows(m, info) for m in members]
+    columns = [torch.tensor(c, device=target.device) for c in zip(*indices, strict=True)]
     batch = torch.arange(len(members), device=target.device)
     return lambda scene: reduce(scene[info.name].movedim(info.axis, 1)[(batch, *columns)])
 
@@ -75,12 +75,12 @@ class Channel(Unit):
         for member in members:
             check_index(member.channel, info.units, "channel", info)
         reduce = reduction.reducer(first.reduce, first.where, info, target)
-        picked = torch.tensor([m.channel for m in members], device=target.device)
-        every = picked.tolist() == list(range(info.units))
+        channels = torch.tensor([m.channel for m in members], device=target.device)
+        all_channels = channels.tolist() == list(range(info.units))
 
         def score(scene: Scene) -> Tensor:
             maps = scene[info.name].movedim(info.axis, 1)
-            maps = maps if every else maps[:, picked]
+            maps = maps if all_channels else maps[:, channels]
             return reduce(maps.flatten(0, 1), 1).view(len(maps), len(members))
 
         return score
@@ -103,8 +103,8 @@ class Neuron(Unit):
 
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)
-        place: Any = (slice(None), *self.place(target))
-        return lambda scene: scene[self.layer].movedim(info.axis, 1)[place]
+        selection: Any = (slice(None), *self.place(target))
+        return lambda scene: scene[self.layer].movedim(info.axis, 1)[selection]
 
     @classmethod
     def stack(cls, members: Sequence[Any], target: Target) -> Score | None:
@@ -120,8 +120,8 @@ class Neuron(Unit):
     def columns(cls, members: Sequence[Any], target: Target) -> Score:
         info = target.layer(members[0].layer)
         places = zip(*(m.place(target) for m in members), strict=True)
-        picked: Any = (slice(None), *(torch.tensor(p, device=target.device) for p in places))
-        return lambda scene: scene[info.name].movedim(info.axis, 1)[picked]
+        selection: Any = (slice(None), *(torch.tensor(p, device=target.device) for p in places))
+        return lambda scene: scene[info.name].movedim(info.axis, 1)[selection]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -171,7 +171,7 @@ def channel(layer: str, channel: int, *, reduce: str = "mean", where: Where = No
     """Return the mean activation of one channel of a layer over all positions.
 
     ``channel("_blocks.10", 42)`` is ``channel:_blocks.10:42``. In tokens (B, N, C) the channel
-    counts along C and the mean runs over the tokens. ``reduce`` is mean, sum, max, mean_square,
+    indexes C and the mean is over the tokens. ``reduce`` is mean, sum, max, mean_square,
     sum_square, norm or topN (the mean of the N largest); ``where`` selects positions:
     ``"2:5,3:7"``, ``"cls"``, ``"patches"``, weights or an ``.npy`` file of them. [Olah2017]_
     """
@@ -181,18 +181,18 @@ def channel(layer: str, channel: int, *, reduce: str = "mean", where: Where = No
 def neuron(layer: str, channel: int, *position: int) -> Objective:
     """Return the activation of one channel at one position, (y, x) in a feature map.
 
-    ``neuron("_blocks.10", 42, 3, 5)`` is ``neuron:_blocks.10:42:3:5``; without a position it is
-    the one in the centre (n // 2 along each axis). In tokens one number is the token, and two
-    are (y, x) of the patch. [Olah2017]_
+    ``neuron("_blocks.10", 42, 3, 5)`` is ``neuron:_blocks.10:42:3:5``; the default position is the
+    centre (n // 2 along each axis). For tokens, one number is the token, and two are (y, x) of the
+    patch. [Olah2017]_
     """
     return Neuron(str(layer), index(channel), tuple(index(p) for p in position))
 
 
 def layer(layer: str, *, reduce: str = "mean_square", where: Where = None) -> Objective:
-    """Return the mean of a layer's squared activations, the energy that DeepDream raises.
+    """Return the mean of a layer's squared activations, the energy that DeepDream maximizes.
 
-    ``layer("_blocks.10")`` is ``layer:_blocks.10``; ``reduce`` may be ``sum_square``, ``norm``
-    or another of :func:`channel`'s, ``where`` as there. [Mordvintsev2015]_
+    ``layer("_blocks.10")`` is ``layer:_blocks.10``; ``reduce`` may be ``sum_square``, ``norm`` or
+    any other of :func:`channel`'s, and ``where`` is as there. [Mordvintsev2015]_
     """
     return Layer(str(layer), reduction.check(reduce), where_text(where))
 
@@ -200,10 +200,10 @@ def layer(layer: str, *, reduce: str = "mean_square", where: Where = None) -> Ob
 def head(
     layer: str, head: int, heads: int, *, reduce: str = "mean_square", where: Where = None
 ) -> Objective:
-    """Return the energy of one attention head: its share of the features (B, N, heads x d).
+    """Return the energy of one attention head: the mean square of its part of (B, N, heads x d).
 
-    ``layer`` is one whose features are the heads' side by side: a query, key or value
-    projection, or what enters the output projection. ``head("blocks.3.attn.q", 2, 12)`` is
+    The features of ``layer`` have to be those of the heads side by side: a query, key or value
+    projection, or the input of the output projection. ``head("blocks.3.attn.q", 2, 12)`` is
     ``head:blocks.3.attn.q:2:12``. [Dosovitskiy2021]_ for the architecture.
     """
     return Head(str(layer), index(head), index(heads), reduction.check(reduce), where_text(where))

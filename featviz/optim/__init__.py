@@ -1,4 +1,4 @@
-"""The ascent loop and what it is made of: evaluation, optimizers, callbacks, results."""
+"""The ascent loop and its parts: evaluation, optimizers, callbacks, results."""
 
 import lazy_loader
 

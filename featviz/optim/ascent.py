@@ -1,4 +1,4 @@
-"""What one run of the loop works on: its parts, prepared and checked before the first step."""
+"""The parts of one optimization run, prepared and checked before the first step."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from featviz.types import Tensor
 
 
 class Ascent:
-    """The parts of one run; :mod:`featviz.optim.loop` moves them.
+    """The parts and the state of one run of :mod:`featviz.optim.loop`.
 
     Attributes
     ----------
     state, leaves
-        The free parameters, by name and as a list.
+        The free parameters, as a dictionary by name and as a list.
     transform
-        Maps images (B, C, *size) at draw number n to what the network sees of them.
+        Maps images (B, C, *size) and the index of a random draw to the network's input.
     evaluator
-        Scores what the network sees, with gradients.
+        Computes scores and gradients for the network's input.
     progress, history
-        (steps,): from 0 to 1; (steps, B): the scores so far.
+        (steps,): values from 0 to 1; (steps, B): the scores so far.
     heat
-        (B, *size): the gradient's absolute values added up so far; None where it is not wanted.
+        (B, *size): the accumulated absolute gradient; None if it is not requested.
     """
 
     def __init__(
@@ -63,15 +63,17 @@ class Ascent:
         self.param, self.redirect, self.samples = plan.param, plan.redirect, samples
         device, batch, size = model.device, len(seeds), plan.param.shape
         transforms = plan.transforms
-        laid = any(isinstance(t, (Background, Backdrop)) for t in transforms)
-        if self.param.transparent and not laid:
+        has_background = any(isinstance(t, (Background, Backdrop)) for t in transforms)
+        if self.param.transparent and not has_background:
             backdrop = self.param.backdrop
             transforms = (Background() if backdrop is None else Backdrop(backdrop), *transforms)
 
-        # Gradients, and the scores of the finished images, which have another size under a pad.
-        kind = GradientEvaluator if tile is None else functools.partial(TiledEvaluator, tile=tile)
+        # Finished images get an evaluator of their own: padding changes the network's input size.
+        evaluator_type = (
+            GradientEvaluator if tile is None else functools.partial(TiledEvaluator, tile=tile)
+        )
         evaluator = functools.partial(
-            kind,
+            evaluator_type,
             model,
             objective,
             channels=plan.image_channels(model),
@@ -81,25 +83,25 @@ class Ascent:
             until=until,
             traces=traces,
         )
-        self._finished = evaluator(self.param.seen, traced=traces is not None)
-        seen = output_size(transforms, size)
-        traced = plan.steps * tile_count(seen, tile) >= PAYS or traces is not None
-        self.evaluator = evaluator(seen, traced=traced, compiled=plan.compile)
+        self._final_evaluator = evaluator(self.param.seen, traced=traces is not None)
+        input_size = output_size(transforms, size)
+        traced = plan.steps * tile_count(input_size, tile) >= PAYS or traces is not None
+        self.evaluator = evaluator(input_size, traced=traced, compiled=plan.compile)
         self.gradient_scale = self.evaluator.gradient_scale
         self.transform = prepare(transforms, self.seeds, plan.steps * samples, size, device)
 
         self.state = self.param.init(self.seeds, device)
         self.leaves = list(self.state.values())
-        self.first = 0
+        self.first_step = 0
         if resume is not None:
             resume.restore_(self.state)
-            self.first = resume.done
+            self.first_step = resume.done
         self.optimizer = plan.optimizer(self.leaves)
-        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._learning_rates = [group["lr"] for group in self.optimizer.param_groups]
         if resume is not None:
             self.optimizer.load_state_dict(resume.optimizer)
 
-        self.done = self.first
+        self.done = self.first_step
         self.progress = torch.linspace(0, 1, plan.steps, device=device)
         self.history = torch.full((plan.steps, batch), torch.nan, device=device)
         self.heat = torch.zeros(batch, *size, device=device) if importance else None
@@ -109,16 +111,17 @@ class Ascent:
         self.run = Run(texts_of(objective, batch), self.seeds, plan.steps)
 
     def steps(self) -> Iterator[Step]:
-        """Yield the steps to be made, with the learning rate of each set."""
+        """Yield the remaining steps, after setting the learning rate of each."""
         schedule = self.plan.schedule
-        for index in range(self.first, self.plan.steps):
+        for index in range(self.first_step, self.plan.steps):
             if schedule is not None:
                 factor = schedule(index / max(self.plan.steps - 1, 1))
-                for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                rates = zip(self.optimizer.param_groups, self._learning_rates, strict=True)
+                for group, rate in rates:
                     group["lr"] = rate * factor
             yield Step(index, self.run)
 
-    def note(
+    def track_step(
         self,
         index: int,
         scores: Tensor,
@@ -126,9 +129,9 @@ class Ascent:
         until: Tensor,
         redirected: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Keep a step's scores for history, diagnostics and best states; return them, and norms.
+        """Update history, diagnostics and best states; return scores and gradient norms, (B,) each.
 
-        Both are (B,): samples that are done keep their scores.
+        Samples that are done keep their last score.
         """
         if self.best.active is not None:
             active = torch.tensor(self.best.active, device=scores.device)
@@ -140,7 +143,7 @@ class Ascent:
         return scores, norms
 
     def set_gradients(self, gradients: Sequence[Tensor], norms: Tensor) -> None:
-        """Hand a minimizer the gradients of minus the score; zero where they are not finite."""
+        """Set the gradients of the negative score, zero for samples where they are not finite."""
         for leaf, gradient in zip(self.leaves, gradients, strict=True):
             usable = norms.isfinite()
             if len(gradient) != len(norms):  # shared by all samples
@@ -150,21 +153,21 @@ class Ascent:
 
     @torch.no_grad()
     def result(self, interrupted: bool, record: dict[str, Any]) -> Result:
-        """Score the finished images, and return all there is."""
+        """Score the final images and return the result."""
         images = self.param.image(self.state).detach()
-        scores, until = self._finished.values(images, self.param.flatten(images))
+        scores, until = self._final_evaluator.values(images, self.param.flatten(images))
         if self.best.finish_(self.done, self.leaves, scores, until):
             images = self.param.image(self.state).detach()
-            scores, _ = self._finished.values(images, self.param.flatten(images))
+            scores, _ = self._final_evaluator.values(images, self.param.flatten(images))
         texts = self.run.objectives
         failures = {}
-        if not interrupted and self.done > self.first:
+        if not interrupted and self.done > self.first_step:
             failures = self.diagnostics.failures(texts, scores, self.done > self.redirect)
         heat = self.heat
         return Result(
             images=images.float().cpu(),
             scores=scores.float().cpu(),
-            history=self.history[self.first : self.done].cpu(),
+            history=self.history[self.first_step : self.done].cpu(),
             objectives=texts,
             seeds=self.seeds,
             settings={
@@ -185,6 +188,6 @@ class Ascent:
 
 
 def _normalized(heat: Tensor) -> Tensor:
-    """Divide each sample's heat (B, *size) by its largest value."""
+    """Divide each sample's heat map (B, *size) by its largest value."""
     largest = heat.flatten(1).amax(1).clamp_min(torch.finfo(heat.dtype).tiny)
     return heat / largest.view(-1, *(1,) * (heat.ndim - 1))

@@ -1,4 +1,4 @@
-"""What the results of all verbs have in common."""
+"""The base class of the results of all verbs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from featviz.io import images
 
 
 class BaseResult(abc.ABC):
-    """A result with a sheet that shows it, and a record that says how it came about.
+    """A result with a sheet that shows it and a record of how it was made.
 
     Attributes
     ----------
     objectives
-        The text of each objective.
+        The text form of each objective.
     settings
-        What was asked for, in JSON's words.
+        The requested settings, as JSON values.
     interrupted
-        Whether Ctrl-C ended the run early; then there is less than was asked for.
+        Whether Ctrl-C ended the run early, so that the result is partial.
     """
 
     objectives: list[str]
@@ -32,20 +32,20 @@ class BaseResult(abc.ABC):
     @property
     @abc.abstractmethod
     def record(self) -> dict[str, Any]:
-        """The settings and what was measured, for JSON; a saved PNG carries it."""
+        """The settings and measurements as JSON values, which a saved PNG contains."""
 
     @abc.abstractmethod
     def sheet(self, *, columns: int | None = None) -> Image.Image:
-        """Draw the result on one page.
+        """Draw the result on one sheet.
 
         Raises
         ------
         FeatvizError
-            If it holds no gray or RGB pictures.
+            If the images are neither gray nor RGB.
         """
 
     def save(self, path: str | Path) -> list[Path]:
-        """Write the sheet, and return the files written; a PNG carries the record.
+        """Write the sheet and return the paths written; a PNG contains the record.
 
         Raises
         ------
@@ -59,5 +59,5 @@ class BaseResult(abc.ABC):
 
 
 def finite(values: list[float]) -> list[float | None]:
-    """Return numbers for JSON: those that are not finite are None."""
+    """Return numbers for JSON, with None for those that are not finite."""
     return [value if math.isfinite(value) else None for value in values]

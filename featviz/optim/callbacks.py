@@ -1,4 +1,4 @@
-"""What looks at a run while it goes on: a progress bar, TensorBoard, your own function."""
+"""Callbacks that observe a run: a progress bar, TensorBoard, your own function."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What is being optimized: the objective's text and the seed of each sample."""
+    """A run: the text of the objective and the seed of each sample, and the number of steps."""
 
     objectives: list[str]
     seeds: list[int]
@@ -26,9 +26,9 @@ class Run:
 
 @dataclasses.dataclass
 class Step:
-    """One step of a run, 0-based. The tensors lie on the device; reading a number waits for it.
+    """One step of a run, 0-based. Its tensors are on the device; reading a value synchronizes.
 
-    ``images`` (B, C, *size) are those that were scored, before the update; ``scores`` and
+    ``images`` (B, C, *size) are the images that were scored, before the update; ``scores`` and
     ``gradient_norms`` are (B,).
     """
 
@@ -40,12 +40,12 @@ class Step:
 
     @property
     def last(self) -> bool:
-        """Whether the run was to end with this step."""
+        """Whether this is the last planned step of the run."""
         return self.index == self.run.steps - 1
 
 
 class Callback:
-    """Override what you need. ``on_step`` may return True to end the run."""
+    """Base class: override what you need. ``on_step`` may return True to stop the run."""
 
     def on_start(self, run: Run) -> None:
         """Called before the first step."""
@@ -54,10 +54,10 @@ class Callback:
         """Called after each step."""
 
     def on_end(self, result: Result) -> None:
-        """Called once the images are finished."""
+        """Called with the result when the images are finished."""
 
     def close(self) -> None:
-        """Called at last, also after an error: give back what is open."""
+        """Called at the end, even after an error, to release resources."""
 
 
 class _Function(Callback):
@@ -69,7 +69,7 @@ class _Function(Callback):
 
 
 def as_callback(callback: Callback | Callable[[Step], Any]) -> Callback:
-    """Return a callback for a plain function of a :class:`Step`, too.
+    """Return ``callback``, with a plain function of a :class:`Step` wrapped in a callback.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def as_callback(callback: Callback | Callable[[Step], Any]) -> Callback:
 
 
 class Progress(Callback):
-    """A tqdm bar on a terminal with the mean score, which is read at most twice a second."""
+    """A tqdm progress bar with the mean score, which is read at most every ``interval`` seconds."""
 
     def __init__(self, interval: float = 0.5) -> None:
         self.interval = interval
@@ -111,16 +111,16 @@ class Progress(Callback):
 
 
 class TensorBoard(Callback):
-    """Log images, scores and gradient norms, a tag for each objective.
+    """Log images, scores and gradient norms, with one tag per objective and seed.
 
     Parameters
     ----------
     folder
-        Where the event files go; TensorBoard reads it with ``tensorboard --logdir``.
+        Folder for the event files, to be opened with ``tensorboard --logdir``.
     every
-        Steps between two images; the last one is always logged.
+        Steps between logged images; the final image is always logged.
     scalars_every
-        Steps between two values of ``score/TAG`` and ``gradient_norm/TAG``.
+        Steps between logged values of ``score/TAG`` and ``gradient_norm/TAG``.
 
     Raises
     ------
@@ -148,25 +148,25 @@ class TensorBoard(Callback):
                 self._add("scalar", f"score/{tag}", score, step.index)
                 self._add("scalar", f"gradient_norm/{tag}", norm, step.index)
         if step.index % self.every == 0:
-            self._images(step.images, step.index)
+            self._add_images(step.images, step.index)
         return None
 
     def on_end(self, result: Result) -> None:
-        if self._writer is not None:  # None if Ctrl-C came before it was open
-            self._images(result.images, len(result.history))
+        if self._writer is not None:  # None if Ctrl-C came before on_start
+            self._add_images(result.images, len(result.history))
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
 
-    def _images(self, images: Tensor, index: int) -> None:
+    def _add_images(self, images: Tensor, index: int) -> None:
         if images.ndim != 4 or images.shape[1] not in (1, 3, 4):
-            return  # signals, volumes and many bands are no images
+            return  # TensorBoard shows no signals, volumes or multi-band images
         for tag, image in zip(self._tags, images.float().clamp(0, 1).cpu(), strict=True):
             self._add("image", f"image/{tag}", image, index)
 
-    def _add(self, kind: str, tag: str, value: Any, index: int) -> None:
-        getattr(self._writer, f"add_{kind}")(tag, value, index)
+    def _add(self, data_type: str, tag: str, value: Any, index: int) -> None:
+        getattr(self._writer, f"add_{data_type}")(tag, value, index)
 
 
 def _tags(run: Run) -> list[str]:

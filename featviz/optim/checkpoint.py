@@ -1,4 +1,4 @@
-"""Where a run stood, so that another can go on from there."""
+"""Checkpoints of a run, from which it can be resumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from featviz.types import State, Tensor
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """The free parameters, the optimizer's state and the number of steps done."""
+    """The free parameters, the optimizer's state and the number of completed steps."""
 
     state: dict[str, Tensor]
     optimizer: dict[str, Any]
@@ -25,17 +25,17 @@ class Checkpoint:
 
     @classmethod
     def of(cls, state: State, optimizer: torch.optim.Optimizer, done: int) -> Checkpoint:
-        """Describe a run as it stands, on the CPU."""
-        kept = {name: t.detach().cpu().clone() for name, t in state.items()}
-        return cls(kept, _cpu(optimizer.state_dict()), done)
+        """Return a checkpoint of the current state, copied to the CPU."""
+        tensors = {name: t.detach().cpu().clone() for name, t in state.items()}
+        return cls(tensors, _cpu(optimizer.state_dict()), done)
 
     def restore_(self, state: State) -> None:
-        """Copy the free parameters into ``state``.
+        """Copy the saved free parameters into ``state``, in place.
 
         Raises
         ------
         FeatvizError
-            If they are those of another parameterization, size or batch.
+            If they belong to another parameterization, image size or batch size.
         """
         if self.state.keys() != state.keys():
             raise FeatvizError(
@@ -51,26 +51,26 @@ class Checkpoint:
                 tensor.copy_(self.state[name])
 
     def save(self, path: str | Path) -> Path:
-        """Write the checkpoint, whole or not at all; :meth:`load` reads it as plain tensors."""
+        """Write the checkpoint atomically, as plain tensors that :meth:`load` reads."""
         buffer = io.BytesIO()
         torch.save(dataclasses.asdict(self), buffer)
         return write_bytes(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
-        """Read what :meth:`save` wrote.
+        """Read a checkpoint that :meth:`save` wrote.
 
         Raises
         ------
         FeatvizError
-            If the file is missing or holds anything but tensors and numbers.
+            If the file is missing or contains anything but tensors and numbers.
         """
         try:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-            return cls(found["state"], found["optimizer"], found["done"])
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            return cls(saved["state"], saved["optimizer"], saved["done"])
         except pickle.UnpicklingError:
             raise FeatvizError(
-                f"{str(path)!r} holds more than plain tensors: it is not read"
+                f"{str(path)!r} contains more than plain tensors and is not loaded"
             ) from None
         except (OSError, RuntimeError, EOFError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:120]

@@ -1,4 +1,4 @@
-"""Activations of many images, in batches and without gradients: predictions, profiles."""
+"""Collect the activations of many images, in batches and without gradients."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ def collect(
     precision: Precision = "fp32",
     traces: TraceCache | None = None,
 ) -> dict[str, Tensor]:
-    """Return the activations of layers for images (B, C, *size), on the CPU, by name.
+    """Return the activations of the layers ``names`` for images (B, C, *size), on the CPU, by name.
 
-    ``reduce`` gets the name and activation of each batch, and returns what is kept of it. With
-    ``traces``, whole batches run traced; a rest does not, for which a trace would not pay.
+    ``reduce`` maps the layer name and the activation of each batch to the tensor to collect. With
+    ``traces``, full batches run traced; a smaller last batch runs untraced, since its own trace
+    would not pay off.
     """
     size = tuple(images.shape[2:])
-    together = evaluated_together(model.device, batch_size)
+    full_batch = evaluated_together(model.device, batch_size)
     forward = ForwardPass(
         model,
         size,
         precision=precision,
         traced=traces is not None,
-        traced_batch=together,
+        traced_batch=full_batch,
         traces=traces,
     )
 
-    def run(here: slice) -> dict[str, Tensor]:
-        activations = forward.activations(images[here].to(model.device), names)
+    def run(rows: slice) -> dict[str, Tensor]:
+        activations = forward.activations(images[rows].to(model.device), names)
         return {n: (a if reduce is None else reduce(n, a)).cpu() for n, a in activations.items()}
 
     with model.session(), torch.no_grad():
-        parts = list(in_batches(len(images), together, size, run))
+        parts = list(in_batches(len(images), full_batch, size, run))
     return {name: torch.cat([part[name] for part in parts]) for name in names}
 
 
@@ -56,7 +57,7 @@ def predicted_classes(
     batch_size: int | None = None,
     traces: TraceCache | None = None,
 ) -> Tensor:
-    """Return the class (B,) with the highest logit in ``layer``; -1 where that is None."""
+    """Return the class (B,) with the highest logit in ``layer``; -1 if that is None."""
     if layer is None:
         return torch.full((len(images),), -1)
     return collect(
@@ -65,6 +66,6 @@ def predicted_classes(
 
 
 def logits_layer(model: Model, size: tuple[int, ...]) -> str | None:
-    """Return the layer with the class logits; None where the network's output holds none."""
+    """Return the name of the layer with the class logits, or None if the output is not logits."""
     info = model.layers(size).find(model.logits)
     return model.logits if not info.positions and info.units > 1 else None

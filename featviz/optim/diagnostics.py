@@ -10,7 +10,7 @@ from featviz.types import Tensor
 
 
 class GradientDiagnostics:
-    """Notes which samples had a usable gradient, and which became NaN, without a host sync."""
+    """Tracks which samples had a usable gradient and which became NaN, without synchronizing."""
 
     def __init__(self, batch: int, device: torch.device) -> None:
         self.moved = torch.zeros(batch, dtype=torch.bool, device=device)
@@ -25,12 +25,13 @@ class GradientDiagnostics:
         scale: float,
         redirected: Tensor,
     ) -> Tensor:
-        """Return the norm (B,) of each sample's gradient; NaN where the score is not finite.
+        """Return the gradient norm (B,) of each sample; NaN where its score is not finite.
 
         ``gradients`` (B, …) are ``scale`` times the true ones.
         """
         total = torch.zeros(len(scores), device=scores.device)
-        for gradient in gradients:  # of a parameter that all samples share it counts for each
+        # The gradient of a parameter that all samples share counts for each of them.
+        for gradient in gradients:
             total = total + torch.linalg.vector_norm(gradient.detach().flatten(1), dim=1).square()
         norms = total.sqrt() / scale
         norms = torch.where(scores.detach().isfinite(), norms, torch.nan)
@@ -43,14 +44,14 @@ class GradientDiagnostics:
         return norms
 
     def all_stuck(self) -> bool:
-        """Return whether no sample had a usable gradient so far; waits for the device."""
+        """Return whether no sample has had a usable gradient so far; synchronizes the device."""
         return not bool(self.moved.any())
 
     def failures(self, texts: list[str], scores: Tensor, settled: bool) -> dict[int, str]:
-        """Return why samples failed, by their index.
+        """Return the reasons why samples failed, by index.
 
-        ``settled`` says whether there were steps without redirected ReLUs; before, a gradient that
-        came through them counts.
+        ``settled`` indicates whether any step ran without redirected ReLUs; if none did, a
+        redirected gradient counts as usable.
         """
         if not settled:
             self.moved |= self.redirected

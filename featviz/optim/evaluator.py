@@ -1,4 +1,4 @@
-"""The value of an objective for images: one number each, with or without gradients, in batches."""
+"""Evaluate an objective for images, with gradients or, in batches, without."""
 
 from __future__ import annotations
 
@@ -20,31 +20,32 @@ from featviz.types import Precision, Tensor
 class Evaluator:
     """Computes an objective's value (B,) for images (B, C, *size).
 
-    ``evaluator(images)`` is differentiable in the images; ``evaluator.scores(images)`` goes through
-    any number of them in batches, without gradients.
+    ``evaluator(images)`` is differentiable with respect to the images; ``evaluator.scores(images)``
+    processes any number of them in batches, without gradients.
 
     Parameters
     ----------
     model
-        On the device where the values are computed.
+        The network, on the device to compute on.
     objective
-        For ``scores``, a :func:`featviz.per_sample` has one objective for each of the images.
+        The objective; for ``scores``, a :func:`featviz.per_sample` has one for each image.
     size
-        The images' size.
+        Spatial size of the images.
     channels
-        The images' number of channels where it is not the network's: an opacity is one more.
+        Number of channels of the images if it differs from the network's, e.g. with an opacity
+        channel.
     batch_size
-        Images that go through the network together in ``scores``; 4 on a CPU, 32 elsewhere.
+        Images per forward pass in ``scores``; 4 on a CPU, 32 elsewhere.
     expected
-        How many images are to be evaluated: from :data:`featviz.optim.tracing.PAYS` on, whole
-        batches run traced.
+        Expected number of images; from :data:`featviz.optim.tracing.PAYS` on, full batches run
+        traced.
     traces
         Shares traced passes with other evaluators of the same network and precision.
 
     Raises
     ------
     FeatvizError
-        At once, if the objective does not fit the network.
+        Immediately, if the objective does not fit the network.
     """
 
     def __init__(
@@ -69,13 +70,13 @@ class Evaluator:
             traced_batch=self.batch_size,
             traces=traces,
         )
-        #: By how much gradients are larger inside of the network than by the images.
+        #: Factor by which gradients are scaled inside the network.
         self.gradient_scale = devices.gradient_scale(precision)
         self._bound: dict[int, tuple[tuple[str, ...], Score]] = {}
-        one = objective.sliced(slice(0, 1))
-        self.needs = one.needs(self._target(1))
-        if not one.relational:
-            one.bind(self._target(1))
+        single = objective.sliced(slice(0, 1))
+        self.needs = single.needs(self._target(1))
+        if not single.relational:
+            single.bind(self._target(1))
 
     def _target(self, batch: int) -> Target:
         return Target(self.model, self.size, batch, self.channels)
@@ -90,17 +91,17 @@ class Evaluator:
     def __call__(self, images: Tensor) -> Tensor:
         """Return the values (B,) of images on the model's device, within ``model.session()``.
 
-        Gradients of half precision are scaled inside of the network, and unscaled for the images.
+        With fp16, gradients are scaled inside the network and unscaled for the images.
 
         Raises
         ------
         FeatvizError
-            If a gradient is asked for and there is none.
+            If a gradient is requested but the objective has none.
         """
         differentiated = images.requires_grad and torch.is_grad_enabled()
         scale = self.gradient_scale
         if differentiated and scale != 1:
-            images = images.view_as(images)  # the hook belongs to this pass
+            images = images.view_as(images)  # so that the hook belongs to this pass only
             images.register_hook(lambda gradient: gradient / scale)
         needs, score = self._bind(len(images))
         scene = self.forward.scene(images, needs)
@@ -108,8 +109,9 @@ class Evaluator:
             values = score(scene)
         if differentiated and not values.requires_grad:
             raise FeatvizError(
-                f"objective {self.objective} has no gradient by the image: the network detaches "
-                "it, or does not read it; occlusion, feature_ablation and kernel_shap need none"
+                f"objective {self.objective} has no gradient with respect to the image: the "
+                "network detaches or ignores it; occlusion, feature_ablation and kernel_shap do "
+                "without"
             )
         if differentiated and scale != 1:
             values.register_hook(lambda gradient: gradient * scale)
@@ -118,26 +120,26 @@ class Evaluator:
     def scores(self, images: Tensor, seen: Tensor | None = None) -> Tensor:
         """Return the values (B,) of any number of images, on the CPU in float32.
 
-        ``seen`` is what the network sees of the images where that is something else.
+        ``seen`` holds the network's inputs if they differ from the clean images.
         """
-        pairs = images if seen is None else seen
+        inputs = images if seen is None else seen
 
-        def run(here: slice) -> Tensor:
-            goal = self.objective.sliced(here)
-            shown = pairs[here].to(self.model.device)
-            clean = shown if seen is None else images[here].to(self.model.device)
-            if goal is self.objective:
-                needs, score = self._bind(len(shown))
+        def run(rows: slice) -> Tensor:
+            objective = self.objective.sliced(rows)
+            batch = inputs[rows].to(self.model.device)
+            clean = batch if seen is None else images[rows].to(self.model.device)
+            if objective is self.objective:
+                needs, score = self._bind(len(batch))
             else:
-                target = self._target(len(shown))
-                needs, score = goal.needs(target), goal.bind(target)
-            scene = self.forward.scene(shown, needs, images=clean)
-            with torch.autocast(shown.device.type, enabled=False):
+                target = self._target(len(batch))
+                needs, score = objective.needs(target), objective.bind(target)
+            scene = self.forward.scene(batch, needs, images=clean)
+            with torch.autocast(batch.device.type, enabled=False):
                 return score(scene).float().cpu()
 
-        together = len(images) if self.objective.relational else self.batch_size
+        batch_size = len(images) if self.objective.relational else self.batch_size
         with self.model.session(), torch.no_grad():
-            parts = list(in_batches(len(images), together, self.size, run))
+            parts = list(in_batches(len(images), batch_size, self.size, run))
         return torch.cat(parts) if parts else torch.zeros(0)
 
 
@@ -152,7 +154,7 @@ def scores(
 ) -> Tensor:
     """Return the value (B,) of each image (B, C, *size), on the CPU, without gradients.
 
-    ``objectives`` is one for all images, or one for each: then every image is evaluated by itself.
+    ``objectives`` is one for all images, or one per image, each of which is evaluated by itself.
     """
     size = tuple(images.shape[2:])
     if isinstance(objectives, Objective):

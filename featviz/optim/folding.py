@@ -1,7 +1,7 @@
-"""Rewrites of a traced graph that keep what it computes and make it shorter.
+"""Rewrites that shorten a traced graph without changing what it computes.
 
-Batch-norm is folded into the weights of the convolution before it, zero padding into the
-convolution after it, and ReLUs and ReLU6s are fused with the convolution that feeds them.
+Batch-norm is folded into the weights of the preceding convolution, zero padding into the following
+convolution, and ReLUs and ReLU6s are fused with the preceding convolution.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def _convolution(node: fx.Node) -> list[Any]:
     """Return (input, weight, bias, stride, padding, dilation, groups) of a convolution."""
     axes = _CONVOLUTIONS[node.target]  # type: ignore[index]
     defaults = [None, [1], [0], [1], 1]
-    given = [*node.args, *defaults[len(node.args) - 2 :]]
-    for place in (3, 4, 5):
-        value = given[place]
-        several = list(value) if isinstance(value, (list, tuple)) else [value]
-        given[place] = several * axes if len(several) == 1 else several
-    return given
+    arguments = [*node.args, *defaults[len(node.args) - 2 :]]
+    for position in (3, 4, 5):
+        value = arguments[position]
+        sizes = list(value) if isinstance(value, (list, tuple)) else [value]
+        arguments[position] = sizes * axes if len(sizes) == 1 else sizes
+    return arguments
 
 
 def _add_constant(graph: fx.GraphModule, tensor: Tensor) -> fx.Node:
@@ -45,36 +45,39 @@ def _add_constant(graph: fx.GraphModule, tensor: Tensor) -> fx.Node:
 
 
 def fold_batchnorm(module: fx.GraphModule) -> None:
-    """Put each batch-norm that follows a convolution, and nothing else sees, into its weights."""
+    """Fold each batch-norm into the preceding convolution, if nothing else uses its output."""
     graph = module.graph
     for node in graph.nodes:
         if node.target is not aten.batch_norm.default or node.args[5]:
             continue
-        before = node.args[0]
-        if before.target not in _CONVOLUTIONS or len(before.users) > 1:
+        convolution = node.args[0]
+        if convolution.target not in _CONVOLUTIONS or len(convolution.users) > 1:
             continue
-        source, weight, bias, *settings = _convolution(before)
+        source, weight, bias, *settings = _convolution(convolution)
         constants = [weight, bias, *node.args[1:5]]
         if not all(map(_is_constant, constants)) or node.args[3] is None:
             continue
         weight, bias, gain, shift, mean, variance = (_constant(module, c) for c in constants)
         scale = (variance + node.args[7]).rsqrt() * (1 if gain is None else gain)
-        moved = (0 if bias is None else bias) - mean
-        moved = moved * scale + (0 if shift is None else shift)
-        made = (weight * scale.view(-1, *(1,) * (weight.ndim - 1))).detach()
+        folded_bias = (0 if bias is None else bias) - mean
+        folded_bias = folded_bias * scale + (0 if shift is None else shift)
+        folded_weight = (weight * scale.view(-1, *(1,) * (weight.ndim - 1))).detach()
         with graph.inserting_before(node):
-            ours = _add_constant(module, made), _add_constant(module, moved.detach())
-            new = graph.call_function(before.target, (source, *ours, *settings))
-        node.replace_all_uses_with(new)
+            folded = (
+                _add_constant(module, folded_weight),
+                _add_constant(module, folded_bias.detach()),
+            )
+            replacement = graph.call_function(convolution.target, (source, *folded, *settings))
+        node.replace_all_uses_with(replacement)
         graph.erase_node(node)
-        graph.erase_node(before)
+        graph.erase_node(convolution)
 
 
 def merge_padding(module: fx.GraphModule) -> None:
-    """Let convolutions pad with zeros themselves.
+    """Merge zero padding into the following convolution.
 
-    Where an axis gets more at one end than at the other, as under TensorFlow's rule, a depthwise
-    kernel is made larger by zeros; for others that would cost more than the padding does.
+    Where padding is asymmetric, as in TensorFlow's "same" padding, the kernel of a depthwise
+    convolution is enlarged by zeros; for other convolutions that would cost more than it saves.
     """
     graph = module.graph
     for node in graph.nodes:
@@ -84,48 +87,48 @@ def merge_padding(module: fx.GraphModule) -> None:
         if source.target is not aten.pad.default or len(source.users) > 1:
             continue
         mode, value = [*source.args, *["constant", None][len(source.args) - 2 :]][2:]
-        ends = list(source.args[1])
-        if mode != "constant" or value not in (None, 0, 0.0) or len(ends) > 2 * len(padding):
+        amounts = list(source.args[1])
+        if mode != "constant" or value not in (None, 0, 0.0) or len(amounts) > 2 * len(padding):
             continue
-        low, high = ends[::2][::-1], ends[1::2][::-1]  # the last axis comes first in a pad
-        if min(ends) < 0 or len(low) < len(padding):
+        low, high = amounts[::2][::-1], amounts[1::2][::-1]  # pad lists the last axis first
+        if min(amounts) < 0 or len(low) < len(padding):
             continue
         if low != high:
             kernel = _constant(module, weight)
             if not _is_constant(weight) or groups != len(kernel) or set(dilation) != {1}:
                 continue
             zeros = [(max(h - lo, 0), max(lo - h, 0)) for lo, h in zip(low, high, strict=True)]
-            made = nn.functional.pad(kernel.detach(), [n for pair in zeros[::-1] for n in pair])
+            enlarged = nn.functional.pad(kernel.detach(), [n for pair in zeros[::-1] for n in pair])
             with graph.inserting_before(node):
-                weight = _add_constant(module, made)
+                weight = _add_constant(module, enlarged)
         padding = [p + max(lo, hi) for p, lo, hi in zip(padding, low, high, strict=True)]
         node.args = (source.args[0], weight, bias, stride, padding, dilation, groups)
         graph.erase_node(source)
 
 
 def _bounds(node: fx.Node) -> tuple[float, float] | None:
-    """Return between which values a ReLU or ReLU6 clips, or None for other nodes."""
+    """Return the bounds that a ReLU or ReLU6 clips to, or None for other nodes."""
     if node.target in (aten.relu.default, aten.relu_.default):
         return 0.0, float("inf")
     if node.target in (aten.relu6.default, aten.relu6_.default):
         return 0.0, 6.0
     if node.target in (aten.hardtanh.default, aten.hardtanh_.default):
-        given: list[Any] = [*node.args, *[-1.0, 1.0][len(node.args) - 1 :]]
-        low, high = given[1:]
+        arguments: list[Any] = [*node.args, *[-1.0, 1.0][len(node.args) - 1 :]]
+        low, high = arguments[1:]
         return (0.0, float(high)) if low == 0 else None
     return None
 
 
 def fuse_activations(module: fx.GraphModule, switch: Switch, *, rowwise: bool) -> None:
-    """Let ReLUs ask ``switch`` for their gradient, and join them to the convolution before."""
+    """Fuse ReLUs with the preceding convolution, their gradients controlled by ``switch``."""
     graph = module.graph
 
-    def replace(node: fx.Node, made: nn.Module, source: fx.Node) -> None:
+    def replace(node: fx.Node, layer: nn.Module, source: fx.Node) -> None:
         name = f"fused{len(list(module.children()))}"
-        module.add_submodule(name, made)
+        module.add_submodule(name, layer)
         with graph.inserting_before(node):
-            new = graph.call_module(name, (source,))
-        node.replace_all_uses_with(new)
+            replacement = graph.call_module(name, (source,))
+        node.replace_all_uses_with(replacement)
         graph.erase_node(node)
 
     def constant(node: fx.Node) -> bool:
@@ -140,13 +143,13 @@ def fuse_activations(module: fx.GraphModule, switch: Switch, *, rowwise: bool) -
         bounds = _bounds(node)
         if bounds is None:
             continue
-        before = node.args[0]
-        if constant(before) and len(before.users) == 1:
-            replace(node, *fused(before, bounds))
-            graph.erase_node(before)
+        previous = node.args[0]
+        if constant(previous) and len(previous.users) == 1:
+            replace(node, *fused(previous, bounds))
+            graph.erase_node(previous)
         else:
             in_place = str(node.target).split(".")[1].endswith("_")
-            replace(node, Clipped(bounds, in_place, switch), before)
+            replace(node, Clipped(bounds, in_place, switch), previous)
     for node in graph.nodes:
         if constant(node):
             replace(node, *fused(node, None))

@@ -1,4 +1,4 @@
-"""The truncated forward pass: images to what an objective looks at."""
+"""The truncated forward pass: from images to the activations that an objective reads."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from featviz.optim.torch_internals import overrides_active
 from featviz.optim.tracing import TraceCache, Traced
 from featviz.types import Precision, Tensor
 
-_HALVES = (torch.float16, torch.bfloat16)
+_HALF_DTYPES = (torch.float16, torch.bfloat16)
 
 
 class ForwardPass:
-    """Runs a network on images of one size, as far as the deepest layer needed.
+    """Runs a network on images of one size, up to the deepest layer needed.
 
-    To be used within ``model.session()``. With ``traced`` it runs the flat graph of
-    :mod:`featviz.optim.tracing` wherever that is the same: not within :mod:`featviz.gradients`'
-    overrides, which reach modules and functions, and not in inference mode. With ``traced_batch``
-    only batches of that many images run traced, since every other number would need a trace of its
-    own. ``traces`` shares graphs; ``compiled`` compiles them.
+    Use it within ``model.session()``. With ``traced`` it runs the flat graph of
+    :mod:`featviz.optim.tracing`, except inside the overrides of :mod:`featviz.networks.gradients`,
+    which intercept function calls, and in inference mode. With ``traced_batch``, only batches of
+    that size run traced, since every other size would need a trace of its own. ``traces`` shares
+    graphs between runs; ``compiled`` compiles them.
     """
 
-    #: What redirects the gradients of ReLUs now, if anything.
+    #: The redirection of ReLU gradients that is currently active, if any.
     redirect: redirected_relu | None = None
 
     def __init__(
@@ -82,11 +82,11 @@ class ForwardPass:
         images: Tensor | None = None,
         progress: Tensor | float = 1.0,
     ) -> Scene:
-        """Return what objectives look at: the activations for ``seen`` (B, C, *size), in float32.
+        """Return the scene that objectives read: float32 activations for ``seen`` (B, C, *size).
 
-        ``images`` are the clean images where the network sees something else; ``progress`` is that
-        of the run, from 0 to 1.
+        ``images`` are the clean images if the network's input differs from them; ``progress`` is
+        the progress of the run, from 0 to 1.
         """
         activations = self.activations(seen, needs)
-        full = {n: a.float() if a.dtype in _HALVES else a for n, a in activations.items()}
+        full = {n: a.float() if a.dtype in _HALF_DTYPES else a for n, a in activations.items()}
         return Scene(seen if images is None else images, full, progress)

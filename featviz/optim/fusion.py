@@ -1,4 +1,4 @@
-"""Convolutions with constant weights and the ReLUs after them, as a traced pass runs them."""
+"""Fused convolutions with constant weights and ReLUs, as used by traced passes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INFINITE = float("inf")
 
 @dataclasses.dataclass
 class Switch:
-    """Whether the ReLUs of a pass let a dead unit be reached, and which redirection does it."""
+    """The redirection of the ReLU gradients of a pass, or None for the true gradients."""
 
     redirect: redirected_relu | None = None
 
@@ -33,20 +33,20 @@ class Clipped(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         if self.switch.redirect is not None:
-            made: Tensor = _Redirected.apply(values, self.bounds, self.switch.redirect)
-            return values.copy_(made) if self.in_place else made
+            output: Tensor = _Redirected.apply(values, self.bounds, self.switch.redirect)
+            return values.copy_(output) if self.in_place else output
         if self.bounds[1] == _INFINITE:
             return F.relu(values, self.in_place)
         return F.hardtanh(values, *self.bounds, self.in_place)
 
 
 class FusedConvolution(nn.Module):
-    """A convolution with constant weights, then a ReLU or ReLU6 where there are ``bounds``."""
+    """A convolution with constant weights, followed by a ReLU or ReLU6 if ``bounds`` is given."""
 
     weight: Tensor
     bias: Tensor | None
     back: Tensor | None
-    #: Whether its result goes into one other such layer, whose gradient it then may overwrite.
+    #: Whether only other fused layers use its output, so that it may overwrite their gradient.
     owns = False
 
     def __init__(
@@ -70,116 +70,118 @@ class FusedConvolution(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if not torch.is_autocast_enabled(images.device.type):
             return _Fused.apply(images, self)
-        made: Tensor = self.convolve(images, self.weight, self.bias, *self.settings)
+        output: Tensor = self.convolve(images, self.weight, self.bias, *self.settings)
         if self.bounds is None:
-            return made
+            return output
         if self.switch.redirect is not None:
-            return _Redirected.apply(made, self.bounds, self.switch.redirect)
-        return made.clamp(*self.bounds)
+            return _Redirected.apply(output, self.bounds, self.switch.redirect)
+        return output.clamp(*self.bounds)
 
 
 def _adjoint(
     weight: Tensor, settings: tuple[list[int], list[int], list[int], int]
 ) -> Tensor | None:
-    """Return the weights of the convolution that is the gradient, where it is a plain one.
+    """Return the weights of the convolution that computes the gradient, or None if none does.
 
-    oneDNN's own backward pass is as fast, but torch does not use it for a single small image,
-    and then an image would depend, in its last bits, on whether it was made alone.
+    oneDNN's own backward pass is as fast, but torch does not use it for a single small image, and
+    the last bits of an image would depend on whether it was optimized alone.
     """
     stride, padding, dilation, groups = settings
     plain = set(stride) == {1} and groups in (1, len(weight))
-    reach = [d * (k - 1) for k, d in zip(weight.shape[2:], dilation, strict=True)]
-    if not plain or any(p > r for p, r in zip(padding, reach, strict=True)):
+    extent = [d * (k - 1) for k, d in zip(weight.shape[2:], dilation, strict=True)]
+    if not plain or any(p > r for p, r in zip(padding, extent, strict=True)):
         return None
-    turned = weight.flip(2, 3)
-    turned = turned.transpose(0, 1) if groups == 1 else turned
-    return turned.contiguous(memory_format=torch.channels_last)
+    flipped = weight.flip(2, 3)
+    flipped = flipped.transpose(0, 1) if groups == 1 else flipped
+    return flipped.contiguous(memory_format=torch.channels_last)
 
 
 def rowwise_linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Do what ``linear`` does; with features (B, C) row by row, which rounds alike for every B."""
+    """Apply ``linear`` row by row to features (B, C), so that rounding does not depend on B."""
     if features.ndim != 2 or len(features) == 1:
         return F.linear(features, weight, bias)
     return torch.cat([F.linear(row, weight, bias) for row in features.split(1)])
 
 
 class _Redirected(torch.autograd.Function):
-    """Clip, with the redirected gradient."""
+    """Clip, with a redirected gradient."""
 
     @staticmethod
     def forward(
         ctx: Any, values: Tensor, bounds: tuple[float, float], redirect: redirected_relu
     ) -> Tensor:
-        made = values.clamp(*bounds)
-        ctx.save_for_backward(made)
+        output = values.clamp(*bounds)
+        ctx.save_for_backward(output)
         ctx.bounds, ctx.redirect = bounds, redirect
-        return made
+        return output
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        (made,) = ctx.saved_tensors
-        return _passed(gradient, made, ctx.bounds, ctx.redirect), None, None
+        (output,) = ctx.saved_tensors
+        return _clip_gradient(gradient, output, ctx.bounds, ctx.redirect), None, None
 
 
-def _passed(
+def _clip_gradient(
     gradient: Tensor,
-    made: Tensor,
+    output: Tensor,
     bounds: tuple[float, float],
     redirect: redirected_relu | None,
     owned: bool = False,
 ) -> Tensor:
-    """Return the gradient of what was clipped to ``made``, in the place of one that is owned."""
+    """Return the gradient of clipping to ``output``, in place of ``gradient`` if that is owned."""
     low, high = bounds
-    if redirect is not None and made.device.type != "cpu":  # asking would wait for the device
-        return redirect.rule(gradient, made <= low, made >= high)
+    if redirect is not None and output.device.type != "cpu":  # checking would synchronize
+        return redirect.rule(gradient, output <= low, output >= high)
     if redirect is None:
         if owned:
-            return aten.hardtanh_backward.grad_input(gradient, made, low, high, grad_input=gradient)
-        return aten.hardtanh_backward(gradient, made, low, high)
-    passed = aten.hardtanh_backward(gradient, made, low, high)
-    rows = len(made)
-    each = rows // redirect.batch if redirect.batch and rows % redirect.batch == 0 else 1
-    # Dead samples are rare: all are asked before anything is compared for them.
-    if all(bool(part.any()) for part in passed.split(each)):
-        return passed
-    return redirect.rule(gradient, made <= low, made >= high)
+            return aten.hardtanh_backward.grad_input(
+                gradient, output, low, high, grad_input=gradient
+            )
+        return aten.hardtanh_backward(gradient, output, low, high)
+    input_gradient = aten.hardtanh_backward(gradient, output, low, high)
+    rows = len(output)
+    per_sample = rows // redirect.batch if redirect.batch and rows % redirect.batch == 0 else 1
+    # Dead samples are rare: check for one before computing any masks.
+    if all(bool(part.any()) for part in input_gradient.split(per_sample)):
+        return input_gradient
+    return redirect.rule(gradient, output <= low, output >= high)
 
 
 class _Fused(torch.autograd.Function):
-    """Both at once; all that the gradient needs is the result, which says where it was clipped."""
+    """Convolution and clipping in one; the gradient needs only the output."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, layer: FusedConvolution) -> Tensor:
         bounds = layer.bounds
         if layer.one_kernel:
-            made = _convolve(images, layer.weight, layer.bias, layer.settings, bounds)
+            output = _convolve(images, layer.weight, layer.bias, layer.settings, bounds)
         else:
-            made = layer.convolve(images, layer.weight, layer.bias, *layer.settings)
-            made = made if bounds is None else made.clamp_(*bounds)
+            output = layer.convolve(images, layer.weight, layer.bias, *layer.settings)
+            output = output if bounds is None else output.clamp_(*bounds)
         if bounds is not None:
-            ctx.save_for_backward(made)
+            ctx.save_for_backward(output)
         ctx.shape, ctx.layer, ctx.redirect = images.shape, layer, layer.switch.redirect
-        return made
+        return output
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         layer: FusedConvolution = ctx.layer
         if layer.bounds is not None:
-            (made,) = ctx.saved_tensors
-            gradient = _passed(gradient, made, layer.bounds, ctx.redirect, layer.owns)
+            (output,) = ctx.saved_tensors
+            gradient = _clip_gradient(gradient, output, layer.bounds, ctx.redirect, layer.owns)
         stride, padding, dilation, groups = layer.settings
         weight = layer.weight
         if layer.back is not None:
-            reach = [d * (k - 1) for k, d in zip(weight.shape[2:], dilation, strict=True)]
-            around = [r - p for r, p in zip(reach, padding, strict=True)]
-            settings = stride, around, dilation, groups
+            extent = [d * (k - 1) for k, d in zip(weight.shape[2:], dilation, strict=True)]
+            gradient_padding = [r - p for r, p in zip(extent, padding, strict=True)]
+            settings = stride, gradient_padding, dilation, groups
             return _convolve(gradient, layer.back, None, settings, None), None
-        # The weights need no gradient, so that of the images only the shape is read.
-        flat = torch.channels_last if layer.one_kernel else torch.contiguous_format
+        # Only the shape of the images is read, since the weights need no gradient.
+        memory_format = torch.channels_last if layer.one_kernel else torch.contiguous_format
         images = torch.empty(
-            ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=flat
+            ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=memory_format
         )
-        (by_images, _, _) = aten.convolution_backward(
+        (image_gradient, _, _) = aten.convolution_backward(
             gradient,
             images,
             weight,
@@ -192,11 +194,11 @@ class _Fused(torch.autograd.Function):
             groups,
             [True, False, False],
         )
-        return by_images, None
+        return image_gradient, None
 
 
 def _one_kernel(weight: Tensor) -> bool:
-    """Tell whether oneDNN computes convolution and ReLU in one pass over memory."""
+    """Return whether oneDNN computes convolution and ReLU in one kernel."""
     return (
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
@@ -214,12 +216,12 @@ def _convolve(
 ) -> Tensor:
     stride, padding, dilation, groups = settings
     if bounds is None:
-        after: tuple[str, list[float], str] = ("none", [], "")
+        activation: tuple[str, list[float], str] = ("none", [], "")
     elif bounds[1] == _INFINITE:
-        after = ("relu", [], "")
+        activation = ("relu", [], "")
     else:
-        after = ("hardtanh", list(bounds), "")
+        activation = ("hardtanh", list(bounds), "")
     kernel = fused_convolution()
     assert kernel is not None
-    made: Tensor = kernel(images, weight, bias, padding, stride, dilation, groups, *after)
-    return made
+    output: Tensor = kernel(images, weight, bias, padding, stride, dilation, groups, *activation)
+    return output

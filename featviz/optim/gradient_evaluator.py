@@ -1,4 +1,4 @@
-"""Scores of a batch and their gradients by the images: what the loop asks for at every step."""
+"""Scores of a batch and their gradients with respect to the images, for each step of the loop."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from featviz.types import Precision, Tensor
 
 T = TypeVar("T")
 
-#: Samples that a CPU takes at a time where that leaves every bit as it is: enough to keep its
-#: cores busy, and still small enough for their caches.
+#: Samples per forward pass on a CPU if that is bitwise identical to one by one: enough to keep the
+#: cores busy, and few enough for their caches.
 WIDE = 4
 
 
 class Gradients(NamedTuple):
     """Scores and gradients of a batch. Gradients are scaled by the precision's factor.
 
-    ``by_images`` and ``by_seen`` (B, C, *size) are by the clean images and by what the network sees
-    of them, None where the score does not depend on them; ``redirected`` (B,) says for which
-    samples a ReLU was redirected; ``until`` (B,) is above zero for samples that are done.
+    ``by_images`` and ``by_seen`` (B, C, *size) are with respect to the clean images and to the
+    network's input, None if the score does not depend on them; ``redirected`` (B,) flags samples
+    for which a ReLU was redirected; ``until`` (B,) is above zero for samples that are done.
     """
 
     scores: Tensor
@@ -43,10 +43,9 @@ class Gradients(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Samples of the batch that go through the network together, and how each is scored.
+    """Samples of the batch that go through the network together, and their scores.
 
-    They are still scored one by one, as they would be alone: a mean over a batch adds in another
-    order.
+    Each is still scored by itself, since reducing over a batch would add in another order.
     """
 
     samples: slice
@@ -62,7 +61,7 @@ class Part:
         return _each(self.scores, scene)
 
     def check(self, scene: Scene) -> Tensor:
-        """Return by how much each sample is past what ends its run, (B,); -inf without such."""
+        """Return ``until`` (B,), which is above zero for samples that are done; -inf without it."""
         if not self.until:
             return scene.images.new_full((len(self),), -torch.inf)
         return _each(self.until, scene).detach()
@@ -75,17 +74,17 @@ def _each(scores: tuple[Score, ...], scene: Scene) -> Tensor:
 
 
 class GradientEvaluator:
-    """Scores and gradients of a batch of images of one size, some samples at a time.
+    """Computes scores and gradients of a batch of images of one size, in parts if need be.
 
     Parameters
     ----------
     objective
-        What is differentiated: the sum of its values over the batch.
+        The objective to differentiate, summed over the batch.
     until
-        An objective that is evaluated in the same pass, without a gradient.
+        A stopping criterion, evaluated in the same pass without gradients.
     micro
-        Samples that go through the network at a time. By default all on a GPU; on a CPU one, or
-        :data:`WIDE` where the first step shows that it makes no difference to the last bit.
+        Samples per forward pass. By default all on a GPU; on a CPU one, or :data:`WIDE` if the
+        first step shows that the results are bitwise identical.
     traced, compiled, traces
         As for :class:`featviz.optim.forward.ForwardPass`.
     """
@@ -111,32 +110,34 @@ class GradientEvaluator:
         self.forward = ForwardPass(
             model, size, precision=precision, traced=traced, compiled=compiled, traces=traces
         )
-        goals = [objective] if until is None else [objective, until]
-        for goal in goals:
-            goal.bind(Target(model, size, batch, channels))  # errors name the whole objective
-        relational = any(goal.relational for goal in goals)
+        objectives = [objective] if until is None else [objective, until]
+        for item in objectives:
+            item.bind(Target(model, size, batch, channels))  # errors name the whole objective
+        relational = any(item.relational for item in objectives)
         single = not relational and model.device.type == "cpu"
-        self._widen = single and micro is None and self.forward.traced and batch >= WIDE
-        self._divide(batch if relational else micro or (1 if single else batch))
+        self._try_merging = single and micro is None and self.forward.traced and batch >= WIDE
+        self._split(batch if relational else micro or (1 if single else batch))
 
     def redirect(self, rule: redirected_relu | None) -> None:
-        """Redirect the gradients of ReLUs from now on, or with None no more."""
+        """Redirect the gradients of ReLUs from now on; None stops that."""
         self.forward.redirect = rule
 
-    def _divide(self, micro: int) -> None:
-        """Let ``micro`` samples through at a time."""
+    def _split(self, micro: int) -> None:
+        """Split the batch into parts of ``micro`` samples."""
         starts = range(0, self.batch, micro)
         self._parts = [self._part(start, min(start + micro, self.batch)) for start in starts]
-        self._narrow = self._parts  # as they are before some are put together
+        self._single_parts = self._parts  # the parts before any are merged
         self._single = micro == 1
 
     def _part(self, start: int, stop: int) -> Part:
-        here = slice(start, stop)
+        rows = slice(start, stop)
         target = Target(self.model, self.size, stop - start, self.channels)
-        goals = [g.sliced(here) for g in (self.objective, self.until) if g is not None]
-        needs = sorted({name for goal in goals for name in goal.needs(target)})
-        score, *until = [goal.bind(target) for goal in goals]
-        return Part(here, tuple(needs), (score,), tuple(until))
+        objectives = [
+            item.sliced(rows) for item in (self.objective, self.until) if item is not None
+        ]
+        needs = sorted({name for item in objectives for name in item.needs(target)})
+        score, *until = [item.bind(target) for item in objectives]
+        return Part(rows, tuple(needs), (score,), tuple(until))
 
     def gradients(
         self,
@@ -145,22 +146,22 @@ class GradientEvaluator:
         progress: Tensor,
         active: Sequence[bool] | None = None,
     ) -> Gradients:
-        """Return the scores and gradients of clean ``images``, which the network sees as ``seen``.
+        """Return the scores and gradients of clean ``images`` with the network input ``seen``.
 
-        Both are (B, C, *size). Parts without a sample that is ``active`` are left out: their
-        gradients are zero and their scores undefined.
+        Both are (B, C, *size). Parts without ``active`` samples are skipped: their gradients are
+        zero and their scores undefined.
         """
-        if self._widen and self.forward.traces.batchwise is False:  # an earlier run has shown it
-            self._widen, self._parts = False, self._wide()
+        if self._try_merging and self.forward.traces.batchwise is False:  # as an earlier run found
+            self._try_merging, self._parts = False, self._merged_parts()
 
         def run() -> Gradients:
             parts = self._parts if active is None else self._active(active)
             return self._run(parts, images, seen, progress)
 
-        result = self._retried(run)
-        if self._widen and active is None and self.forward.traces.batchwise is None:
-            self._widen = False
-            self._compare_wide(result, images, seen, progress)
+        result = self._retry_smaller(run)
+        if self._try_merging and active is None and self.forward.traces.batchwise is None:
+            self._try_merging = False
+            self._compare_merged(result, images, seen, progress)
         return result
 
     def _run(
@@ -171,30 +172,30 @@ class GradientEvaluator:
         redirected = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         by_images = by_seen = None
         for part in parts:
-            here = part.samples
-            each = self._differentiate(part, images[here], seen[here], progress)
-            scores[here], until[here] = each.scores, each.until
-            redirected[here] = each.redirected
-            if each.by_images is not None:
+            rows = part.samples
+            result = self._differentiate(part, images[rows], seen[rows], progress)
+            scores[rows], until[rows] = result.scores, result.until
+            redirected[rows] = result.redirected
+            if result.by_images is not None:
                 by_images = torch.zeros_like(images) if by_images is None else by_images
-                by_images[here] = each.by_images
-            if each.by_seen is not None:
+                by_images[rows] = result.by_images
+            if result.by_seen is not None:
                 by_seen = torch.zeros_like(seen) if by_seen is None else by_seen
-                by_seen[here] = each.by_seen
+                by_seen[rows] = result.by_seen
         return Gradients(scores, by_images, by_seen, redirected, until)
 
     def _differentiate(
         self, part: Part, images: Tensor, seen: Tensor, progress: Tensor
     ) -> Gradients:
-        clean, shown = images.detach().requires_grad_(), seen.detach().requires_grad_()
+        clean, inputs = images.detach().requires_grad_(), seen.detach().requires_grad_()
         redirect = self.forward.redirect
         if redirect is not None:
             redirect.batch = len(part)
-        scores, until = self._score(part, clean, shown, progress)
+        scores, until = self._score(part, clean, inputs, progress)
         by_images = by_seen = None
         if scores.requires_grad:
             total = scores.sum() * self.gradient_scale
-            by_images, by_seen = torch.autograd.grad(total, [clean, shown], allow_unused=True)
+            by_images, by_seen = torch.autograd.grad(total, [clean, inputs], allow_unused=True)
         if by_images is None and by_seen is None:
             text = self.objective.sliced(part.samples)
             raise FeatvizError(f"objective {text} does not depend on the image")
@@ -211,51 +212,51 @@ class GradientEvaluator:
             return part.score(scene), part.check(scene)
 
     def values(self, images: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scores and ``until`` (B,) of finished images, seen by the network as ``seen``."""
+        """Return scores and ``until`` (B,) of finished images with the network input ``seen``."""
 
         def run() -> list[tuple[Tensor, Tensor]]:
             parts = self._parts
             return [self._score(p, images[p.samples], seen[p.samples], 1.0) for p in parts]
 
-        scores, until = zip(*self._retried(run, quiet=True), strict=True)
+        scores, until = zip(*self._retry_smaller(run, quiet=True), strict=True)
         return torch.cat(scores), torch.cat(until)
 
-    def _retried(self, run: Callable[[], T], *, quiet: bool = False) -> T:
-        """Call ``run``, with fewer samples at a time where memory does not suffice."""
+    def _retry_smaller(self, run: Callable[[], T], *, quiet: bool = False) -> T:
+        """Call ``run``, retrying with smaller parts when memory runs out."""
         while True:
             try:
                 return run()
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-            self._halve(quiet)  # outside of the handler, whose traceback holds on to the memory
+            self._halve(quiet)  # outside the handler, whose traceback keeps the memory alive
 
     def _halve(self, quiet: bool) -> None:
-        """Let half as many samples through at a time; raise where it is one already."""
+        """Halve the number of samples per forward pass; raise if that is impossible."""
         largest = max(map(len, self._parts))
         if largest == 1 or self.objective.relational:
             raise out_of_memory(largest, self.size, dependent=True)
         self.forward.traces.passes.clear()
-        self._divide(largest // 2)
+        self._split(largest // 2)
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         if not quiet:
             warn_smaller(largest, self.size, largest // 2)
 
     def _active(self, active: Sequence[bool]) -> list[Part]:
-        """Return the parts that some samples need; a group that thins out is taken apart."""
+        """Return the parts with active samples, splitting merged ones that are partly inactive."""
         parts: list[Part] = []
         for part in self._parts:
-            wanted = active[part.samples]
-            if self._single and not all(wanted):
-                pairs = zip(self._narrow[part.samples], wanted, strict=True)
-                parts += [alone for alone, on in pairs if on]
-            elif any(wanted):
+            flags = active[part.samples]
+            if self._single and not all(flags):
+                singles = zip(self._single_parts[part.samples], flags, strict=True)
+                parts += [single for single, is_active in singles if is_active]
+            elif any(flags):
                 parts.append(part)
         return parts
 
-    def _wide(self) -> list[Part]:
-        """Put neighbouring samples that need the same layers together by fours."""
+    def _merged_parts(self) -> list[Part]:
+        """Merge neighbouring samples that need the same layers into parts of :data:`WIDE`."""
         parts: list[Part] = []
         start = 0
         while start < self.batch:
@@ -268,15 +269,15 @@ class GradientEvaluator:
             start += sum(map(len, group))
         return parts
 
-    def _compare_wide(
+    def _compare_merged(
         self, single: Gradients, images: Tensor, seen: Tensor, progress: Tensor
     ) -> None:
-        """Let those go together from now on whose every bit is then the same as alone."""
-        narrow, wide = self._parts, self._wide()
-        together = self._run(wide, images, seen, progress)
+        """Keep the merged parts whose results are bitwise identical to those of single samples."""
+        narrow, wide = self._parts, self._merged_parts()
+        merged = self._run(wide, images, seen, progress)
         self._parts = []
         for part in wide:
-            pairs = [(a, b) for a, b in zip(single, together, strict=True) if a is not None]
+            pairs = [(a, b) for a, b in zip(single, merged, strict=True) if a is not None]
             if all(
                 b is not None and torch.equal(a[part.samples], b[part.samples]) for a, b in pairs
             ):

@@ -1,4 +1,4 @@
-"""The ascent loop. Every verb that optimizes an image is this function with other parts.
+"""The ascent loop. Every verb that optimizes images calls it with different parts.
 
 ::
 
@@ -28,7 +28,7 @@ from featviz.optim.settings import Settings, SettingsKeywords
 from featviz.optim.tracing import TraceCache
 from featviz.types import Tensor, Unpack
 
-#: Steps without redirected ReLUs after which a batch without any gradient is given up.
+#: Steps without redirected ReLUs after which a run without any gradient is aborted.
 PATIENCE = 16
 
 
@@ -50,62 +50,61 @@ def optimize(
     record: dict[str, Any] | None = None,
     **options: Unpack[SettingsKeywords],
 ) -> Result:
-    """Raise ``objective`` by gradient ascent on the free parameters of ``param``.
+    """Maximize ``objective`` by gradient ascent on the free parameters of ``param``.
 
-    One image for each of ``seeds``. The score of a batch is the sum of its samples', so that
-    with an optimizer that works on each number by itself (Adam, SGD, …; not LBFGS) no image
-    depends on the others. The model, which stays where it is, comes back as it was. Ctrl-C ends the
-    run and returns what there is, with ``interrupted`` set.
+    Return one image for each of ``seeds``. The loss is summed over the batch, so that with an
+    elementwise optimizer (Adam, SGD, …; not LBFGS) the images are independent. The model is left
+    unchanged, on its device. Ctrl-C ends the run and returns the result so far, with
+    ``interrupted`` set.
 
     Parameters
     ----------
     model, objective
-        What is raised, of which network; one objective for all samples, or one for each.
+        The network and the objective to maximize: one for all samples, or one for each.
     seeds
-        One for each picture.
+        One seed for each image.
     settings, options
-        How: :class:`featviz.Settings`, and its fields as keywords. Here, no transforms are applied
-        unless they are named.
+        A :class:`featviz.Settings`, and its fields as keywords. Unlike in :func:`featviz.render`,
+        no transforms are applied by default.
     until
-        An objective evaluated in the same pass: a sample for which it is above zero is done, and
-        its image stays as it was scored; the run ends when all are. ``result.reached`` says after
-        how many updates.
+        A stopping criterion, evaluated in the same pass: a sample for which it is above zero is
+        done, and its image no longer changes; the run ends when all are done. ``result.reached``
+        has the number of updates.
     keep
-        ``best`` returns, of the samples that are not done, not the last image but the one with
-        the highest score.
+        ``best`` returns the image with the highest score instead of the last one, for samples that
+        are not done.
     samples
-        Draws of the transforms in each step, of whose scores the mean is raised.
+        Random draws of the transforms in each step, over which the score is averaged.
     tile
-        The network sees the image in tiles of at most this side, so that memory hardly depends on
-        its size (:class:`featviz.optim.tiling.TiledEvaluator`).
+        Largest side of the tiles that the network processes one by one, so that memory hardly
+        depends on the image size (:class:`featviz.optim.tiling.TiledEvaluator`).
     micro
-        Samples that go through the network at a time
-        (:class:`featviz.optim.gradient_evaluator.GradientEvaluator`).
+        Samples per forward pass (:class:`featviz.optim.gradient_evaluator.GradientEvaluator`).
     importance
-        Whether the result has the importance of each pixel.
+        Whether to compute the importance of each pixel.
     traces
         Shares the traced network with other runs of the same model and precision. Without it, a run
-        of :data:`featviz.optim.tracing.PAYS` passes or more traces its own.
+        of :data:`featviz.optim.tracing.PAYS` passes or more traces the network itself.
     resume
-        Continue from the checkpoint of an earlier result, made with the same arguments, as if it
-        had not ended: the images are the same to the bit.
+        The checkpoint of an earlier result with the same arguments; the images are bitwise
+        identical to those of an uninterrupted run.
     callbacks
         :class:`featviz.callbacks.Callback` objects or functions of a step.
     record
-        What the result's ``settings`` say besides.
+        Additional entries for the result's ``settings``.
 
     Raises
     ------
     FeatvizError
-        Before the first step, if the objective does not fit the network or the arguments do not go
-        together.
+        Before the first step, if the objective does not fit the network or the arguments are
+        inconsistent.
     OptimizationError
-        If no sample has a gradient, or all became NaN; its ``result`` holds what there is.
+        If no sample has a gradient, or all became NaN; its ``result`` holds the images so far.
     """
     if torch.is_inference_mode_enabled():
-        raise FeatvizError("gradients are off in torch.inference_mode(): leave it first")
+        raise FeatvizError("gradients are disabled in torch.inference_mode(): leave it first")
     if resume is not None and (until is not None or keep == "best"):
-        raise FeatvizError("resume goes with neither until nor keep='best'")
+        raise FeatvizError("resume cannot be combined with until or keep='best'")
     if samples < 1:
         raise FeatvizError(f"samples must be positive, not {samples}")
     if settings is None:
@@ -125,33 +124,33 @@ def optimize(
         traces=traces,
         resume=resume,
     )
-    with contextlib.ExitStack() as closing:
-        watchers = [as_callback(callback) for callback in callbacks]
-        for watcher in watchers:
-            closing.callback(watcher.close)
+    with contextlib.ExitStack() as stack:
+        observers = [as_callback(callback) for callback in callbacks]
+        for observer in observers:
+            stack.callback(observer.close)
         with model.session():
-            interrupted = _climb(ascent, watchers)
+            interrupted = _run_steps(ascent, observers)
             result = ascent.result(interrupted, dict(record or {}))
-        for watcher in watchers:
-            watcher.on_end(result)
+        for observer in observers:
+            observer.on_end(result)
     if len(result.failures) == len(result) and not interrupted:
         raise OptimizationError(next(iter(result.failures.values())), result)
     return result
 
 
-def _climb(ascent: Ascent, watchers: Sequence[Callback]) -> bool:
-    """Make the steps; return whether Ctrl-C ended them."""
+def _run_steps(ascent: Ascent, observers: Sequence[Callback]) -> bool:
+    """Run the steps; return whether Ctrl-C interrupted them."""
     try:
-        for watcher in watchers:
-            watcher.on_start(ascent.run)
+        for observer in observers:
+            observer.on_start(ascent.run)
         for step in ascent.steps():
-            loss: Any = functools.partial(_differentiate, ascent, step, bool(watchers))
-            ascent.optimizer.step(loss)
+            closure: Any = functools.partial(_differentiate, ascent, step, bool(observers))
+            ascent.optimizer.step(closure)
             with torch.no_grad():
                 ascent.param.project_(ascent.state)
                 ascent.best.restore_(ascent.leaves)
             ascent.done = step.index + 1
-            stopped = [watcher.on_step(step) for watcher in watchers]
+            stopped = [observer.on_step(step) for observer in observers]
             if any(stopped) or ascent.best.all_done:
                 break
             if ascent.done == ascent.redirect + PATIENCE and ascent.diagnostics.all_stuck():
@@ -161,10 +160,10 @@ def _climb(ascent: Ascent, watchers: Sequence[Callback]) -> bool:
     return False
 
 
-def _differentiate(ascent: Ascent, step: Step, watched: bool) -> Tensor:
-    """Set the gradients of a step; return what a minimizer calls the loss."""
+def _differentiate(ascent: Ascent, step: Step, observed: bool) -> Tensor:
+    """Compute the gradients of a step; return the loss, the negative score."""
     for leaf in ascent.leaves:
-        leaf.grad = None  # or the last step's would lie in memory beside this one's
+        leaf.grad = None  # frees the last step's gradient before computing this one's
     images = ascent.param.image(ascent.state)
     ascent.evaluator.redirect(ascent.redirected_relu if step.index < ascent.redirect else None)
 
@@ -174,21 +173,21 @@ def _differentiate(ascent: Ascent, step: Step, watched: bool) -> Tensor:
     if ascent.heat is not None:
         ascent.heat.add_(gradients.pop().abs().sum(1).nan_to_num(0, 0, 0))
 
-    scores, norms = ascent.note(step.index, scores, gradients, until, redirected > 0)
+    scores, norms = ascent.track_step(step.index, scores, gradients, until, redirected > 0)
     ascent.set_gradients(gradients, norms)
     if isinstance(ascent.optimizer, SampleAscent):
         ascent.optimizer.scores = scores
-    shown = images.detach()
-    if watched and any(images is leaf for leaf in ascent.leaves):
-        shown = shown.clone()  # the update changes the leaf in place
-    step.images, step.scores, step.gradient_norms = shown, ascent.history[step.index], norms
+    step_images = images.detach()
+    if observed and any(images is leaf for leaf in ascent.leaves):
+        step_images = step_images.clone()  # the update modifies the leaf in place
+    step.images, step.scores, step.gradient_norms = step_images, ascent.history[step.index], norms
     return -scores.sum()
 
 
 def _draws(ascent: Ascent, step: Step, images: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield scores, ``until``, redirections and gradients for each draw of the transforms.
 
-    The gradients are by the free parameters and, where the importance is wanted, by the images.
+    The gradients are with respect to the free parameters and, for the importance, the images.
     """
     inputs = ascent.leaves if ascent.heat is None else [*ascent.leaves, images]
     for draw in range(ascent.samples):
@@ -196,12 +195,13 @@ def _draws(ascent: Ascent, step: Step, images: Tensor) -> Iterator[tuple[Tensor,
         upstream = ascent.evaluator.gradients(
             images, seen, ascent.progress[step.index], ascent.best.active
         )
-        ends = [(images, upstream.by_images), (seen, upstream.by_seen)]
-        outputs, outer = zip(*[(x, g) for x, g in ends if g is not None], strict=True)
-        more = draw < ascent.samples - 1
-        gradients = torch.autograd.grad(outputs, inputs, outer, retain_graph=more)
+        pairs = [(images, upstream.by_images), (seen, upstream.by_seen)]
+        outputs, output_gradients = zip(*[(x, g) for x, g in pairs if g is not None], strict=True)
+        not_last = draw < ascent.samples - 1
+        gradients = torch.autograd.grad(outputs, inputs, output_gradients, retain_graph=not_last)
         yield upstream.scores, upstream.until, upstream.redirected, *gradients
-        del seen, ends, outputs, outer, upstream, gradients  # each as large as the images
+        # Each is as large as the images.
+        del seen, pairs, outputs, output_gradients, upstream, gradients
 
 
 def _mean(rows: tuple[Tensor, ...]) -> Tensor:

@@ -1,4 +1,4 @@
-"""How the free parameters move: optimizers, learning-rate schedules, what ascents share."""
+"""Optimizers and learning-rate schedules for the free parameters."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from featviz.types import OptimizerFactory, Tensor
 
 
 def default_rate(steps: int) -> float:
-    """Return Adam's learning rate for a run: 0.1 up to 256 steps, then falling with their number.
+    """Return Adam's default learning rate: 0.1 for up to 256 steps, 25.6 / steps for more.
 
-    The way that a free parameter can go is bounded so: more steps refine an image instead of
-    raising its contrast without end.
+    This bounds the total distance that a free parameter can travel, so that more steps refine the
+    image instead of increasing its contrast indefinitely.
     """
     return 0.1 * min(1.0, 256 / steps)
 
 
 def adam(lr: float) -> OptimizerFactory:
-    """Return Adam with learning rate ``lr``, in one kernel where the device has one."""
+    """Return Adam with learning rate ``lr``, fused on devices that support it."""
 
     def make(leaves: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(leaves, lr=lr, fused=leaves[0].device.type in ("cpu", "cuda"))
@@ -33,25 +33,25 @@ def adam(lr: float) -> OptimizerFactory:
     return make
 
 
-#: What a gradient can be divided by; zeros, as outside a mask, do not count.
+#: Statistics that a gradient can be divided by; zeros, as outside a mask, are not counted.
 SIZES = ("mean", "max", "std")
-#: Keeps a gradient of zero from being divided by zero.
+#: Avoids division by zero.
 TINY = 1e-12
 
 
 def normalized(lr: float, *, by: str = "mean") -> OptimizerFactory:
-    """Return plain gradient steps of the same size for every sample: lr g / (size of g).
+    """Return gradient steps of normalized size, lr g / size(g), per sample: DeepDream's update.
 
-    ``by`` is that size: the mean of |g|, its largest value, or the standard deviation of g.
-    DeepDream's update. [Mordvintsev2015]_
+    ``by`` selects the size: the mean of |g|, its maximum, or the standard deviation of g.
+    [Mordvintsev2015]_
 
     Raises
     ------
     FeatvizError
-        If there is no such size.
+        If ``by`` is unknown.
     """
     if by not in SIZES:
-        raise FeatvizError(f"no normalization {by!r}: it is {', '.join(SIZES)}")
+        raise FeatvizError(f"no normalization {by!r}: use {', '.join(SIZES)}")
     return functools.partial(_Normalized, lr=lr, by=by)
 
 
@@ -74,7 +74,7 @@ class _Normalized(torch.optim.Optimizer):
 
 
 def _size(gradient: Tensor, by: str) -> Tensor:
-    """Return the size of each sample's gradient (B, 1, …), without a copy of the gradient."""
+    """Return the size of each sample's gradient (B, 1, …), without copying the gradient."""
     flat = gradient.flatten(1)
     count = flat.count_nonzero(1).clamp_min(1)
     if by == "max":
@@ -89,7 +89,7 @@ def _size(gradient: Tensor, by: str) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Cosine:
-    """Let the learning rate fall along half a cosine, from 1 to ``end``."""
+    """Cosine decay of the learning rate, from a factor of 1 to ``end``."""
 
     end: float = 0.0
 
@@ -98,10 +98,10 @@ class Cosine:
 
 
 class SampleAscent(torch.optim.Optimizer, abc.ABC):
-    """An optimizer that moves each sample by itself, uphill, as attacks do.
+    """Base class of optimizers that ascend for each sample separately, as attacks do.
 
-    ``rate`` is the length of a step, a number or one a sample (B,); a schedule multiplies it.
-    The loop sets ``scores`` (B,), those of the state that the step starts from.
+    ``rate`` is the step length, a number or one per sample (B,); a schedule multiplies it. The
+    loop sets ``scores`` (B,) to those of the state before the step.
     """
 
     scores: Tensor
@@ -111,7 +111,7 @@ class SampleAscent(torch.optim.Optimizer, abc.ABC):
         self.rate = torch.as_tensor(rate, dtype=torch.float32, device=leaves[0].device)
 
     def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
-        """Evaluate the scores and gradients, then move every leaf."""
+        """Evaluate scores and gradients, then update every leaf."""
         with torch.enable_grad():
             loss = closure()
         with torch.no_grad():
@@ -123,7 +123,7 @@ class SampleAscent(torch.optim.Optimizer, abc.ABC):
 
     @abc.abstractmethod
     def move_(self, leaf: Tensor, gradient: Tensor, rate: Tensor) -> None:
-        """Move ``leaf`` (B, …) in place; ``rate`` (B or 1, 1, …) broadcasts to it."""
+        """Update ``leaf`` (B, …) in place; ``rate`` (B or 1, 1, …) broadcasts to it."""
 
 
 __all__ = ["Cosine", "adam", "default_rate", "normalized"]

@@ -1,4 +1,4 @@
-"""What every verb returns: the images, their scores, how they came about."""
+"""The result of optimizing images: the images, their scores and how they were made."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ from featviz.types import Tensor
 
 @dataclasses.dataclass
 class Result(BaseResult):
-    """Images and their scores.
+    """Optimized images and their scores.
 
     Attributes
     ----------
     images
         Float tensor (B, C, *size) in [0, 1], on the CPU.
     scores
-        (B,): the objective's value on the finished images, without transforms.
+        (B,): the objective's value for the finished images, without transforms.
     history
-        (steps, B): its value on what the network saw at each step, under the transforms.
+        (steps, B): the objective's value at each step, under the transforms.
     objectives
         The text of each image's objective.
     seeds
-        The seed of each picture.
+        The seed of each image.
     settings
-        What made them, for :meth:`save` and ``featviz render --from``.
+        How the images were made, for :meth:`save` and ``featviz render --from``.
     failures
-        Why an image is not what was asked for, by its index; empty when all went well.
+        Why images could not be optimized, by index; empty on success.
     redirected
-        (B,): whether a ReLU was redirected for the image in the first steps, because no true
-        gradient came through it; None where that was not asked for.
+        (B,): whether a ReLU was redirected in the first steps, because its true gradient was zero;
+        None if redirection was disabled.
     reached
-        (B,): after how many updates ``until`` was above zero, -1 where it never was; None without.
+        (B,): the number of updates until ``until`` was above zero, -1 if it never was; None without
+        ``until``.
     importance
-        (B, *size): the gradient of the score by the image, |∂score/∂image|, summed over
-        channels and added up over the run, divided by its largest value: where the score came
-        from. [Fel2023]_
+        (B, *size): the absolute gradient |∂score/∂image|, summed over channels and steps and
+        divided by its maximum: the pixels that the score depended on. [Fel2023]_
     state
-        The free parameters, of which ``param.image`` draws the pictures.
+        The free parameters, from which ``param.image`` computes the images.
     checkpoint
-        Where the run stood, for ``fv.optimize(…, resume=…)``; None for several batches.
+        The final state of the run, for ``fv.optimize(…, resume=…)``; None for several batches.
     interrupted
         Whether Ctrl-C ended the run early.
     relational
-        Whether the images depend on one another, so that none can be repeated alone.
+        Whether the images depend on each other, so that none can be rendered again alone.
     """
 
     images: Tensor
@@ -80,7 +80,7 @@ class Result(BaseResult):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Result:
-        """Return the result of one picture."""
+        """Return the result of one image."""
         i = range(len(self))[operator.index(index)]
         settings = {**self.settings, "goal": self.objectives[i]}
         if self.relational:
@@ -104,7 +104,7 @@ class Result(BaseResult):
 
     @property
     def record(self) -> dict[str, Any]:
-        """The settings with objectives, seeds and scores, as a PNG carries them."""
+        """The settings with objectives, seeds and scores, as stored in a PNG."""
         return {
             **self.settings,
             "objective": self.objectives,
@@ -124,49 +124,49 @@ class Result(BaseResult):
         separate: bool = False,
         alpha: bool = False,
     ) -> list[Path]:
-        """Write one image, or a labelled contact sheet of several; return what was written.
+        """Write one image, or a labelled contact sheet of several; return the paths written.
 
-        With ``separate`` each image also gets a file of its own beside the sheet, named
-        after its objective and seed: ``out.channel-_blocks.10-42.seed0.png``. With ``alpha``
-        the importance, smoothed, is the transparency: what did not matter is not seen.
+        With ``separate``, each image is also written to a file of its own, named after its
+        objective and seed: ``out.channel-_blocks.10-42.seed0.png``. With ``alpha``, the smoothed
+        importance becomes the opacity, which hides unimportant pixels.
 
         Raises
         ------
         FeatvizError
-            If the file cannot be written, or the images are no RGB or gray images.
+            If the file cannot be written, or the images are neither RGB nor gray.
         """
         path = Path(path)
-        shown = self._with_alpha() if alpha else self.images
-        page = sheets.sheet(shown, self.objectives, columns=columns)
+        images = self._with_alpha() if alpha else self.images
+        page = sheets.sheet(images, self.objectives, columns=columns)
         written = [_images.save(page, path, self.record)]
         if separate:
             for i, (text, seed) in enumerate(zip(self.objectives, self.seeds, strict=True)):
                 name = f"{path.stem}.{slug(text)}.seed{seed}"
-                twins = [w for w in written if w.stem == name or w.stem.startswith(f"{name}-")]
-                name += (f"-{len(twins) + 1}" if twins else "") + path.suffix
-                picture = sheets.to_pil(shown[i])
-                written.append(_images.save(picture, path.with_name(name), self[i].record))
+                same_name = [w for w in written if w.stem == name or w.stem.startswith(f"{name}-")]
+                name += (f"-{len(same_name) + 1}" if same_name else "") + path.suffix
+                image = sheets.to_pil(images[i])
+                written.append(_images.save(image, path.with_name(name), self[i].record))
         return written
 
     def _with_alpha(self) -> Tensor:
-        """Return the images with a fourth channel, from the importance."""
+        """Return RGB images with an opacity channel computed from the importance."""
         if self.importance is None or self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
-            raise FeatvizError("alpha takes gray or RGB images with an importance")
+            raise FeatvizError("alpha needs gray or RGB images with an importance")
         side = max(3, min(self.images.shape[2:]) // 16) // 2 * 2 + 1
         smooth = F.avg_pool2d(
             F.pad(self.importance[:, None], (side // 2,) * 4, mode="replicate"), side, 1
         )
-        # The 95th percentile is opaque, as in MACO: a few bright spots do not hide the rest.
+        # Opaque from the 95th percentile on, as in MACO: a few bright spots do not hide the rest.
         opaque = smooth.flatten(1).quantile(0.95, dim=1).clamp_min(1e-12)
-        cover = (smooth / opaque.view(-1, 1, 1, 1)).clamp(0, 1)
-        return torch.cat([self.images.expand(-1, 3, -1, -1), cover], 1)
+        opacity = (smooth / opaque.view(-1, 1, 1, 1)).clamp(0, 1)
+        return torch.cat([self.images.expand(-1, 3, -1, -1), opacity], 1)
 
     @classmethod
     def join(cls, parts: list[Result]) -> Result:
-        """Put the results of several batches, in order, into one.
+        """Concatenate the results of several batches.
 
-        Batches that ended at different steps (Ctrl-C, an early stop) have NaN in their
-        histories where they did not run.
+        If batches ended at different steps (Ctrl-C, an early stop), shorter histories are padded
+        with NaN.
         """
         if len(parts) == 1:
             return parts[0]
@@ -194,8 +194,8 @@ class Result(BaseResult):
 
 
 def _cat(parts: list[Tensor | None]) -> Tensor | None:
-    known = [p for p in parts if p is not None]
-    return torch.cat(known) if len(known) == len(parts) else None
+    present = [p for p in parts if p is not None]
+    return torch.cat(present) if len(present) == len(parts) else None
 
 
 def _lengthen(history: Tensor, steps: int) -> Tensor:
@@ -204,10 +204,10 @@ def _lengthen(history: Tensor, steps: int) -> Tensor:
 
 
 def slug(text: str) -> str:
-    """Return a file name for an objective: readable, safe everywhere, different where it is.
+    """Return a readable, portable and unique file name for the text of an objective.
 
-    ``channel:a:3`` is ``channel-a-3``, its negative ``negative-channel-a-3``; what else would
-    lose something gets a checksum.
+    ``channel:a:3`` becomes ``channel-a-3``, its negative ``negative-channel-a-3``; a checksum is
+    appended wherever replacing characters would lose information.
     """
     plain = re.fullmatch(r"(-?)([a-z]\w*(?::[\w.]+)+)", text, re.ASCII)
     if plain and len(text) <= 80:

@@ -1,4 +1,4 @@
-"""Many objectives of the same images, in one forward pass and with few operations."""
+"""Evaluate many objectives for the same images with one forward pass and few operations."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from featviz.types import Precision, Tensor
 
 
 class ScoreTable:
-    """The values of ``objectives``, (B, units), for images (B, C, *size) of the model's own size.
+    """Computes the values (B, units) of objectives for images (B, C, *size) of the model's size.
 
-    Those of the same kind, layer and reduction (``Objective.kin``) are computed together; all
-    layers come from one forward pass, which ends at the deepest of them. From ``expected`` images
-    of :data:`featviz.optim.tracing.PAYS` on, batches of ``batch_size`` run traced.
+    Objectives of the same kind, layer and reduction (``Objective.kin``) are computed together; all
+    layers come from one forward pass, which ends at the deepest one. If at least
+    :data:`featviz.optim.tracing.PAYS` images are ``expected``, full batches run traced.
 
     Raises
     ------
     FeatvizError
-        If there is no objective, one does not fit the network, or one depends on the batch.
+        If there is no objective, or one does not fit the network or depends on the whole batch.
     """
 
     def __init__(
@@ -40,9 +40,12 @@ class ScoreTable:
     ) -> None:
         if not objectives:
             raise FeatvizError("give at least one objective")
-        for goal in objectives:
-            if goal.relational or goal.sliced(slice(0, 1)) != goal:
-                raise FeatvizError(f"{goal} is about a batch: examples are of single images")
+        for objective in objectives:
+            if objective.relational or objective.sliced(slice(0, 1)) != objective:
+                raise FeatvizError(
+                    f"{objective} depends on the whole batch: dataset examples need objectives of "
+                    "single images"
+                )
         self.model, self.objectives = model, list(objectives)
         self.forward = ForwardPass(
             model,
@@ -53,15 +56,15 @@ class ScoreTable:
         )
         self._bound: dict[int, list[tuple[Tensor, Score]]] = {}
         groups: dict[object, list[int]] = {}
-        for index, goal in enumerate(self.objectives):
-            groups.setdefault(index if goal.kin is None else goal.kin, []).append(index)
+        for index, objective in enumerate(self.objectives):
+            groups.setdefault(index if objective.kin is None else objective.kin, []).append(index)
         self._groups = list(groups.values())
         target = self.target(1)
         self.needs = tuple(sorted({name for o in objectives for name in o.needs(target)}))
         self._bind(1)
 
     def target(self, batch: int) -> Target:
-        """Return what the objectives are bound to."""
+        """Return the target that the objectives are bound to."""
         return Target(self.model, self.model.size, batch)
 
     def _bind(self, batch: int) -> list[tuple[Tensor, Score]]:
@@ -74,7 +77,7 @@ class ScoreTable:
         return self._bound[batch]
 
     def __call__(self, images: Tensor) -> tuple[Scene, Tensor]:
-        """Return what the network made of images on its device, and the values on the CPU."""
+        """Return the scene of images on its device, and the values (B, units) on the CPU."""
         bound = self._bind(len(images))
         scene = self.forward.scene(images, self.needs)
         with torch.autocast(images.device.type, enabled=False):
@@ -87,7 +90,7 @@ class ScoreTable:
 
 
 def _columns(members: list[Objective], target: Target) -> Score:
-    """Return what computes members of the same kin, (B, members)."""
+    """Return the function that computes the values (B, members) of objectives of the same kin."""
     first = members[0]
     if len(members) > 1:
         return type(first).columns(members, target)

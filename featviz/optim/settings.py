@@ -1,8 +1,8 @@
-"""How an image is optimized: one set of settings, for Python, the command line and files.
+"""The settings of an optimization, for Python, the command line and files.
 
 To add a setting, add a field to :class:`Settings` and its type to :class:`SettingsKeywords`, and
-use it in :meth:`Settings.resolve` and wherever it acts. Signatures, docstrings, command-line
-options, records in files and the viewer's code panel follow from the field.
+use it in :meth:`Settings.resolve` and wherever it takes effect. Signatures, docstrings,
+command-line options, records in files and the viewer's code panel are generated from the field.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from featviz.transforms.presets import text as transforms_text
 from featviz.types import OptimizerFactory, Precision, Schedule, Size
 from featviz.validation import positive_int
 
-#: Steps in which ReLUs let a dead unit be reached, as in lucid.
+#: Initial steps with redirected ReLU gradients, to reach dead units, as in lucid.
 REDIRECT = 16
-#: What runs where no transforms are named and the images are no images (H, W).
+#: Default transforms for inputs other than images (H, W).
 FLAT_TRANSFORMS = "jitter,noise"
 
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(Options):
-    """How an image is optimized; verbs take the fields as keywords, or all as ``settings=``.
+    """How an image is optimized; verbs accept the fields as keywords, or all as ``settings=``.
 
-    An image is a pure function of the model, the objective, these settings and its seed. What is
-    None is chosen by :meth:`resolve`.
+    An image is a pure function of the model, the objective, these settings and its seed. Fields
+    that are None get their values in :meth:`resolve`.
     """
 
     param: Param | str | None = option(
@@ -53,37 +53,37 @@ class Settings(Options):
     )
     transforms: Sequence[Transform] | str | None = option(
         None,
-        "What the image has to be robust to: standard, lucid, none, or a list such as "
-        "jitter:8,rotate:5,noise:0.1. Default: the quality's.",
+        "Transforms that the image has to be robust to: standard, lucid, none, or a list such as "
+        "jitter:8,rotate:5,noise:0.1. Default: those of the quality preset.",
         cli=str,
     )
     quality: Literal["fast", "standard", "best"] = option(
         "standard",
-        "fast, standard or best: steps and transforms that belong together, where they are not "
-        "given.",
+        "Preset for the steps and transforms that are not given: fast, standard or best.",
         cli=str,
         recorded=False,
     )
-    steps: int | None = option(None, "Updates. Default: 512 in standard quality.", cli=int)
+    steps: int | None = option(
+        None, "Number of updates. Default: 512 for standard quality.", cli=int
+    )
     size: Size | None = option(
-        None, "Side in pixels, or HxW. Default: the model's own.", cli="size"
+        None, "Image size: side in pixels, or HxW. Default: the model's own.", cli="size"
     )
     optimizer: OptimizerFactory | None = option(
         None,
-        "A torch.optim class, or a function of a list of tensors that returns an optimizer. "
-        "Default: Adam.",
+        "A torch.optim class, or a function from a list of tensors to an optimizer. Default: Adam.",
     )
     lr: float | None = option(
         None,
-        "Learning rate of the optimizer. Default: 0.1 up to 256 steps, 25.6 / steps beyond.",
+        "Learning rate of the optimizer. Default: 0.1 for up to 256 steps, 25.6 / steps for more.",
         cli=float,
     )
     schedule: Schedule | None = option(
-        None, "Factor of the learning rate as a function of the progress from 0 to 1."
+        None, "Learning-rate factor as a function of the progress from 0 to 1."
     )
     redirect: int = option(
         REDIRECT,
-        "Steps at the start in which dead ReLUs pass gradients that would open them. 0: none.",
+        "Initial steps in which dead ReLUs pass gradients that would activate them. 0: none.",
         cli=int,
     )
     precision: Precision = option(
@@ -91,38 +91,40 @@ class Settings(Options):
     )
     compile: bool = option(
         False,
-        "Give the traced network to torch.compile; it pays on a GPU and for many pictures.",
+        "Compile the traced network with torch.compile; worthwhile on a GPU and for many images.",
         recorded=False,
     )
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Settings:
-        """Return the settings that a file's ``record`` describes.
+        """Return the settings described by a file's ``record``.
 
         Raises
         ------
         FeatvizError
-            If something in it has no text, or the wrong type.
+            If a setting has no text form, or the wrong type.
         """
         if record.get("optimizer") != "adam" or record.get("schedule") is not None:
-            raise FeatvizError("it was made with an optimizer of your own: repeat it in Python")
+            raise FeatvizError(
+                "it was made with a custom optimizer or schedule: repeat it in Python"
+            )
         values = {}
         for field in dataclasses.fields(cls):
             if not field.metadata["recorded"] or field.metadata["cli"] is None:
                 continue
             value = record.get(field.name)
             if value is None:
-                raise FeatvizError(f"its {field.name} has no text: repeat it in Python")
+                raise FeatvizError(f"its {field.name} has no text form: repeat it in Python")
             values[field.name] = _read(field, value)
         return cls(**values)
 
     def resolve(self, model: Model) -> Plan:
-        """Return the settings with nothing left open, for one model.
+        """Resolve all defaults for a model, and check the values.
 
         Raises
         ------
         FeatvizError
-            For values that cannot work, or do not go together.
+            For invalid or inconsistent values.
         """
         preset = find_quality(self.quality)
         steps = positive_int("steps", preset.steps if self.steps is None else self.steps)
@@ -176,7 +178,7 @@ class Settings(Options):
 
 
 class SettingsKeywords(TypedDict, total=False):
-    """The fields of :class:`Settings` as keywords, for type checkers; a test holds them equal."""
+    """The fields of :class:`Settings` as keywords, for type checkers; a test keeps them in sync."""
 
     param: Param | str | None
     transforms: Sequence[Transform] | str | None
@@ -193,9 +195,9 @@ class SettingsKeywords(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """:class:`Settings` with nothing left open; ``record`` says the same in JSON's words.
+    """:class:`Settings` with all defaults resolved; ``record`` is the same as JSON values.
 
-    ``settings`` are those that resolve to the same plan, without being parsed again.
+    ``settings`` resolves to the same plan without being parsed again.
     """
 
     settings: Settings
@@ -210,7 +212,7 @@ class Plan:
     record: dict[str, Any]
 
     def image_channels(self, model: Model) -> int:
-        """Return how many channels the images have: transparent ones have an opacity, too."""
+        """Return the number of channels of the images, including any opacity channel."""
         return (self.param.channels or model.channels) + self.param.transparent
 
     def check(self, model: Model, objective: Objective, batch: int) -> None:
@@ -228,31 +230,31 @@ def _optimizer(optimizer: OptimizerFactory | None, lr: float | None) -> Optimize
     if lr is None:
         return optimizer
     if not isinstance(optimizer, type):
-        raise FeatvizError("lr goes with a torch.optim class; an optimizer function has its own")
+        raise FeatvizError("lr needs a torch.optim class; an optimizer function sets its own")
     return functools.partial(optimizer, lr=lr)
 
 
 def _name(function: Callable[..., Any], default: str | None = "") -> str | None:
-    """Return what a function calls itself; its repr, or ``default``, where it has no name."""
+    """Return the name of a function; if it has none, its repr, or ``default`` if that is given."""
     return getattr(function, "__name__", repr(function) if default == "" else default)
 
 
 def _read(field: dataclasses.Field[Any], value: Any) -> Any:
-    """Return a recorded value as the setting that it was.
+    """Convert a recorded value back to the value of the setting.
 
     Raises
     ------
     FeatvizError
-        If it is of another type.
+        If the value has the wrong type.
     """
-    kind = field.metadata["cli"]
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if kind == "size" and isinstance(value, (list, tuple)) and 1 <= len(value) <= 3:
+    value_type = field.metadata["cli"]
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    if value_type == "size" and isinstance(value, (list, tuple)) and 1 <= len(value) <= 3:
         if all(isinstance(side, int) and not isinstance(side, bool) for side in value):
             return tuple(value)
-    elif kind is float and (whole or isinstance(value, float)) and math.isfinite(value):
+    elif value_type is float and (is_int or isinstance(value, float)) and math.isfinite(value):
         return float(value)
-    elif (kind is int and whole) or (kind is str and isinstance(value, str)):
+    elif (value_type is int and is_int) or (value_type is str and isinstance(value, str)):
         return value
     shown = " ".join(repr(value).split())[:60]
     raise FeatvizError(f"its {field.name} is damaged: {shown}")

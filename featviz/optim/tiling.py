@@ -1,4 +1,4 @@
-"""Images larger than memory: the network sees one tile of them at a time."""
+"""Images that do not fit into memory: the network processes one tile at a time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from featviz.types import Tensor
 
 
 def tile_axis(side: int, tile: int) -> list[slice]:
-    """Divide an axis into the fewest tiles of length ``tile``, or of the side where that is less.
+    """Divide an axis into the fewest tiles of length ``tile``, or ``side`` if that is smaller.
 
-    They are evenly spaced, the first and the last flush with the ends; where the side is no
-    multiple, neighbours overlap. All have the same size, since some networks take no other.
+    The tiles are evenly spaced, flush with both ends, and overlap if the side is not a multiple.
+    All have the same size, since some networks accept only one input size.
     """
     count = math.ceil(side / tile)
     length = min(side, tile)
@@ -36,16 +36,16 @@ def check_tile(tile: Any) -> int:
 
 
 def tile_count(size: tuple[int, ...], tile: int | None) -> int:
-    """Return how many times the network runs for one pass over images of ``size``."""
+    """Return the number of tiles, and thus of forward passes, for images of ``size``."""
     return 1 if tile is None else math.prod(len(tile_axis(side, tile)) for side in size)
 
 
 class TiledEvaluator(GradientEvaluator):
-    """Scores and gradients of a batch, tile by tile; memory depends on the tile.
+    """Computes scores and gradients of a batch tile by tile; memory depends on the tile size.
 
-    The score is the mean of the tiles', each scored as an image of its own, and where tiles
-    overlap the gradient is the mean of theirs. At the borders of tiles the network sees its own
-    padding: shift the image between steps (:class:`featviz.transforms.Roll`), and no seam stays.
+    Each tile is scored as an image of its own, and the score is the mean over tiles. Where tiles
+    overlap, their gradients are averaged. At tile borders the network sees its own padding; shift
+    the image between steps (:class:`featviz.transforms.Roll`) to avoid visible seams.
     """
 
     def __init__(
@@ -58,13 +58,15 @@ class TiledEvaluator(GradientEvaluator):
         **options: Any,
     ) -> None:
         axes = [tile_axis(side, check_tile(tile)) for side in size]
-        self.places: list[Any] = [(..., *place) for place in itertools.product(*axes)]
-        self.overlaps: list[Tensor] = []
+        self.tile_slices: list[Any] = [(..., *slices) for slices in itertools.product(*axes)]
+        self.overlap_counts: list[Tensor] = []
         for axis, tiles in enumerate(axes):
-            times = torch.zeros(size[axis])
-            for place in tiles:
-                times[place] += 1
-            self.overlaps.append(times.view(-1, *(1,) * (len(size) - 1 - axis)).to(model.device))
+            counts = torch.zeros(size[axis])
+            for tile_slice in tiles:
+                counts[tile_slice] += 1
+            self.overlap_counts.append(
+                counts.view(-1, *(1,) * (len(size) - 1 - axis)).to(model.device)
+            )
         super().__init__(model, objective, tuple(a[0].stop for a in axes), **options)
 
     def gradients(
@@ -77,24 +79,24 @@ class TiledEvaluator(GradientEvaluator):
         total = torch.zeros_like(seen)
         scores, until = seen.new_zeros(2, len(seen))
         redirected = torch.zeros(len(seen), dtype=torch.bool, device=seen.device)
-        for place in self.places:
-            tile = seen[place]
-            each = super().gradients(tile, tile, progress, active)
-            if each.by_images is not None:
+        for tile_slice in self.tile_slices:
+            tile = seen[tile_slice]
+            part = super().gradients(tile, tile, progress, active)
+            if part.by_images is not None:
                 raise FeatvizError(
-                    f"objective {self.objective} reads the whole clean image, which tiles do not "
-                    "show: name a layer, such as layer=input, or leave tile out"
+                    f"objective {self.objective} reads the whole clean image, which is not "
+                    "available in tiles: name a layer, such as layer=input, or omit tile"
                 )
-            scores += each.scores / len(self.places)
-            until += each.until / len(self.places)
-            redirected |= each.redirected
-            if each.by_seen is not None:
-                total[place] += each.by_seen
-        for times in self.overlaps:
-            total /= times
-        return Gradients(scores, None, total.div_(len(self.places)), redirected, until)
+            scores += part.scores / len(self.tile_slices)
+            until += part.until / len(self.tile_slices)
+            redirected |= part.redirected
+            if part.by_seen is not None:
+                total[tile_slice] += part.by_seen
+        for counts in self.overlap_counts:
+            total /= counts
+        return Gradients(scores, None, total.div_(len(self.tile_slices)), redirected, until)
 
     def values(self, images: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        rows = [super(TiledEvaluator, self).values(seen[p], seen[p]) for p in self.places]
+        rows = [super(TiledEvaluator, self).values(seen[p], seen[p]) for p in self.tile_slices]
         scores, until = zip(*rows, strict=True)
         return torch.stack(scores).mean(0), torch.stack(until).mean(0)

@@ -1,7 +1,7 @@
-"""The private parts of torch that featviz relies on, each behind a check.
+"""Private APIs of torch that featviz relies on, each guarded by a check.
 
-A torch release may change them without notice. Where one of them is gone or no longer does what it
-did, featviz falls back to public operations: slower, with the same results up to rounding.
+A torch release may change them without notice. If one is missing or behaves differently, featviz
+falls back to public operations: slower, with the same results up to rounding.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from featviz.types import Tensor
 
 
 def overrides_active() -> bool:
-    """Tell whether a ``TorchFunctionMode`` is active, such as :mod:`featviz.gradients`' overrides.
+    """Return whether a ``TorchFunctionMode`` is active, as in :mod:`featviz.networks.gradients`.
 
-    Where torch cannot be asked, assume that one is: what depends on it then runs unchanged modules.
+    If torch does not tell, assume that one is active: callers then run the unchanged modules.
     """
     try:
         return torch._C._len_torch_function_stack() > 0
@@ -36,10 +36,10 @@ def flat_graph(run: Callable[[Tensor], Sequence[Tensor]], images: Tensor) -> fx.
 
 @functools.cache
 def fused_convolution() -> Callable[..., Tensor] | None:
-    """Return oneDNN's convolution with an activation in the same kernel; None where there is none.
+    """Return oneDNN's convolution with a fused activation, or None if it is not available.
 
-    It is called as ``(images, weight, bias, padding, stride, dilation, groups, name, scalars,
-    algorithm)``, and is only returned if it agrees with ``F.conv2d`` on a small example.
+    Its arguments are ``(images, weight, bias, padding, stride, dilation, groups, name, scalars,
+    algorithm)``. It is returned only if it agrees with ``F.conv2d`` on a small example.
     """
     if not torch.backends.mkldnn.is_available():
         return None

@@ -1,9 +1,9 @@
-"""The truncated pass as a flat list of tensor operations, without what only costs time.
+"""Trace the truncated forward pass into a flat graph of tensor operations, to save overhead.
 
-A network is traced once for a run, so that the steps call no module and no hook. The graph is then
-shortened (:mod:`featviz.optim.folding`), and what it computes stays the same up to rounding. A
-layer whose activation is needed keeps it: nothing is folded across it. Weights are copied where
-they change; the network itself is never touched.
+A network is traced once per run, so that the steps call no modules and no hooks. The graph is then
+shortened (:mod:`featviz.optim.folding`), with the same results up to rounding. Nothing is folded
+across a layer whose activation is needed. Folded weights are copies; the network itself is never
+modified.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from featviz.optim.fusion import Switch
 from featviz.optim.torch_internals import flat_graph
 from featviz.types import Tensor
 
-#: From how many passes on a run saves more time than tracing takes. Not the number of images:
-#: an image has to be the same alone and with others, also in its last bits.
+#: Number of passes from which tracing saves more time than it takes. The number of images does not
+#: count: an image must be bitwise identical alone and in a batch.
 PAYS = 32
-#: How far activations may be from the network's own, relative to the largest of them.
+#: Tolerance for activations, relative to the largest activation of the untraced network.
 TOLERANCE = 1e-4
-#: How far gradients may be from the network's own, relative to their norm: rounding makes a few
-#: units of ReLUs cross their kinks.
+#: Tolerance for gradients, relative to the norm of the untraced network's: rounding makes a few
+#: ReLU inputs cross zero.
 GRADIENT_TOLERANCE = 0.1
 
 #: Images (B, C, *spatial) to activations, in a fixed order.
@@ -35,9 +35,9 @@ Pass: TypeAlias = Callable[[Tensor], Sequence[Tensor]]
 
 
 class Traced:
-    """A flat pass: images (B, C, *spatial), of one batch size, to the activations needed.
+    """A traced pass from images (B, C, *spatial) of one batch size to the activations needed.
 
-    With ``switch.redirect`` its ReLUs are redirected (:class:`featviz.gradients.redirected_relu`).
+    ``switch.redirect`` redirects its ReLUs (:class:`featviz.networks.gradients.redirected_relu`).
     """
 
     def __init__(self, run: Pass, images: Tensor) -> None:
@@ -45,7 +45,7 @@ class Traced:
         images = images.detach()
         self.graph = flat_graph(run, images)
         cpu = images.device.type == "cpu"
-        self.channels_last = cpu and images.ndim == 4  # oneDNN's own layout
+        self.channels_last = cpu and images.ndim == 4  # oneDNN's native layout
         fold_batchnorm(self.graph)
         merge_padding(self.graph)
         fuse_activations(self.graph, self.switch, rowwise=cpu)
@@ -69,24 +69,23 @@ class Traced:
 def trace(
     run: Pass, images: Tensor, *, compiled: bool = False, checked: bool = True
 ) -> Traced | None:
-    """Return ``run`` as a flat pass, or None, with a warning, where it cannot be traced.
+    """Return a traced version of ``run``, or None, with a warning, if it cannot be traced.
 
-    Unless the caller compares the results anyway (``checked=False``), the trace is checked on
-    ``images``: its activations equal the network's own up to :data:`TOLERANCE` and its gradients up
-    to :data:`GRADIENT_TOLERANCE`. A branch on the data, or a gradient of the network's own making,
-    would show there.
+    Unless ``checked`` is false, the trace is compared with the untraced network on ``images``: the
+    activations have to agree within :data:`TOLERANCE` and the gradients within
+    :data:`GRADIENT_TOLERANCE`. This detects data-dependent control flow and custom gradients.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             traced = Traced(run, images)
-            wrong = _difference(run, traced, images) if checked else None
+            reason = _difference(run, traced, images) if checked else None
     except Exception as error:
-        # Whatever a network does that cannot be traced: its own forward pass still works.
-        wrong = " ".join(str(error).split())[:120] or type(error).__name__
-    if wrong:
+        # Whatever the reason why the network cannot be traced, it still works untraced.
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+    if reason:
         warnings.warn(
-            f"the network runs untraced, and slower: it cannot be traced ({wrong})",
+            f"the network cannot be traced and runs untraced, which is slower ({reason})",
             FeatvizWarning,
             stacklevel=2,
         )
@@ -95,27 +94,28 @@ def trace(
 
 
 def _difference(run: Pass, traced: Pass, images: Tensor) -> str | None:
-    """Say how a traced pass differs from the network's own, or return None."""
+    """Return how a traced pass differs from the untraced one, or None if it does not."""
     results = []
     for call in (run, traced):
-        shown = images.detach().requires_grad_()
-        activations = [a.float() for a in call(shown)]
-        waves = [torch.arange(a.numel(), device=a.device).sin().view_as(a) for a in activations]
-        sums = [(a * w).sum() for a, w in zip(activations, waves, strict=True)]
+        inputs = images.detach().requires_grad_()
+        activations = [a.float() for a in call(inputs)]
+        weights = [torch.arange(a.numel(), device=a.device).sin().view_as(a) for a in activations]
+        sums = [(a * weight).sum() for a, weight in zip(activations, weights, strict=True)]
         total = torch.stack(sums).sum()
         gradient = None
         if total.requires_grad:
-            (gradient,) = torch.autograd.grad(total, shown, allow_unused=True)
+            (gradient,) = torch.autograd.grad(total, inputs, allow_unused=True)
         results.append(([a.detach() for a in activations], gradient))
     (expected, expected_gradient), (actual, gradient) = results
-    for one, other in zip(expected, actual, strict=True):
-        if one.shape != other.shape:
-            return f"shape {tuple(other.shape)} instead of {tuple(one.shape)}"
-        finite = one.isfinite()
-        if not torch.equal(finite, other.isfinite()):
+    for reference, traced_activation in zip(expected, actual, strict=True):
+        if reference.shape != traced_activation.shape:
+            return f"shape {tuple(traced_activation.shape)} instead of {tuple(reference.shape)}"
+        finite = reference.isfinite()
+        if not torch.equal(finite, traced_activation.isfinite()):
             return "its activations change"
-        largest = torch.where(finite, one, 0).abs().max()
-        if not torch.where(finite, one - other, 0).abs().max() <= TOLERANCE * largest:
+        largest = torch.where(finite, reference, 0).abs().max()
+        error = torch.where(finite, reference - traced_activation, 0).abs().max()
+        if not error <= TOLERANCE * largest:
             return "its activations change"
     if (expected_gradient is None) != (gradient is None):
         return "its gradient changes"
@@ -131,9 +131,8 @@ def _difference(run: Pass, traced: Pass, images: Tensor) -> str | None:
 class TraceCache:
     """Traced passes of one network in one precision, shared by several runs.
 
-    ``passes`` holds them by the shape that they take and the layers that they return. ``batchwise``
-    notes whether samples that went through the network together differed in their last bits from
-    those that went alone; None as long as that is not known.
+    ``passes`` holds them by input shape and layers. ``batchwise`` indicates whether the results of
+    a sample depend on the batch in the last bits; None while that is unknown.
     """
 
     passes: dict[tuple[tuple[int, ...], tuple[str, ...]], Traced | None] = dataclasses.field(
@@ -144,14 +143,14 @@ class TraceCache:
     def find(
         self, run: Pass, images: Tensor, needs: tuple[str, ...], *, compiled: bool = False
     ) -> Traced | None:
-        """Return the traced pass for images like these, tracing it now if need be; or None."""
+        """Return the traced pass for this shape and these layers, or None; trace it if need be."""
         key = tuple(images.shape), needs
         if key not in self.passes:
-            # A pass of several samples is compared with that of one, to the bit, by who uses it.
+            # The gradient evaluator compares a pass of several samples with that of a single one.
             single = (1, *images.shape[1:]), needs
-            known = single in self.passes
-            if known and self.passes[single] is None:
+            single_known = single in self.passes
+            if single_known and self.passes[single] is None:
                 self.passes[key] = None
             else:
-                self.passes[key] = trace(run, images, compiled=compiled, checked=not known)
+                self.passes[key] = trace(run, images, compiled=compiled, checked=not single_known)
         return self.passes[key]

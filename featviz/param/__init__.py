@@ -1,10 +1,10 @@
-"""Parameterizations: how free parameters make an image."""
+"""Parameterizations: maps from free parameters to images."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from featviz import codec as spec
+from featviz import codec
 from featviz.errors import FeatvizError
 from featviz.param import generators
 from featviz.param.alpha import Alpha
@@ -27,11 +27,11 @@ NAMES: dict[str, type[Param]] = {
     "cppn": Cppn,
     "maco": Maco,
 }
-_LATENT = ("label", "prior", "truncation")
+_LATENT_SETTINGS = ("label", "prior", "truncation")
 
 
 def parse(source: str) -> Param:
-    """Return the parameterization that a text names.
+    """Return the parameterization that a text describes.
 
     ``pixel``, ``fourier:decay=1.2``, ``gan:faces``, ``gan:eyes:label=blue:prior=truncate``,
     ``alpha`` and ``alpha:laplacian`` (transparent), …
@@ -41,13 +41,13 @@ def parse(source: str) -> Param:
     FeatvizError
         For an unknown name or setting.
     """
-    kind, _, rest = source.partition(":")
-    if kind == "gan":
+    name, _, inner = source.partition(":")
+    if name == "gan":
         return _generator(source)
-    if kind == "alpha":
-        return Alpha(inner=parse(rest or "fourier"))
-    made: Param = spec.read(source, NAMES | {"alpha": Alpha}, "parameterization")
-    return made
+    if name == "alpha":
+        return Alpha(inner=parse(inner or "fourier"))
+    param: Param = codec.read(source, NAMES | {"alpha": Alpha}, "parameterization")
+    return param
 
 
 def _generator(source: str) -> Latent:
@@ -55,8 +55,10 @@ def _generator(source: str) -> Latent:
     settings: dict[str, str | float] = {}
     for word in words[1:]:
         key, _, value = word.partition("=")
-        if key not in _LATENT or not value:
-            raise FeatvizError(f"{source!r}: a generator takes {', '.join(_LATENT)} as key=value")
+        if key not in _LATENT_SETTINGS or not value:
+            raise FeatvizError(
+                f"{source!r}: a generator takes {', '.join(_LATENT_SETTINGS)} as key=value"
+            )
         try:
             settings[key] = float(value) if key == "truncation" else value
         except ValueError:
@@ -65,14 +67,14 @@ def _generator(source: str) -> Latent:
 
 
 def text(param: Param) -> str | None:
-    """Return the text that :func:`parse` reads back, or None where there is none."""
+    """Return the text that :func:`parse` turns back into ``param``, or None if there is none."""
     if isinstance(param, Latent):
         if param.name is None or param.start is not None:
             return None
         defaults = {f.name: f.default for f in dataclasses.fields(Latent)}
         words = [
             f"{key}={getattr(param, key)}"
-            for key in _LATENT
+            for key in _LATENT_SETTINGS
             if getattr(param, key) != defaults[key]
         ]
         return ":".join([param.name, *words])
@@ -80,9 +82,9 @@ def text(param: Param) -> str | None:
         return None
     if isinstance(param, Alpha):
         inner = text(param.inner)
-        plain = param.cover == Alpha().cover.sized(1, param.shape)
-        return f"alpha:{inner}" if inner and plain else None
-    return spec.write(param, NAMES)
+        default_cover = param.cover == Alpha().cover.sized(1, param.shape)
+        return f"alpha:{inner}" if inner and default_cover else None
+    return codec.write(param, NAMES)
 
 
 __all__ = [

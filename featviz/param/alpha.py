@@ -1,4 +1,4 @@
-"""Transparent images: colours, and how much of them is there."""
+"""Transparent images: colours and an opacity."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from featviz.param.combine import Wrapped, join, part
 from featviz.param.fourier import Fourier
 from featviz.types import Self, State, Tensor
 
-#: What a transparent image lies on when its finished score is taken: middle gray.
-GROUND = 0.5
+#: Background of a transparent image when its final score is computed: mid-gray.
+FINAL_BACKGROUND = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Alpha(Wrapped):
-    """Images with a last channel that says how opaque they are, 0 to 1.
+    """Images with an additional last channel, their opacity, from 0 to 1.
 
-    The network sees them on a background that :class:`featviz.transforms.Background` draws anew
-    for every sample and step, so that what a unit does not need is better left away; and on gray
-    when they are done. Nothing makes an image transparent by itself where it does no harm:
-    multiply by how much is left, ``channel(…) * (1 - channel("image", 3))``, where channel 3 of
-    ``image`` is the opacity. [Mordvintsev2018]_, "transparency".
+    During optimization the network sees them on a background that
+    :class:`featviz.transforms.Background` redraws for every sample and step, so that regions that a
+    unit does not need are better left transparent; finished images are composited onto gray.
+    Nothing favours transparency where opacity does no harm: to reward it, multiply by the
+    transparent fraction, ``channel(…) * (1 - channel("image", 3))``, where channel 3 of ``image``
+    is the opacity. [Mordvintsev2018]_, "transparency".
 
-    ``inner`` draws the colours and ``cover`` the opacity, one channel, both in the same size.
+    ``inner`` parameterizes the colours and ``cover`` the opacity, one channel, both in the same
+    size.
     """
 
     transparent = True
@@ -36,8 +38,8 @@ class Alpha(Wrapped):
     )
 
     def sized(self, channels: int, size: tuple[int, ...]) -> Self:
-        made = super().sized(channels, size)
-        return dataclasses.replace(made, cover=self.cover.sized(1, made.shape))
+        sized = super().sized(channels, size)
+        return dataclasses.replace(sized, cover=self.cover.sized(1, sized.shape))
 
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
         return join({p: getattr(self, p).init(seeds, device) for p in ("inner", "cover")})
@@ -48,10 +50,10 @@ class Alpha(Wrapped):
 
     def flatten(self, images: Tensor) -> Tensor:
         colours, opacity = images[:, :-1], images[:, -1:]
-        return torch.full_like(colours, GROUND).lerp(colours, opacity)
+        return torch.full_like(colours, FINAL_BACKGROUND).lerp(colours, opacity)
 
     def from_image(self, images: Tensor) -> Self:
-        """Start at images with their opacity, (B, C + 1, *size)."""
+        """Return this parameterization starting at images with opacity, (B, C + 1, *size)."""
         if images.ndim < 3 or images.shape[1] < 2:
             raise FeatvizError(
                 f"Alpha starts from images with an opacity (B, C + 1, *size), not "

@@ -1,8 +1,8 @@
-"""What a parameterization is: a map from free parameters to an image.
+"""Parameterizations: maps from free parameters to images.
 
-A parameterization is an immutable description (``Fourier(size=224, decay=1)``). What is
-optimized is its *state*, a dictionary of tensors with the sample first, which :meth:`Param.init`
-makes from one seed a sample; :meth:`Param.image` draws the images (B, C, *size) of a state.
+A parameterization is an immutable description (``Fourier(size=224, decay=1)``). What is optimized
+is its *state*, a dictionary of tensors with the batch axis first, which :meth:`Param.init`
+creates from one seed per sample; :meth:`Param.image` computes the images (B, C, *size) of a state.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from featviz.types import Self, Size, State, Tensor
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Param(abc.ABC):
-    """A map from free parameters to images in the value range; see the module's text.
+    """A map from free parameters to images in the value range; see the module docstring.
 
-    ``size`` and ``channels`` are taken from the model where they are left open.
+    ``size`` and ``channels`` default to the model's.
     """
 
     size: Size | None = None
@@ -47,23 +47,23 @@ class Param(abc.ABC):
 
     @property
     def seen(self) -> tuple[int, ...]:
-        """The spatial size of what :meth:`flatten` returns."""
+        """The spatial size of the output of :meth:`flatten`."""
         return self.shape
 
     def sized(self, channels: int, size: tuple[int, ...]) -> Self:
-        """Return this parameterization with what was left open filled in."""
+        """Return this parameterization with the size and channels filled in if they are not set."""
         return dataclasses.replace(self, channels=self.channels or channels, size=self.size or size)
 
     #: Whether the images of a batch depend on one another.
     relational = False
-    #: Factor of the default learning rate.
+    #: Factor applied to the default learning rate.
     rate = 1.0
-    #: Whether the images have one more channel than the network's, which says how opaque they are.
+    #: Whether the images have one channel more than the network's input: their opacity.
     transparent = False
 
     @property
     def backdrop(self) -> Tensor | None:
-        """What transparent images lie on, (1 or B, C, *size); None for what is drawn anew."""
+        """Background of transparent images, (1 or B, C, *size); None if it is drawn at random."""
         return None
 
     @abc.abstractmethod
@@ -75,7 +75,7 @@ class Param(abc.ABC):
         """Return the images (B, C, *size) of a state, in the value range, differentiable."""
 
     def flatten(self, images: Tensor) -> Tensor:
-        """Return the finished images as the network takes them: (B, C, *size)."""
+        """Return the finished images as input of the network: (B, C, *size)."""
         return images
 
     def from_image(self, images: Tensor) -> Self:
@@ -84,23 +84,23 @@ class Param(abc.ABC):
         Raises
         ------
         FeatvizError
-            If the images have another size or channel count, or nothing inverts this map.
+            If the images have a different size or channel count, or the map has no inverse.
         """
         name = type(self).__name__
         raise FeatvizError(f"{name} cannot start from an image exactly; use featviz.invert")
 
     def project_(self, state: State) -> None:  # noqa: B027
-        """Move a state that left the allowed set back into it, in place; nothing by default."""
+        """Project a state back onto the feasible set, in place; by default, do nothing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ColorParam(Param):
-    """Colour, then range: what all parameterizations share that make raw values.
+    """A base for parameterizations by raw values, which are mapped to colours, then to the range.
 
     ``color`` correlates the channels: ``"imagenet"``, ``"none"``, a C x C matrix as nested
     tuples, or ``"auto"``: ImageNet's for three channels and none for others. ``range`` bounds
     the values: ``"sigmoid"``, ``"tanh"``, ``"clamp"``, ``"none"``, or (low, high) for each
-    channel. ``sd`` is the deviation of the starting noise, before the range.
+    channel. ``sd`` is the standard deviation of the initial noise, before the range is applied.
     """
 
     color: str | tuple[tuple[float, ...], ...] = "auto"
@@ -116,11 +116,11 @@ class ColorParam(Param):
             raise FeatvizError(f"sd must not be negative, not {self.sd}")
 
     def color_matrix(self) -> _color.Matrix | str:
-        """Return what correlates the channels: a matrix, or the name of one."""
+        """Return the colour correlation: a matrix, or the name of one."""
         return self.color
 
     def finish(self, raw: Tensor) -> Tensor:
-        """Map raw values (B, C, *size) of unit order to the picture."""
+        """Map raw values (B, C, *size) of unit scale to images."""
         matrix = _color.matrix(self.color_matrix(), self._channels(), device=raw.device)
         raw = _color.apply(matrix, raw)
         return _ranges.get(self.range, self.channels).forward(raw)
@@ -141,13 +141,13 @@ class ColorParam(Param):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Basis(ColorParam):
-    """Raw values by a linear map of the free parameters that has an inverse."""
+    """Raw values that are an invertible linear map of the free parameters."""
 
     start: Tensor | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @abc.abstractmethod
     def synthesize(self, state: State) -> Tensor:
-        """Map the free parameters to raw values (B, C, *size) of unit order."""
+        """Map the free parameters to raw values (B, C, *size) of unit scale."""
 
     @abc.abstractmethod
     def analyze(self, raw: Tensor) -> State:
@@ -155,7 +155,7 @@ class Basis(ColorParam):
 
     @abc.abstractmethod
     def scatter(self, noise: Tensor) -> State:
-        """Make the starting state of white noise (B, C, *size)."""
+        """Return the initial state for white noise (B, C, *size)."""
 
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
         if self.start is None:

@@ -1,4 +1,4 @@
-"""Images that start at given ones: within an exact ball around them, or free."""
+"""Images that start at given ones: within an exact ball around them, or unconstrained."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STARTS = ("zero", "uniform")
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Shows ``exact`` and passes the gradient on to what it was rounded from."""
+    """Return ``exact``; pass the gradient straight through to ``raw``, before rounding."""
 
     @staticmethod
     def forward(context: Any, raw: Tensor, exact: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def fit(param: Param, images: object) -> None:
-    """Take size and channels from the images; raise :class:`FeatvizError` where they differ."""
+    """Set size and channels from the images; raise :class:`FeatvizError` if they conflict."""
     if not isinstance(images, torch.Tensor) or images.ndim < 3 or not images.is_floating_point():
         raise FeatvizError(f"{type(param).__name__} takes float images (B, C, *size)")
     if param.channels not in (None, images.shape[1]):
@@ -45,16 +45,16 @@ def fit(param: Param, images: object) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bounded(Param):
-    """Images no further than ``eps`` from ``images``, in [0, 1]: an attack's parameterization.
+    """Images within distance ``eps`` of ``images`` and in [0, 1]: the parameterization of attacks.
 
-    ``norm`` is ``linf``, ``l2`` or ``l1``, ``eps`` in image units, one number or one a sample. The
-    state is the difference, which starts at ``zero`` or ``uniform``, drawn from the ball with the
-    sample's seed; :meth:`project_` moves it back into the ball and into [0, 1] after each step.
+    ``norm`` is ``linf``, ``l2`` or ``l1``, ``eps`` in image units, a number or one per sample. The
+    state is the perturbation, initialized to ``zero`` or ``uniform``, which is drawn from the ball
+    with the sample's seed; :meth:`project_` moves it back into the ball and [0, 1] after each step.
 
-    ``eight_bit`` images are those that an 8-bit file holds, ``images`` rounded too: the network
-    sees nothing else, and gradients pass through the rounding as if it were not there.
+    ``eight_bit`` restricts images to those that an 8-bit file can store, rounding ``images`` as
+    well: the network sees nothing else, and gradients pass straight through the rounding.
 
-    With ``shared`` all images have the same difference, clipped to [0, 1] with each of them.
+    With ``shared`` all images have the same perturbation, clipped to [0, 1] with each of them.
     """
 
     images: Tensor = dataclasses.field(compare=False, repr=False)
@@ -67,13 +67,13 @@ class Bounded(Param):
     def __post_init__(self) -> None:
         fit(self, self.images)
         if self.norm not in NORMS:
-            raise FeatvizError(f"no norm {self.norm!r}: it is {', '.join(NORMS)}")
-        several = self.eps if isinstance(self.eps, tuple) else (self.eps,)
-        wrong = [e for e in several if not 0 < e < float("inf")]
-        if wrong or not several:
-            raise FeatvizError(f"eps must be positive, not {wrong[0] if wrong else self.eps}")
+            raise FeatvizError(f"no norm {self.norm!r}; known: {', '.join(NORMS)}")
+        radii = self.eps if isinstance(self.eps, tuple) else (self.eps,)
+        invalid = [e for e in radii if not 0 < e < float("inf")]
+        if invalid or not radii:
+            raise FeatvizError(f"eps must be positive, not {invalid[0] if invalid else self.eps}")
         if self.start not in STARTS:
-            raise FeatvizError(f"no start {self.start!r}: it is {' or '.join(STARTS)}")
+            raise FeatvizError(f"no start {self.start!r}; known: {', '.join(STARTS)}")
 
     @property
     def relational(self) -> bool:  # type: ignore[override]
@@ -98,10 +98,10 @@ class Bounded(Param):
             delta, seeds = delta[:1], seeds[:1]
         if self.start == "uniform":
             shape = tuple(self.images.shape[1:])
-            drawn = [sample(generator(s, "ball"), self.norm, shape) for s in seeds]
+            points = [sample(generator(s, "ball"), self.norm, shape) for s in seeds]
             radius = self._radius(len(seeds), delta.device)
             radius = radius.view(-1, *(1,) * len(shape))
-            delta = self.nearest(torch.stack(drawn).to(delta) * radius)
+            delta = self.nearest(torch.stack(points).to(delta) * radius)
         return {"delta": delta.contiguous().requires_grad_()}
 
     def image(self, state: State) -> Tensor:
@@ -114,18 +114,18 @@ class Bounded(Param):
             return raw
         radius = self._radius(len(delta), delta.device)
         levels = quantize(delta, self.norm, radius) + (centre * 255).round()
-        made: Tensor = _StraightThrough.apply(raw, (levels.clamp(0, 255) / 255).to(raw))
-        return made
+        images: Tensor = _StraightThrough.apply(raw, (levels.clamp(0, 255) / 255).to(raw))
+        return images
 
     def nearest(self, delta: Tensor) -> Tensor:
-        """Return the differences (B, C, *size) moved into the ball and, unless shared, [0, 1]."""
-        inside = project(delta, self.norm, self._radius(len(delta), delta.device))
+        """Return perturbations (B, C, *size) projected onto the ball and, unless shared, [0, 1]."""
+        projected = project(delta, self.norm, self._radius(len(delta), delta.device))
         if self.shared:
-            return inside
+            return projected
         centre = self._centre(len(delta), delta.device)
-        # Clipping to [0, 1] brings every value nearer to the centre: it stays in the ball.
-        inside = centre + inside
-        return inside.clamp(0, 1) - centre
+        # Clipping to [0, 1] moves every value closer to the centre, so it stays in the ball.
+        projected = centre + projected
+        return projected.clamp(0, 1) - centre
 
     def project_(self, state: State) -> None:
         state["delta"].copy_(self.nearest(state["delta"]))
@@ -133,10 +133,10 @@ class Bounded(Param):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Canvas(Param):
-    """The image itself, starting at ``images`` (1 or B, C, *size): a step changes its pixels.
+    """The image itself, starting at ``images`` (1 or B, C, *size): steps change pixels directly.
 
-    No prior, no colour space and no copy: a dream's parameterization. What a step moves out of
-    [0, 1] is moved back.
+    No prior, no colour space and no copy: the parameterization of dreams. Values that a step moves
+    out of [0, 1] are clamped.
     """
 
     images: Tensor = dataclasses.field(compare=False, repr=False)

@@ -1,4 +1,4 @@
-"""Measure the colours and the spectrum of a dataset, in one pass."""
+"""Measure the colour and spectrum statistics of a dataset, in one pass."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def calibrate(
     channels: int = 3,
     progress: bool = False,
 ) -> Stats:
-    """Return the mean, colour covariance and spectrum of images, for ``Fourier(stats=…)``.
+    """Return the mean, colour covariance and spectrum of a dataset, for ``Fourier(stats=…)``.
 
-    One streaming pass; memory does not grow with the number of images. Images are cropped about
-    the centre to the aspect of ``size`` and resized to it; floats in [0, 1].
+    One streaming pass; memory does not grow with the number of images. Images are centre-cropped to
+    the aspect ratio of ``size`` and resized to it; floats in [0, 1].
 
-    The spectrum is the root mean squared magnitude (not the mean one, which could not be had in
-    the same pass as the colours), of images whose mean is taken out and whose borders are faded
-    by a Hann window, so that their edges do not count as structure.
+    The spectrum is the root-mean-square magnitude (the mean magnitude cannot be computed in the
+    same pass as the colours) of images whose mean is subtracted and whose borders are faded by a
+    Hann window, so that their edges do not count as structure.
 
     Parameters
     ----------
     dataset
-        A folder of images, or anything that yields tensors (C, *size), PIL images, paths, or
-        tuples that start with one of these (as ``torch.utils.data`` datasets do).
+        A folder of images, or any iterable of tensors (C, *size), PIL images, paths, or tuples that
+        start with one of these (as ``torch.utils.data`` datasets yield).
     size
         The size to measure at.
     channels
@@ -45,7 +45,7 @@ def calibrate(
     Raises
     ------
     FeatvizError
-        If there is no image, or one has another number of channels.
+        If there are no images, or one has a different number of channels.
     """
     from tqdm.auto import tqdm
 
@@ -57,38 +57,38 @@ def calibrate(
         if hann is not None:
             window *= hann.view(-1, *(1,) * (len(shape) - 1 - axis))
     window /= window.square().mean().sqrt()
-    first = torch.zeros(channels, dtype=torch.float64)
-    second = torch.zeros(channels, channels, dtype=torch.float64)
-    half = (*shape[:-1], shape[-1] // 2 + 1)
-    cross = torch.zeros(channels, channels, *half, dtype=torch.complex128)
+    totals = torch.zeros(channels, dtype=torch.float64)
+    products = torch.zeros(channels, channels, dtype=torch.float64)
+    half_shape = (*shape[:-1], shape[-1] // 2 + 1)
+    cross_spectrum = torch.zeros(channels, channels, *half_shape, dtype=torch.complex128)
     count = pixels = 0
     source = (as_image(item.given, channels, shape) for item in ImageDataset(dataset))
     for chunk in _chunks(tqdm(source, unit="image", disable=None if progress else True)):
         batch = chunk.double()
         rows = batch.flatten(2)
-        first += rows.sum((0, 2))
-        second += torch.einsum("bcp,bdp->cd", rows, rows)
+        totals += rows.sum((0, 2))
+        products += torch.einsum("bcp,bdp->cd", rows, rows)
         centred = (batch - rows.mean(2).view(*batch.shape[:2], *(1,) * len(shape))) * window
         spectrum = torch.fft.rfftn(centred, dim=axes, norm="ortho")
-        cross += torch.einsum("bc...,bd...->cd...", spectrum, spectrum.conj())
+        cross_spectrum += torch.einsum("bc...,bd...->cd...", spectrum, spectrum.conj())
         count += len(batch)
         pixels += rows.shape[0] * rows.shape[2]
     if not count:
         raise FeatvizError(f"no images in {str(dataset)!r}")
-    mean = first / pixels
-    covariance = second / pixels - torch.outer(mean, mean)
+    mean = totals / pixels
+    covariance = products / pixels - torch.outer(mean, mean)
     stats = Stats(mean.float(), covariance.float(), torch.zeros(0), shape, count)
-    white = torch.linalg.inv(stats.root.double()).to(cross.dtype)
-    power = torch.einsum("ec,cd...,ed->e...", white, cross / count, white).real
+    whitening = torch.linalg.inv(stats.root.double()).to(cross_spectrum.dtype)
+    power = torch.einsum("ec,cd...,ed->e...", whitening, cross_spectrum / count, whitening).real
     return Stats(mean.float(), covariance.float(), power.clamp_min(0).sqrt().float(), shape, count)
 
 
 def _chunks(source: Iterable[Tensor]) -> Iterator[Tensor]:
-    kept: list[Tensor] = []
+    chunk: list[Tensor] = []
     for image in source:
-        kept.append(image)
-        if len(kept) == _CHUNK:
-            yield torch.stack(kept)
-            kept = []
-    if kept:
-        yield torch.stack(kept)
+        chunk.append(image)
+        if len(chunk) == _CHUNK:
+            yield torch.stack(chunk)
+            chunk = []
+    if chunk:
+        yield torch.stack(chunk)

@@ -1,4 +1,4 @@
-"""Decorrelated colour: channels that are independent in the state, correlated in the picture."""
+"""Decorrelated colour: channels that are independent in the state, correlated in the image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from featviz.types import Tensor
 Matrix: TypeAlias = tuple[tuple[float, ...], ...]
 
 #: The square root of the covariance of ImageNet's RGB values, as published with lucid
-#: (``lucid/misc/../param/color.py``, "color_correlation_svd_sqrt"). [Olah2017]_
+#: (``lucid/optvis/param/color.py``, "color_correlation_svd_sqrt"). [Olah2017]_
 IMAGENET: Matrix = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
 
 
@@ -29,10 +29,10 @@ def _matrix(values: Matrix, inverse: bool, device: torch.device | str) -> Tensor
 def matrix(
     color: str | Matrix, channels: int, *, inverse: bool = False, device: torch.device | str = "cpu"
 ) -> Tensor | None:
-    """Return the C x C matrix that correlates the channels, or None where nothing does.
+    """Return the C x C matrix that correlates the channels, or None for uncorrelated channels.
 
-    The largest column has length 1, so that the colours of an image keep their contrast
-    whatever the units of the covariance were. ``inverse`` gives the matrix that decorrelates.
+    The largest column has norm 1, so that images keep their contrast whatever the units of the
+    covariance. ``inverse`` returns the matrix that decorrelates.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def matrix(
     if color == "imagenet":
         color = IMAGENET
     if isinstance(color, str):
-        raise FeatvizError(f"no colour {color!r}: it is imagenet, none, auto or a matrix")
+        raise FeatvizError(f"no colour {color!r}; known: imagenet, none, auto, or a matrix")
     if len(color) != channels or any(len(row) != channels for row in color):
         raise FeatvizError(
             f"colour matrix has {len(color)} rows, but the images {channels} channels"
@@ -58,7 +58,7 @@ def matrix(
 
 
 def apply(matrix: Tensor | None, raw: Tensor) -> Tensor:
-    """Multiply the channel vectors of (B, C, *size) by the matrix; None changes nothing."""
+    """Multiply the channel vectors of (B, C, *size) by the matrix; None leaves them unchanged."""
     if matrix is None:
         return raw
     flat = matrix.to(raw.device, raw.dtype) @ raw.flatten(2)

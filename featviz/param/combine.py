@@ -1,4 +1,4 @@
-"""Parameterizations made of others: shared, masked, interpolated."""
+"""Parameterizations that combine others: shared, masked, interpolated."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from featviz.types import Self, State, Tensor
 
 
 def join(parts: dict[str, State]) -> State:
-    """Return one state of the states of several parts."""
+    """Merge the states of several parts into one."""
     return {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
 
 
 def part(state: State, name: str) -> State:
-    """Return the state of the part called ``name``."""
+    """Return the state of the part ``name``."""
     return {n[len(name) + 1 :]: t for n, t in state.items() if n.startswith(f"{name}.")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wrapped(Param):
-    """A parameterization around ``inner``, whose size and channels it takes."""
+    """A parameterization around ``inner``, from which it takes size and channels."""
 
     inner: Param = dataclasses.field(default_factory=Fourier)
 
     def __post_init__(self) -> None:
         for name in ("size", "channels"):
-            mine, theirs = getattr(self, name), getattr(self.inner, name)
-            if mine is None and theirs is not None:
-                object.__setattr__(self, name, theirs)
+            own_value, inner_value = getattr(self, name), getattr(self.inner, name)
+            if own_value is None and inner_value is not None:
+                object.__setattr__(self, name, inner_value)
         super().__post_init__()
 
     def sized(self, channels: int, size: tuple[int, ...]) -> Self:
@@ -48,19 +48,19 @@ class Wrapped(Param):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Masked(Wrapped):
-    """An image that is free where ``mask`` is 1 and ``image`` where it is 0 (inpainting).
+    """Images that are free where ``mask`` is 1 and ``background`` where it is 0 (inpainting).
 
-    ``image`` (1 or B, C, *size) in [0, 1]; ``mask`` broadcasts to it, values in [0, 1].
+    ``background`` (1 or B, C, *size) in [0, 1]; ``mask`` broadcasts to it, values in [0, 1].
     """
 
     background: Tensor = dataclasses.field(compare=False, repr=False)
     mask: Tensor = dataclasses.field(compare=False, repr=False)
 
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
-        wanted = (self.channels, *self.shape)
-        if tuple(self.background.shape[1:]) != wanted:
+        expected = (self.channels, *self.shape)
+        if tuple(self.background.shape[1:]) != expected:
             raise FeatvizError(
-                f"background has shape {tuple(self.background.shape)}, not (B, {wanted})"
+                f"background has shape {tuple(self.background.shape)}, not (B, {expected})"
             )
         try:
             torch.broadcast_shapes(self.mask.shape, self.background.shape)
@@ -78,10 +78,10 @@ class Masked(Wrapped):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shared(Wrapped):
-    """Images of a batch with a common part: one image of ``inner`` plus one common to all.
+    """Images of a batch with a common component: each is one of ``inner`` plus one shared by all.
 
-    The common part has every ``factor``-th pixel and is resampled linearly; it is drawn with
-    the first sample's seed, so that the images depend on one another. Pair it with
+    The shared component is ``factor`` times coarser and is upsampled linearly; it is initialized
+    with the first sample's seed, so that the images depend on one another. Combine it with
     :func:`featviz.alignment` or :func:`featviz.interpolate`. [Mordvintsev2018]_
     """
 
@@ -105,7 +105,7 @@ class Shared(Wrapped):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Interpolated(Wrapped):
-    """The mix (1 - share) ``inner`` + share ``other`` of two parameterizations, both free."""
+    """The blend (1 - share) ``inner`` + share ``other`` of two parameterizations, both free."""
 
     other: Param
     share: float = 0.5
@@ -116,9 +116,9 @@ class Interpolated(Wrapped):
             raise FeatvizError(f"share must be between 0 and 1, not {self.share}")
 
     def sized(self, channels: int, size: tuple[int, ...]) -> Self:
-        made = super().sized(channels, size)
+        sized = super().sized(channels, size)
         return dataclasses.replace(
-            made, other=self.other.sized(made.channels or channels, made.shape)
+            sized, other=self.other.sized(sized.channels or channels, sized.shape)
         )
 
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:

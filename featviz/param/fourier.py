@@ -1,4 +1,4 @@
-"""The Fourier basis: low frequencies move first, as they dominate natural images."""
+"""The Fourier basis: low frequencies change first, as they dominate natural images."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from featviz.types import State, Tensor
 def envelope(size: tuple[int, ...], decay: float, device: torch.device | str = "cpu") -> Tensor:
     """Return the amplitude of each frequency of the half spectrum, ~ 1 / f^decay.
 
-    The shape is that of ``torch.fft.rfftn`` over ``size``. The zero frequency gets the amplitude
-    of the lowest other one. The scale is such that white noise of unit deviation, filtered by
-    it, keeps unit deviation, whatever the size: learning rates carry over.
+    The shape is that of ``torch.fft.rfftn`` over ``size``. The zero frequency has the amplitude of
+    the lowest other one. White noise of unit standard deviation, filtered by it, keeps unit
+    standard deviation at every size: learning rates carry over.
     """
     axes = [torch.fft.fftfreq(n, dtype=torch.float64) for n in size[:-1]]
     axes.append(torch.fft.rfftfreq(size[-1], dtype=torch.float64))
@@ -36,10 +36,10 @@ def envelope(size: tuple[int, ...], decay: float, device: torch.device | str = "
 class Fourier(Basis):
     """Images as their Fourier coefficients, divided by 1 / f^decay.
 
-    [Olah2017]_, "preconditioning". Any number of spatial axes, any side, odd ones too:
+    [Olah2017]_, "preconditioning". Any number of spatial axes, of any length, also odd:
     (B, C, *size). The state is the half spectrum (B, C, *half, 2), real and imaginary parts.
-    lucid's published form differs by a constant factor; here the starting noise has deviation
-    ``sd`` at every size.
+    lucid's published form differs by a constant factor; here the initial noise has standard
+    deviation ``sd`` at every size.
 
     ``stats`` (:func:`featviz.calibrate`, or its file) replaces 1 / f^decay by the measured
     spectrum and ImageNet's colours by the measured ones.
@@ -56,17 +56,17 @@ class Fourier(Basis):
 
     def amplitude(self, device: torch.device | str = "cpu") -> Tensor:
         """Return the amplitude of each frequency, (*half) or, from ``stats``, (C, *half)."""
-        found = _stats.resolve(self.stats)
-        if found is None:
+        stats = _stats.resolve(self.stats)
+        if stats is None:
             return envelope(self.shape, self.decay, device)
-        return found.envelope(self.shape).to(device)
+        return stats.envelope(self.shape).to(device)
 
     def color_matrix(self) -> _color.Matrix | str:
-        """Return the colour correlation: that of ``stats`` where there are some."""
-        found = _stats.resolve(self.stats)
-        if found is None or self.color != "auto":
+        """Return the colour correlation, that of ``stats`` if they are given."""
+        stats = _stats.resolve(self.stats)
+        if stats is None or self.color != "auto":
             return self.color
-        return tuple(tuple(row) for row in found.root.tolist())
+        return tuple(tuple(row) for row in stats.root.tolist())
 
     def synthesize(self, state: State) -> Tensor:
         spectrum = state["spectrum"]

@@ -1,8 +1,8 @@
 """Generators by name, with weights from the Python package index: ``gan:faces``, ``gan:eyes``.
 
 Both are DCGANs [Radford2016]_: transposed convolutions with batch norm and ReLU, tanh at the end,
-built here from the shapes of their weights. Only the weight file of the installed package is
-read, as plain tensors; its code, which needs much else, is not imported.
+rebuilt from the shapes of their weights. Only the weight file of the installed package is read, as
+plain tensors; its code, which has many other dependencies, is not imported.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from featviz.types import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """Where the weights of a named generator are, and what its classes are called."""
+class GeneratorSource:
+    """The location of the weights of a named generator, and the names of its classes."""
 
     package: str
     file: str
@@ -32,8 +32,10 @@ class Source:
 
 
 SOURCES = {
-    "faces": Source("gan-face-generate", "gan_face_generate/weights.tar", "netG_state_dict", 100),
-    "eyes": Source(
+    "faces": GeneratorSource(
+        "gan-face-generate", "gan_face_generate/weights.tar", "netG_state_dict", 100
+    ),
+    "eyes": GeneratorSource(
         "omniart-eye-generator",
         "omniart_eye_generator/generator_model_state.pth",
         None,
@@ -44,7 +46,7 @@ SOURCES = {
 
 
 class Dcgan(nn.Module):
-    """A DCGAN generator whose widths are those of the weights that it is given.
+    """A DCGAN generator whose layer widths are those of the given weights.
 
     ``forward(latent (B, n, 1, 1) or (B, n), label (B, K))`` gives images (B, 3, H, W) in [-1, 1].
     """
@@ -53,12 +55,14 @@ class Dcgan(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList()
         self.norms = nn.ModuleList()
-        for place, weight in enumerate(weights):
-            before, after, side, _ = weight.shape
-            stride, padding = (1, 0) if place == 0 else (2, 1)
-            self.convs.append(nn.ConvTranspose2d(before, after, side, stride, padding, bias=False))
-            if place < len(weights) - 1:
-                self.norms.append(nn.BatchNorm2d(after))
+        for index, weight in enumerate(weights):
+            inputs, outputs, kernel_size, _ = weight.shape
+            stride, padding = (1, 0) if index == 0 else (2, 1)
+            self.convs.append(
+                nn.ConvTranspose2d(inputs, outputs, kernel_size, stride, padding, bias=False)
+            )
+            if index < len(weights) - 1:
+                self.norms.append(nn.BatchNorm2d(outputs))
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         values = latent.flatten(1)
@@ -71,30 +75,32 @@ class Dcgan(nn.Module):
 
 
 def build(state: dict[str, Tensor]) -> Dcgan:
-    """Build a DCGAN of a state dict whose layers are numbered in order (``main.3.weight``)."""
+    """Build a DCGAN from a state dict with layers numbered in order (``main.3.weight``)."""
     numbers = sorted({int(name.split(".")[1]) for name in state})
     convs = [n for n in numbers if state[f"main.{n}.weight"].ndim == 4]
     norms = [n for n in numbers if n not in convs]
     net = Dcgan([state[f"main.{n}.weight"] for n in convs])
     for module, number in zip([*net.convs, *net.norms], [*convs, *norms], strict=True):
         prefix = f"main.{number}."
-        own = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-        module.load_state_dict(own)
+        layer_state = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+        module.load_state_dict(layer_state)
     return net.eval()
 
 
 def read_weights(path: Any, key: str | None = None) -> dict[str, Tensor]:
-    """Read a checkpoint of plain tensors, and nothing else.
+    """Load a checkpoint of plain tensors, and nothing else.
 
     Raises
     ------
     FeatvizError
-        If the file is missing, or holds more than tensors (a pickle that could run code).
+        If the file is missing, or contains more than tensors (a pickle that could run code).
     """
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise FeatvizError(f"{str(path)!r} holds more than plain weights: it is not read") from None
+        raise FeatvizError(
+            f"{str(path)!r} contains more than plain weights: it is not loaded"
+        ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:120]
         raise FeatvizError(f"cannot read weights {str(path)!r}: {reason}") from error
@@ -103,12 +109,12 @@ def read_weights(path: Any, key: str | None = None) -> dict[str, Tensor]:
 
 
 def load(name: str, **settings: Any) -> Latent:
-    """Return the latents of a named generator; ``settings`` are :class:`Latent`'s.
+    """Return the :class:`Latent` of a named generator; ``settings`` are its keyword arguments.
 
     Raises
     ------
     FeatvizError
-        If there is none of this name, or with the pip command if its package is missing.
+        If there is no generator of this name, or its package is missing (with the pip command).
     """
     if name not in SOURCES:
         hint = did_you_mean(name, SOURCES) or f"; known: {', '.join(SOURCES)}"

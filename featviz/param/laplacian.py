@@ -1,4 +1,4 @@
-"""A Laplacian pyramid: coarse and fine structure as layers of their own."""
+"""A Laplacian pyramid: coarse and fine structure as separate levels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from featviz.types import State, Tensor
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Laplacian(Basis):
-    """Images as a sum of ``levels`` pixel grids, each half as fine as the one before.
+    """Images as a sum of ``levels`` pixel grids, each of half the resolution of the one before.
 
-    The state holds ``level0`` (the image's size) to ``level{n-1}``. A coarse value moves many
-    pixels, so low frequencies move first, as with :class:`Fourier`, but locally. [Burt1983]_;
+    The state contains ``level0`` (the image's size) to ``level{n-1}``. A coarse value affects many
+    pixels, so low frequencies change first, as with :class:`Fourier`, but locally. [Burt1983]_;
     lucid's ``laplacian_pyramid``.
     """
 
@@ -41,19 +41,19 @@ class Laplacian(Basis):
         return total
 
     def analyze(self, raw: Tensor) -> State:
-        state, rest = {}, raw
+        state, residual = {}, raw
         sizes = self._sizes()
-        for k in range(len(sizes) - 1, 0, -1):  # what a level can hold, from the coarsest
-            level = F.interpolate(rest, sizes[k], mode="area")
+        for k in range(len(sizes) - 1, 0, -1):  # what each level can represent, coarsest first
+            level = F.interpolate(residual, sizes[k], mode="area")
             state[f"level{k}"] = level
-            rest = rest - resize(level, self.shape)
-        return {"level0": rest, **state}
+            residual = residual - resize(level, self.shape)
+        return {"level0": residual, **state}
 
     def scatter(self, noise: Tensor) -> State:
         return {f"level{k}": self._grid(noise, size) for k, size in enumerate(self._sizes())}
 
     def _grid(self, noise: Tensor, size: tuple[int, ...]) -> Tensor:
-        """Cut the grid of a level out of white noise."""
+        """Crop the grid of a level from white noise."""
         for axis, side in enumerate(size):
             noise = noise.narrow(axis + 2, 0, side)
         return noise / len(self._sizes()) ** 0.5

@@ -1,4 +1,4 @@
-"""Generator latents: the image is what a generator network draws of a latent vector."""
+"""Generator latents: images are the output of a generator network for latent vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from featviz.errors import FeatvizError, did_you_mean
 from featviz.param.base import Param
 from featviz.resample import resize
-from featviz.seeds import generator as random
+from featviz.seeds import generator as seeded_generator
 from featviz.types import State, Tensor
 
 PRIORS = ("none", "sphere", "truncate")
@@ -31,35 +31,37 @@ def plain_call(net: nn.Module, latent: Tensor, label: Tensor | None) -> Any:
 class Latent(Param):
     """Images of a generator; the state is its latent ``z`` (B, *latent), standard normal.
 
-    The image stays on the generator's manifold whatever is asked. [Nguyen2016]_
+    The image stays on the generator's manifold whatever the objective. [Nguyen2016]_
 
     Parameters
     ----------
     generator
-        Any module that maps latents to images (B, C, *size). It is copied, evaluated, frozen.
+        Any module that maps latents to images (B, C, *size). It is copied, set to eval mode, and
+        frozen.
     latent
         The shape of one latent, such as (100, 1, 1).
     output
-        The values that it gives black and white: (-1, 1) behind a tanh.
+        The generator's values for black and white: (-1, 1) after a tanh.
     classes, label
-        The names of its classes, and the one to draw, as a name or an index; the generator
-        then gets a one-hot vector (B, K) as its second argument.
+        The names of its classes, and the one to generate, as a name or an index; the generator
+        then receives a one-hot vector (B, K) as its second argument.
     prior
-        What :meth:`project_` holds latents to: ``sphere`` of radius √n, where nearly all the
-        mass of the normal distribution lies; ``truncate`` to ±``truncation``; or ``none``.
+        The constraint that :meth:`project_` applies to latents: ``sphere`` of radius √n, where
+        nearly all the mass of the normal distribution is; ``truncate`` to ±``truncation``; or
+        ``none``.
     call
-        How the generator is called where that is not ``generator(z)`` or
-        ``generator(z, label)``: BigGAN's ``lambda net, z, y: net(z, y, 0.4)``, a mapping
-        network's ``lambda net, z, y: net.synthesis(net.mapping(z))``, or a decoder's
+        How to call the generator, if not as ``generator(z)`` or ``generator(z, label)``: BigGAN's
+        ``lambda net, z, y: net(z, y, 0.4)``, a mapping network's
+        ``lambda net, z, y: net.synthesis(net.mapping(z))``, or a decoder's
         ``lambda net, z, y: net.decode(z).sample``.
     name
-        What the command line calls it, as in ``gan:faces``.
+        Its name on the command line, as in ``gan:faces``.
 
     Raises
     ------
     FeatvizError
-        For an unknown class or prior; and when it is used, if the generator does not take such
-        latents or does not return images.
+        For an unknown class or prior; when used, if the generator does not accept such latents or
+        does not return images.
     """
 
     generator: nn.Module = dataclasses.field(compare=False, repr=False)
@@ -76,7 +78,7 @@ class Latent(Param):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.prior not in PRIORS:
-            raise FeatvizError(f"no prior {self.prior!r}: it is {', '.join(PRIORS)}")
+            raise FeatvizError(f"no prior {self.prior!r}; known: {', '.join(PRIORS)}")
         if not self.output[0] < self.output[1]:
             raise FeatvizError(f"output needs (low, high) with low < high, not {self.output}")
         if not self.truncation > 0:
@@ -115,7 +117,7 @@ class Latent(Param):
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             reason = " ".join(str(error).split())[:160]
             raise FeatvizError(
-                f"the generator does not take latents of shape {tuple(latents.shape)}: {reason}"
+                f"the generator does not accept latents of shape {tuple(latents.shape)}: {reason}"
             ) from error
         if not isinstance(images, torch.Tensor) or images.ndim < 3 or len(images) != len(latents):
             shape = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images)
@@ -129,11 +131,13 @@ class Latent(Param):
                 raise FeatvizError(f"{len(self.start)} starting latents for {len(seeds)} samples")
             z = self.start.expand(len(seeds), *self.latent).clone()
         else:
-            z = torch.stack([torch.randn(self.latent, generator=random(s, "param")) for s in seeds])
+            z = torch.stack(
+                [torch.randn(self.latent, generator=seeded_generator(s, "param")) for s in seeds]
+            )
         with torch.no_grad():
             shape = self.draw(z[:1]).shape
         if self.channels not in (None, shape[1]):
-            raise FeatvizError(f"the generator draws {shape[1]} channels, not {self.channels}")
+            raise FeatvizError(f"the generator returns {shape[1]} channels, not {self.channels}")
         state = {"z": z.to(device)}
         self.project_(state)
         return {"z": state["z"].requires_grad_()}
@@ -144,8 +148,8 @@ class Latent(Param):
     def project_(self, state: State) -> None:
         z = state["z"]
         if self.prior == "sphere":
-            size = z.flatten(1).norm(dim=1).clamp_min(1e-12)
+            norms = z.flatten(1).norm(dim=1).clamp_min(1e-12)
             radius = math.sqrt(math.prod(self.latent))
-            z.mul_((radius / size).view(-1, *(1,) * (z.ndim - 1)))
+            z.mul_((radius / norms).view(-1, *(1,) * (z.ndim - 1)))
         elif self.prior == "truncate":
             z.clamp_(-self.truncation, self.truncation)

@@ -1,4 +1,4 @@
-"""MACO: the magnitudes of a natural spectrum are given, only the phases move."""
+"""MACO: Fourier magnitudes are fixed to a natural spectrum, only phases are optimized."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from featviz.types import State, Tensor
 class Maco(Fourier):
     """Images whose Fourier magnitudes stay those of photographs; the state is the phase.
 
-    ``decay`` is the exponent a of the magnitudes 1 / f^a where no ``stats`` are given; natural
-    images have about 1 [Field1987]_. The image then has deviation ``contrast`` before the
-    range, so that no frequency can grow: what changes is where things are, not how strong.
-    [Fel2023]_
+    ``decay`` is the exponent a of the magnitudes 1 / f^a if no ``stats`` are given; for natural
+    images it is about 1 [Field1987]_. The image has standard deviation ``contrast`` before the
+    range is applied, so that no frequency can grow: what changes is where structure is, not how
+    strong. [Fel2023]_
     """
 
     contrast: float = 1.2
-    sd: float = 1.0  # only the phases count
+    sd: float = 1.0  # only the phases matter
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -35,13 +35,13 @@ class Maco(Fourier):
         return self.analyze(noise)  # the phases of white noise are uniform
 
     def _magnitude(self, device: torch.device) -> Tensor:
-        sides = math.prod(self.shape)
+        pixels = math.prod(self.shape)
         scale = self.amplitude(device) * self.contrast
-        flat = scale.clone()
+        centred = scale.clone()
         origin: Any = (..., *(0,) * len(self.shape))
-        flat[origin] = 0  # the mean is gray: contrast is all of the rest
-        kept = (scale.square().mean() / flat.square().mean().clamp_min(1e-12)).sqrt()
-        return flat * kept if sides > 1 else flat
+        centred[origin] = 0  # the mean is gray: all contrast is in the other frequencies
+        gain = (scale.square().mean() / centred.square().mean().clamp_min(1e-12)).sqrt()
+        return centred * gain if pixels > 1 else centred
 
     def synthesize(self, state: State) -> Tensor:
         phase = state["phase"]

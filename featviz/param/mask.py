@@ -1,4 +1,4 @@
-"""Photographs of which a mask, the only free part, shows more or less."""
+"""Photographs seen through a mask, which is the only free part."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from featviz.param.bounded import fit
 from featviz.resample import resize
 from featviz.types import State, Tensor
 
-#: Temperature of the smooth maximum, as in the paper.
-_SOFT = 1 / 20
+#: Of the smooth maximum, as in the paper.
+_TEMPERATURE = 1 / 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mask(Param):
-    """Transparent images whose colours are those of ``images`` and whose opacity is free.
+    """Transparent images with the colours of ``images`` and a free opacity.
 
-    They lie on ``background``, for the network and when they are done; both are (1 or B, C, *size)
-    in [0, 1]. Objectives read the opacity as channel C of ``image``. It has ``cells`` values along
-    the longer side, which start at ``start``, are kept in [0, 1] and resampled linearly; with
-    ``hides`` they say how much is hidden.
+    They are composited onto ``background``, for the network and when finished; both are
+    (1 or B, C, *size) in [0, 1]. Objectives read the opacity as channel C of ``image``. It has
+    ``cells`` values along the longer side, which start at ``start``, are clamped to [0, 1] and
+    upsampled linearly; with ``hides`` they say how much is hidden instead of shown.
 
-    With ``spread`` every position takes the smooth maximum over its neighbours, each times
-    exp(-(d / spread)^2 / 2) at d cells, so that a mask is made of soft discs of that size: the
-    max-convolution of [Fong2019]_, here on the cells and not on the pixels.
+    With ``spread`` every position takes the smooth maximum over its neighbours, each weighted by
+    exp(-(d / spread)^2 / 2) at a distance of d cells, so that a mask consists of soft discs of that
+    size: the max-convolution of [Fong2019]_, here on the cells and not on the pixels.
     """
 
     transparent = True
@@ -70,8 +70,8 @@ class Mask(Param):
     def image(self, state: State) -> Tensor:
         """Return the images with their opacity, (B, C + 1, *size)."""
         cover = state["cover"]
-        # One by one: an exponential's last bit depends on where in the batch a number lies.
-        opacity = resize(torch.cat([self._spread(one) for one in cover.split(1)]), self.shape)
+        # One sample at a time: the last bit of an exponential depends on its index in the batch.
+        opacity = resize(torch.cat([self._spread(sample) for sample in cover.split(1)]), self.shape)
         opacity = 1 - opacity if self.hides else opacity
         colours = self.images.to(opacity).expand(len(opacity), -1, *self.shape)
         return torch.cat([colours, opacity], 1)
@@ -85,23 +85,23 @@ class Mask(Param):
     def _spread(self, cover: Tensor) -> Tensor:
         if not self.spread:
             return cover
-        reach = max(1, round(2 * self.spread))
+        radius = max(1, round(2 * self.spread))
         sides = cover.shape[2:]
-        # With the edge repeated a mask of ones is flat: corners are no easier to show or to hide.
-        padded = F.pad(cover, (reach, reach) * len(sides), mode="replicate")
-        found = []
-        for shift in itertools.product(range(-reach, reach + 1), repeat=len(sides)):
+        # Replicated edges keep a mask of ones flat: corners are no easier to show or to hide.
+        padded = F.pad(cover, (radius, radius) * len(sides), mode="replicate")
+        shifted = []
+        for shift in itertools.product(range(-radius, radius + 1), repeat=len(sides)):
             part = padded
             for axis, (step, side) in enumerate(zip(shift, sides, strict=True)):
-                part = part.narrow(axis + 2, reach + step, side)
-            away = sum(step * step for step in shift) / self.spread**2
-            found.append(part * float(torch.exp(torch.tensor(-away / 2))))
-        near = torch.stack(found)
-        return (near * (near / _SOFT).softmax(0)).sum(0)
+                part = part.narrow(axis + 2, radius + step, side)
+            squared_distance = sum(step * step for step in shift) / self.spread**2
+            shifted.append(part * float(torch.exp(torch.tensor(-squared_distance / 2))))
+        neighbours = torch.stack(shifted)
+        return (neighbours * (neighbours / _TEMPERATURE).softmax(0)).sum(0)
 
 
 def cell_counts(size: tuple[int, ...], cells: int | None) -> tuple[int, ...]:
-    """Return how many cells there are along each axis, ``cells`` of them along the longest."""
+    """Return the number of cells along each axis, with ``cells`` along the longest."""
     if cells is None:
         return size
     return tuple(min(side, max(1, round(side * cells / max(size)))) for side in size)

@@ -1,4 +1,4 @@
-"""A small image that is the same on all the images that it is pasted onto."""
+"""A small image that is the same wherever it is pasted."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from featviz.types import State, Tensor
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Patch(Param):
-    """One image of ``size``, free in [0, 1], for every one of ``images`` (B, C, H, W).
+    """One image of ``size``, free in [0, 1], for all of ``images`` (B, C, H, W).
 
-    The loop pastes it by :class:`featviz.transforms.Paste`; when done, it lies in the middle.
-    It starts gray with some noise of the first sample's seed.
+    The loop pastes it with :class:`featviz.transforms.Paste`; in finished images it is in the
+    centre. It starts gray, with some noise from the first sample's seed.
     """
 
     relational = True
@@ -46,10 +46,10 @@ class Patch(Param):
         return state["pixels"].expand(len(self.images), -1, -1, -1)
 
     def flatten(self, images: Tensor) -> Tensor:
-        ground = self.images.to(images).clone()
+        composite = self.images.to(images).clone()
         top, left = ((a - b) // 2 for a, b in zip(self.seen, self.shape, strict=True))
-        ground[..., top : top + self.shape[0], left : left + self.shape[1]] = images
-        return ground
+        composite[..., top : top + self.shape[0], left : left + self.shape[1]] = images
+        return composite
 
     def project_(self, state: State) -> None:
         state["pixels"].clamp_(0, 1)

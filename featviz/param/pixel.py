@@ -1,4 +1,4 @@
-"""The plain basis: one free parameter a pixel and channel."""
+"""The pixel basis: one free parameter per pixel and channel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from featviz.types import State, Tensor
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pixel(Basis):
-    """Images whose pixels are optimized directly: no prior over space, any number of axes."""
+    """Images whose pixels are optimized directly: no spatial prior, any number of axes."""
 
     def synthesize(self, state: State) -> Tensor:
         return state["pixels"]

@@ -1,4 +1,4 @@
-"""Ranges: how raw values become values of the image, and back."""
+"""Value ranges: maps from raw values to image values, and their inverses."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from featviz.errors import FeatvizError, did_you_mean
 from featviz.types import Tensor
 
-#: How near to its ends a sigmoid or tanh is asked to come when a given image is inverted: a
-#: quarter of an 8-bit step, so that what is saved is the same.
+#: Distance kept from the bounds when an image is inverted through a sigmoid or tanh: a quarter of
+#: an 8-bit step, so that the saved image is the same.
 MARGIN = 1 / 1024
 
 #: The name of a range, or (low, high) of each channel.
@@ -20,9 +20,9 @@ Spec: TypeAlias = str | tuple[tuple[float, float], ...]
 
 
 class _Clamp(torch.autograd.Function):
-    """Clamp to [0, 1] whose gradient vanishes only where it would lead further out.
+    """Clamp to [0, 1], with a gradient that vanishes only where it would lead further out.
 
-    The gradient is that of a score to be raised: past the upper end a positive one is dropped
+    The gradient is that of a score to be maximized: above the upper bound a positive one is dropped
     and a negative one kept, so that no value is stuck outside.
     """
 
@@ -34,13 +34,13 @@ class _Clamp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (raw,) = ctx.saved_tensors
-        further = ((raw > 1) & (gradient > 0)) | ((raw < 0) & (gradient < 0))
-        return gradient.masked_fill(further, 0)
+        outward = ((raw > 1) & (gradient > 0)) | ((raw < 0) & (gradient < 0))
+        return gradient.masked_fill(outward, 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """A map of raw values (around 0) into the range of the image, and its inverse."""
+    """A map from raw values (around 0) to the range of images, and its inverse."""
 
     forward: Callable[[Tensor], Tensor]
     inverse: Callable[[Tensor], Tensor]
@@ -62,17 +62,17 @@ def _bounded(bounds: tuple[tuple[float, float], ...]) -> Range:
     """Return a sigmoid between the bounds of each channel."""
     sigmoid = RANGES["sigmoid"]
 
-    def place(image: Tensor) -> tuple[Tensor, Tensor]:
-        ends = torch.tensor(bounds, dtype=image.dtype, device=image.device)
+    def low_and_width(image: Tensor) -> tuple[Tensor, Tensor]:
+        limits = torch.tensor(bounds, dtype=image.dtype, device=image.device)
         shape = (-1, *(1 for _ in image.shape[2:]))
-        return ends[:, 0].view(shape), (ends[:, 1] - ends[:, 0]).view(shape)
+        return limits[:, 0].view(shape), (limits[:, 1] - limits[:, 0]).view(shape)
 
     def forward(raw: Tensor) -> Tensor:
-        low, width = place(raw)
+        low, width = low_and_width(raw)
         return low + width * sigmoid.forward(raw)
 
     def inverse(image: Tensor) -> Tensor:
-        low, width = place(image)
+        low, width = low_and_width(image)
         return sigmoid.inverse((image - low) / width)
 
     return Range(forward, inverse)
@@ -84,14 +84,14 @@ def get(spec: Spec, channels: int | None = None) -> Range:
     Raises
     ------
     FeatvizError
-        If there is none of this name, or the bounds are not one (low, high) a channel.
+        If the name is unknown, or the bounds are not one (low, high) per channel.
     """
     if isinstance(spec, str):
         if spec not in RANGES:
             hint = did_you_mean(spec, RANGES) or f"; known: {', '.join(RANGES)}"
             raise FeatvizError(f"no range {spec!r}{hint}")
         return RANGES[spec]
-    if any(len(ends) != 2 or not ends[0] < ends[1] for ends in spec):
+    if any(len(bounds) != 2 or not bounds[0] < bounds[1] for bounds in spec):
         raise FeatvizError(f"range needs (low, high) with low < high for each channel, not {spec}")
     if channels is not None and len(spec) != channels:
         raise FeatvizError(f"range has bounds for {len(spec)} channels, not {channels}")

@@ -1,4 +1,4 @@
-"""What the parameterizations over half spectra share."""
+"""Normalization of amplitudes over half spectra."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from featviz.types import Tensor
 
 
 def unit_power(amplitude: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Scale amplitudes (…, *half) so that white noise filtered by them keeps unit deviation.
+    """Scale amplitudes (…, *half) so that white noise keeps its standard deviation when filtered.
 
     ``half`` is the shape of ``torch.fft.rfftn`` over ``size``.
     """
     axes = len(size)
-    # All but the first (and, for an even side, the last) column stand for two frequencies.
+    # Columns but the first (and, for an even side, the last) represent two frequencies each.
     weight = amplitude.new_full(amplitude.shape[-axes:], 2)
     weight[..., 0] = 1
     if size[-1] % 2 == 0:

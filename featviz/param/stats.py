@@ -1,4 +1,4 @@
-"""Statistics of natural images: what decorrelates their colours and how their spectrum falls."""
+"""Statistics of natural images: the covariance of their colours and their spectrum."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Stats:
     covariance
         (C, C): the covariance of the channels over all pixels.
     magnitude
-        (C, *half): the root mean squared Fourier magnitude of each decorrelated channel, on the
-        half spectrum of ``torch.fft.rfftn`` (orthonormal, windowed), the mean taken out.
+        (C, *half): the root-mean-square Fourier magnitude of each decorrelated channel, on the
+        half spectrum of ``torch.fft.rfftn`` (orthonormal, windowed), with the mean subtracted.
     size
-        The spatial size that ``magnitude`` belongs to.
+        The spatial size of ``magnitude``.
     count
-        How many images it was measured on.
+        The number of images measured.
     """
 
     mean: Tensor
@@ -52,22 +52,24 @@ class Stats:
         return ((vectors * values.clamp_min(floor).sqrt()) @ vectors.T).float()
 
     def envelope(self, size: tuple[int, ...]) -> Tensor:
-        """Return the amplitudes (C, *half) for images of ``size``, as white noise keeps its
-        deviation, so that learning rates carry over from the analytic spectrum.
+        """Return the amplitudes (C, *half) for images of ``size``.
+
+        White noise filtered by them keeps its standard deviation, so that learning rates carry over
+        from the analytic spectrum.
         """
         if len(size) != len(self.size):
-            raise FeatvizError(f"stats are of {len(self.size)} spatial axes, not {len(size)}")
+            raise FeatvizError(f"stats have {len(self.size)} spatial axes, not {len(size)}")
         full = torch.fft.fftshift(self.magnitude, dim=tuple(range(1, len(size))))
         half = (*size[:-1], size[-1] // 2 + 1)
-        made = resize(full[None].float(), half, align_corners=True)[0]
-        made = torch.fft.ifftshift(made, dim=tuple(range(1, len(size))))
-        # The mean was taken out: the zero frequency moves as its neighbours do.
+        amplitude = resize(full[None].float(), half, align_corners=True)[0]
+        amplitude = torch.fft.ifftshift(amplitude, dim=tuple(range(1, len(size))))
+        # The mean was subtracted: the zero frequency gets the largest amplitude.
         origin = (slice(None), *(0,) * len(size))
-        made[origin] = made.flatten(1).amax(1)
-        return unit_power(made, size)
+        amplitude[origin] = amplitude.flatten(1).amax(1)
+        return unit_power(amplitude, size)
 
     def save(self, path: str | Path) -> Path:
-        """Write the statistics as safetensors, whole or not at all."""
+        """Write the statistics to a safetensors file, atomically."""
         from safetensors.torch import save
 
         from featviz.io.files import write_bytes
@@ -83,28 +85,28 @@ class Stats:
 
     @classmethod
     def load(cls, path: str | Path) -> Stats:
-        """Read what :meth:`save` wrote.
+        """Read a file written by :meth:`save`.
 
         Raises
         ------
         FeatvizError
-            If the file is missing, no safetensors file, or lacks an entry.
+            If the file is missing, is not a safetensors file, or lacks an entry.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            found = load_file(str(path))
+            tensors = load_file(str(path))
             return cls(
-                found["mean"],
-                found["covariance"],
-                found["magnitude"],
-                tuple(found["size"].tolist()),
-                int(found["count"]),
+                tensors["mean"],
+                tensors["covariance"],
+                tensors["magnitude"],
+                tuple(tensors["size"].tolist()),
+                int(tensors["count"]),
             )
         except KeyError as error:
             raise FeatvizError(
-                f"stats {str(path)!r} lack {error}: make them with calibrate"
+                f"stats {str(path)!r} lack {error}: create them with calibrate"
             ) from None
         except (OSError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:120]
@@ -112,12 +114,12 @@ class Stats:
 
 
 @functools.lru_cache(maxsize=8)
-def _load(path: str, changed: float) -> Stats:
+def _load(path: str, modified: float) -> Stats:
     return Stats.load(path)
 
 
 def resolve(stats: Stats | str | Path | None) -> Stats | None:
-    """Return statistics given as such or as a file; a file is read again when it has changed."""
+    """Return statistics, loading them from a file if necessary; a changed file is loaded again."""
     if stats is None or isinstance(stats, Stats):
         return stats
     path = Path(stats)
@@ -125,8 +127,6 @@ def resolve(stats: Stats | str | Path | None) -> Stats | None:
 
 
 def check(stats: Stats | None, channels: int | None) -> None:
-    """Raise :class:`FeatvizError` if statistics are of another channel count."""
+    """Raise :class:`FeatvizError` if statistics have another channel count."""
     if stats is not None and channels not in (None, stats.channels):
-        raise FeatvizError(
-            f"stats are of {stats.channels} channels, but the images have {channels}"
-        )
+        raise FeatvizError(f"stats have {stats.channels} channels, but the images have {channels}")

@@ -1,1 +1,1 @@
-"""Feature visualization: optimize an image from noise until it excites a unit."""
+"""Feature visualization: optimize an image, starting from noise, to activate a unit."""

@@ -1,4 +1,4 @@
-"""Feature visualization: optimize an image from noise until it excites a unit."""
+"""Feature visualization: optimize an image, starting from noise, to activate a unit."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ def render(
     progress: bool = False,
     **options: Unpack[SettingsKeywords],
 ) -> Result:
-    """Return images that excite a unit of ``model``; a list of objectives gives one image each.
+    """Render images that maximize ``objective``; a list of objectives gives one image each.
 
     Parameters
     ----------
     model
         From :func:`featviz.load` or :class:`featviz.Model`.
     objective
-        An objective or its text; a list of them: one image each.
+        An objective or its text, or a list of them for one image each.
     settings
-        How the image is optimized; keywords replace its fields.
+        How the images are optimized; keyword arguments override its fields.
     seed
-        An int: image i uses ``seed + i``; or one int for each image, and several seeds for
-        a single objective give as many images of it. An image depends on its own seed only.
+        An int (image i uses ``seed + i``), or one int for each image. Several seeds for a single
+        objective give one image each. An image depends only on its own seed.
     batch_size
-        Images that are optimized at once; longer lists are processed in batches. By default 16,
-        on a GPU 128; where memory does not suffice, fewer at a time go through the network.
+        Images that are optimized together; more are processed in batches. Default: 16 on a CPU,
+        128 elsewhere. If memory runs out, fewer go through the network at a time.
     device
-        Where to compute: ``None`` is where the model is, ``auto`` the best there is. The
+        Device to compute on: ``None`` is the model's own, ``auto`` the best one available. The
         model itself is not moved.
     callbacks
         :class:`featviz.callbacks.Callback` objects or functions of a step.
@@ -66,47 +66,47 @@ def render(
     Returns
     -------
     Result
-        ``images`` (B, C, H, W), ``scores`` (B,), ``history`` (steps, B). Samples that could not
-        be optimized are named in ``failures``, with a warning.
+        ``images`` (B, C, H, W), ``scores`` (B,), ``history`` (steps, B). Images that could not be
+        optimized are listed in ``failures``, with a warning.
 
     Raises
     ------
     FeatvizError
-        For input that cannot work, before the first step.
+        For invalid input, before the first step.
     OptimizationError
-        If no image of the whole list could be optimized.
+        If none of the images could be optimized.
     """
     if not isinstance(model, Model):
         raise FeatvizError("render takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
     goal = as_objective(objective)
-    several = isinstance(goal, PerSample)
+    is_per_sample = isinstance(goal, PerSample)
     if isinstance(goal, PerSample):
         count = len(goal.parts)
     else:
         count = len(seed) if isinstance(seed, (list, tuple, range)) else 1
     seeds = expand(seed, count)
-    home = model.on(devices.resolve(device, model.device))
-    plan = Settings.of(settings, options).resolve(home)
+    network = model.on(devices.resolve(device, model.device))
+    plan = Settings.of(settings, options).resolve(network)
     if batch_size is not None:
         positive_int("batch_size", batch_size)
-    together = optimized_together(home.device, batch_size)
-    if (goal.relational and not several) or plan.param.relational:
-        together = len(seeds)
-    watchers = [*callbacks, Progress()] if progress else list(callbacks)
-    traces = TraceCache() if len(seeds) > together and plan.steps >= PAYS else None
+    per_batch = optimized_together(network.device, batch_size)
+    if (goal.relational and not is_per_sample) or plan.param.relational:
+        per_batch = len(seeds)
+    observers = [*callbacks, Progress()] if progress else list(callbacks)
+    traces = TraceCache() if len(seeds) > per_batch and plan.steps >= PAYS else None
 
-    # Say what is wrong with the last objective before the first image is rendered.
-    plan.check(home, goal, len(seeds))
+    # Check all objectives before the first image is rendered.
+    plan.check(network, goal, len(seeds))
     parts: list[Result] = []
-    for start in range(0, len(seeds), together):
-        here = slice(start, start + together)
+    for start in range(0, len(seeds), per_batch):
+        rows = slice(start, start + per_batch)
         try:
             part = optimize(
-                home,
-                goal.sliced(here),
-                seeds=seeds[here],
+                network,
+                goal.sliced(rows),
+                seeds=seeds[rows],
                 settings=plan.settings,
-                callbacks=watchers,
+                callbacks=observers,
                 traces=traces,
                 record={"verb": "render", "goal": str(goal)},
             )
@@ -123,8 +123,8 @@ def render(
     result = Result.join(parts)
     result.relational = goal.relational
     if result.failures:
-        why = "; ".join(dict.fromkeys(result.failures.values()))
+        reasons = "; ".join(dict.fromkeys(result.failures.values()))
         if len(result.failures) == len(result) and not result.interrupted:
-            raise OptimizationError(why, result)
-        warnings.warn(why, FeatvizWarning, stacklevel=3)
+            raise OptimizationError(reasons, result)
+        warnings.warn(reasons, FeatvizWarning, stacklevel=3)
     return result

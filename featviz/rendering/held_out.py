@@ -1,4 +1,4 @@
-"""The scores of finished images: as they are, and in views that no step has seen."""
+"""Scores of finished images under held-out transforms, which were not used to optimize them."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from featviz.optim.evaluator import scores
 from featviz.transforms import parse, prepare
 from featviz.types import Tensor
 
-#: Under what an image has to keep its score, in how many draws that no step has seen.
+#: Held-out transforms under which an image should keep its score, and the number of their draws.
 HELD_OUT = "jitter:0.05,rotate:10,scale:0.9:1.1"
-HELD_OUT_FLAT = "jitter,noise"  # for what is no image (H, W)
+HELD_OUT_FLAT = "jitter,noise"  # for inputs other than images (H, W)
 VIEWS = 8
-#: Held-out draws are those of seeds so far beyond the images' own.
-APART = 2**40
+#: Offset from the images' own seeds to those of the held-out draws.
+SEED_OFFSET = 2**40
 
 
-def held_out(model: Model, goal: Objective, pictures: Tensor, seeds: Sequence[int]) -> Tensor:
-    """Return the mean score (B,) under small shifts, turns and scales that no step has seen.
+def held_out(model: Model, objective: Objective, images: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Return the mean score (B,) under held-out small shifts, rotations and scalings.
 
-    ``seeds``, one for each image, have to be others than those that it was made with.
+    ``seeds``, one for each image, must differ from those that the images were made with.
     """
-    size = tuple(pictures.shape[2:])
-    changes = parse(HELD_OUT if len(size) == 2 else HELD_OUT_FLAT)
-    transform = prepare(changes, seeds, VIEWS, size, model.device)
-    images = pictures.to(model.device)
+    size = tuple(images.shape[2:])
+    transforms = parse(HELD_OUT if len(size) == 2 else HELD_OUT_FLAT)
+    transform = prepare(transforms, seeds, VIEWS, size, model.device)
+    images = images.to(model.device)
     views = torch.stack([transform(images, view) for view in range(VIEWS)])
-    return torch.stack([scores(model, goal, view) for view in views]).mean(0)
+    return torch.stack([scores(model, objective, view) for view in views]).mean(0)

@@ -1,4 +1,4 @@
-"""Find the free parameters of a given image by optimization."""
+"""Generator inversion: find the latents of given images by optimization."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from featviz.types import Tensor
 def invert(
     param: Latent, images: Tensor, *, steps: int = 300, seed: int = 0, lr: float = 0.1
 ) -> Latent:
-    """Return ``param`` starting at the latents whose images are nearest to ``images``.
+    """Return ``param`` with start latents whose generated images best match ``images``.
 
-    ``images`` (B, C, *size) are floats in [0, 1]. The loop maximizes minus the root mean
-    squared difference; what is found depends on the seed, and a generator reaches an image
-    only as far as it lies on its manifold.
+    ``images`` (B, C, *size) are floats in [0, 1]. The loop minimizes the root mean squared
+    difference. The result depends on the seed, and a generator can only approximate images that are
+    not on its manifold.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def invert(
     size, channels = tuple(images.shape[2:]), images.shape[1]
     model = Model(torch.nn.Identity(), size=size, channels=channels)
     sized = dataclasses.replace(param, start=None).sized(channels, size)
-    kept: list[Tensor] = []
+    latents: list[Tensor] = []
     for i, image in enumerate(images):
         result = optimize(
             model,
@@ -45,5 +45,5 @@ def invert(
             optimizer=adam(lr),
             schedule=Cosine(),
         )
-        kept.append(result.state["z"])
-    return dataclasses.replace(param, start=torch.cat(kept))
+        latents.append(result.state["z"])
+    return dataclasses.replace(param, start=torch.cat(latents))

@@ -1,4 +1,4 @@
-"""Transforms: the random changes that an image has to survive while it is optimized."""
+"""Transforms: random changes of the images at every step, for transformation robustness."""
 
 from featviz.transforms.base import Geometric, Intensity, Transform
 from featviz.transforms.geometric import Crop, Jitter, Pad, Rotate, Scale

@@ -1,8 +1,8 @@
-"""What a transform is: a few floats drawn for each sample and step, and a map that uses them.
+"""Transforms: a few floats drawn for each sample and step, and a map that uses them.
 
-All draws are made before the first step, on the CPU, from one generator a sample: the *tape*
-(steps, B, k). An image therefore has the same augmentations alone, in a batch, on another
-device or after a restart, and the loop draws nothing.
+All floats are drawn before the first step, on the CPU, from one generator per sample: the *tape*
+(steps, B, k). An image therefore has the same augmentations alone, in a batch, on another device
+or after resuming, and the loop draws nothing.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ import torch
 
 from featviz.types import Tensor
 
-#: Maps the images (B, C, *size) of step t.
+#: Transforms the images (B, C, *size) of a step.
 Apply: TypeAlias = Callable[[Tensor, int], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
 class Transform(abc.ABC):
-    """A random change of the image between two steps; instances are settings, without state."""
+    """A random change of the images at each step; instances are settings, without state."""
 
     @abc.abstractmethod
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
         """Return the floats (steps, k) of one sample for images of ``size``."""
 
     def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the size of what comes out for images of ``size``."""
+        """Return the size of the output for images of ``size``."""
         return size
 
 
 @dataclasses.dataclass(frozen=True)
 class Intensity(Transform):
-    """A transform of the values, each pixel where it is."""
+    """A transform of the images that is applied on its own, not fused into a warp."""
 
     @abc.abstractmethod
     def prepare(self, tape: Tensor) -> Apply:
@@ -44,8 +44,11 @@ class Intensity(Transform):
 
 @dataclasses.dataclass(frozen=True)
 class Geometric(Transform):
-    """A transform that moves points; those that stand side by side make one warp."""
+    """A transform that moves points; adjacent ones are fused into one warp."""
 
     @abc.abstractmethod
     def matrices(self, tape: Tensor, size: tuple[int, ...]) -> Tensor:
-        """Return (..., n + 1, n + 1): where a point goes, x first, in pixels from the centre."""
+        """Return the matrices (..., n + 1, n + 1) that map points.
+
+        Coordinates are in pixels from the centre, x first.
+        """

@@ -1,4 +1,4 @@
-"""Jitter, rotate, scale, pad and crop, fused into one resampling by kornia."""
+"""Jitter, rotation, scaling, padding and cropping, fused into one resampling by kornia."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _uniform(generator: torch.Generator, steps: int, count: int) -> Tensor:
     return torch.rand(steps, count, generator=generator) * 2 - 1
 
 
-def _length(amount: float, side: int) -> float:
-    """Amounts below 1 are fractions of the side, others pixels."""
+def _in_pixels(amount: float, side: int) -> float:
+    """Return an amount in pixels; below 1 it is a fraction of the side."""
     return amount * side if abs(amount) < 1 else amount
 
 
@@ -40,8 +40,8 @@ class Jitter(Geometric):
             raise FeatvizError(f"jitter must not be negative, not {self.amount}")
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
-        reach = torch.tensor([_length(self.amount, side) for side in reversed(size)])
-        return _uniform(generator, steps, len(size)) * reach
+        limits = torch.tensor([_in_pixels(self.amount, side) for side in reversed(size)])
+        return _uniform(generator, steps, len(size)) * limits
 
     def matrices(self, tape: Tensor, size: tuple[int, ...]) -> Tensor:
         matrix = _identity(tape, len(size))
@@ -51,7 +51,7 @@ class Jitter(Geometric):
 
 @dataclasses.dataclass(frozen=True)
 class Rotate(Geometric):
-    """Turn about the centre by up to ``degrees`` either way; images only (H, W)."""
+    """Rotate about the centre by up to ``degrees`` in either direction; images (H, W) only."""
 
     degrees: float = 15.0
 
@@ -70,7 +70,7 @@ class Rotate(Geometric):
 
 @dataclasses.dataclass(frozen=True)
 class Scale(Geometric):
-    """Enlarge about the centre by a factor between ``low`` and ``high``, uniformly drawn."""
+    """Scale about the centre by a factor drawn uniformly from ``low`` to ``high``."""
 
     low: float = 0.8
     high: float = 1.2
@@ -80,8 +80,8 @@ class Scale(Geometric):
             raise FeatvizError(f"scale needs 0 < low <= high, not {self.low} and {self.high}")
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
-        share = torch.rand(steps, 1, generator=generator)
-        return self.low + (self.high - self.low) * share
+        fraction = torch.rand(steps, 1, generator=generator)
+        return self.low + (self.high - self.low) * fraction
 
     def matrices(self, tape: Tensor, size: tuple[int, ...]) -> Tensor:
         matrix = _identity(tape, len(size))
@@ -94,8 +94,8 @@ class Scale(Geometric):
 class Pad(Geometric):
     """Add ``amount`` (pixels, or a fraction of the side if below 1) on every side.
 
-    ``fill`` is what lies outside, for the whole warp: ``reflection`` (also without a pad),
-    ``border`` or ``gray`` (0.5, as lucid's).
+    ``fill`` defines the values outside the image for the whole warp: ``reflection`` (also without a
+    pad), ``border`` or ``gray`` (0.5, as in lucid).
     """
 
     amount: float = 12
@@ -105,23 +105,23 @@ class Pad(Geometric):
         if not 0 <= self.amount < math.inf:
             raise FeatvizError(f"pad must not be negative, not {self.amount}")
         if self.fill not in FILLS:
-            raise FeatvizError(f"no fill {self.fill!r}: it is one of {', '.join(FILLS)}")
+            raise FeatvizError(f"no fill {self.fill!r}; known: {', '.join(FILLS)}")
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
         return torch.zeros(steps, 0)
 
     def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(side + 2 * round(_length(self.amount, side)) for side in size)
+        return tuple(side + 2 * round(_in_pixels(self.amount, side)) for side in size)
 
     def matrices(self, tape: Tensor, size: tuple[int, ...]) -> Tensor:
-        return _identity(tape, len(size))  # points are counted from the centre
+        return _identity(tape, len(size))  # coordinates are relative to the centre
 
 
 @dataclasses.dataclass(frozen=True)
 class Crop(Geometric):
-    """Keep ``side`` (pixels, or a fraction of each side if at most 1) about the centre.
+    """Keep the central ``side`` (pixels, or a fraction of each side if at most 1).
 
-    After a jitter the network sees another part at every step; smaller ones cost less.
+    After a jitter the network sees a different part at every step; smaller crops cost less.
     """
 
     side: float = 0.75
@@ -134,17 +134,17 @@ class Crop(Geometric):
         return torch.zeros(steps, 0)
 
     def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        kept = [self.side * side if self.side <= 1 else self.side for side in size]
-        if any(k > side for k, side in zip(kept, size, strict=True)):
+        sides = [self.side * side if self.side <= 1 else self.side for side in size]
+        if any(s > side for s, side in zip(sides, size, strict=True)):
             raise FeatvizError(f"cannot crop {self.side} pixels of an image of size {size}")
-        return tuple(max(1, round(k)) for k in kept)
+        return tuple(max(1, round(s)) for s in sides)
 
     def matrices(self, tape: Tensor, size: tuple[int, ...]) -> Tensor:
-        return _identity(tape, len(size))  # points are counted from the centre
+        return _identity(tape, len(size))  # coordinates are relative to the centre
 
 
 def fusible(group: Sequence[Geometric], transform: Geometric) -> bool:
-    """Tell whether a warp can take in one more: it can have one fill only."""
+    """Return whether a warp can include one more transform: it can have only one fill."""
     fills = {t.fill for t in (*group, transform) if isinstance(t, Pad)}
     return len(fills) < 2
 
@@ -152,22 +152,22 @@ def fusible(group: Sequence[Geometric], transform: Geometric) -> bool:
 def warp(
     group: Sequence[tuple[Geometric, Tensor]], size: tuple[int, ...], device: torch.device
 ) -> Apply:
-    """Return the map that does what the group does in sequence, by one linear resampling.
+    """Return the map that applies the transforms of a group in sequence, by one linear resampling.
 
-    ``group`` pairs transforms with their tapes (steps, B, k); ``size`` is what goes in.
+    ``group`` pairs transforms with their tapes (steps, B, k); ``size`` is the input size.
     """
     axes = len(size)
     fill = next((t.fill for t, _ in group if isinstance(t, Pad)), "reflection")
-    total = torch.eye(axes + 1)
-    out = size
+    composed = torch.eye(axes + 1)
+    output = size
     for transform, tape in group:
-        total = transform.matrices(tape, out) @ total
-        out = transform.output_size(out)
-    # From coordinates about the centres to kornia's, which count from the first pixel.
+        composed = transform.matrices(tape, output) @ composed
+        output = transform.output_size(output)
+    # From coordinates relative to the centre to kornia's, relative to the first pixel.
     to_centre, from_centre = torch.eye(axes + 1), torch.eye(axes + 1)
     to_centre[:-1, -1] = -(torch.tensor(size[::-1]) - 1) / 2
-    from_centre[:-1, -1] = (torch.tensor(out[::-1]) - 1) / 2
-    matrices = (from_centre @ total @ to_centre)[..., :-1, :].to(device)
+    from_centre[:-1, -1] = (torch.tensor(output[::-1]) - 1) / 2
+    matrices = (from_centre @ composed @ to_centre)[..., :-1, :].to(device)
 
     def apply(images: Tensor, step: int) -> Tensor:
         matrix = matrices[step].to(images.dtype)
@@ -177,18 +177,18 @@ def warp(
             return kornia_transform.warp_affine(
                 images,
                 matrix,
-                (out[0], out[1]),
+                (output[0], output[1]),
                 padding_mode=mode,
                 align_corners=True,
                 fill_value=gray,
             )
-        return _warp_other(images, matrix, out, mode)
+        return _warp_other(images, matrix, output, mode)
 
     return apply
 
 
 def _warp_other(images: Tensor, matrix: Tensor, out: tuple[int, ...], mode: str) -> Tensor:
-    """Warp signals (a one-pixel-high image to kornia) and volumes."""
+    """Warp signals (to kornia, an image of one row) and volumes."""
     if mode == "fill":
         raise FeatvizError("pad with gray fill takes images (H, W); use fill=border")
     if len(out) == 1:

@@ -1,4 +1,4 @@
-"""Transforms without resampling: noise, whole shifts, what lies behind a transparent picture."""
+"""Transforms without resampling: noise, cyclic shifts, backgrounds of transparent images."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from featviz.resample import resize
 from featviz.transforms.base import Apply, Intensity
 from featviz.types import Tensor
 
-#: Normal numbers to cut noise from: 16 MiB, 28 times an image of 224 px.
-_LENGTH = 1 << 22
+#: Normal numbers that noise is sliced from: 16 MiB, 28 times an image of 224 px.
+_BANK_SIZE = 1 << 22
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @functools.lru_cache(maxsize=2)
 def _bank(device: torch.device) -> Tensor:
-    generator = torch.Generator().manual_seed(_LENGTH)
-    return torch.randn(_LENGTH, generator=generator).to(device)
+    generator = torch.Generator().manual_seed(_BANK_SIZE)
+    return torch.randn(_BANK_SIZE, generator=generator).to(device)
 
 
 @dataclasses.dataclass(frozen=True)
 class Noise(Intensity):
-    """Add Gaussian noise of deviation ``sd`` (in image units) to every pixel and channel.
+    """Add Gaussian noise of standard deviation ``sd`` (in image units) to every pixel and channel.
 
-    The noise of a sample and step is a stretch of one long fixed row of normal numbers, and the
-    tape says where it starts: drawn on the CPU, equal on every device, and it costs a copy.
+    The noise of a sample and step is a slice of one long, fixed sequence of normal numbers, which
+    starts where the tape says: it is drawn on the CPU, equal on every device, and costs a copy.
     """
 
     sd: float = 0.1
@@ -51,9 +51,9 @@ class Noise(Intensity):
 
 @dataclasses.dataclass(frozen=True)
 class Roll(Intensity):
-    """Shift each axis by up to ``amount`` whole pixels; what leaves at one end enters at the other.
+    """Shift each axis cyclically by up to ``amount`` whole pixels.
 
-    ``amount`` below 1 is a fraction of the side. No value changes: nothing is resampled.
+    ``amount`` below 1 is a fraction of the side. Values do not change: nothing is resampled.
     """
 
     amount: float = 32
@@ -63,18 +63,18 @@ class Roll(Intensity):
             raise FeatvizError(f"roll must not be negative, not {self.amount}")
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
-        share = self.amount < 1
-        reach = [int(self.amount * side) if share else round(self.amount) for side in size]
-        most = torch.tensor(reach)
-        drawn = torch.rand(steps, len(size), generator=generator)
-        # Rounding may reach 1 times the width, which is one pixel too far.
-        return ((drawn * (2 * most + 1)).floor() - most).minimum(most)
+        is_fraction = self.amount < 1
+        limits = [int(self.amount * side) if is_fraction else round(self.amount) for side in size]
+        limit = torch.tensor(limits)
+        uniform = torch.rand(steps, len(size), generator=generator)
+        # Rounding may reach the full width, which is one pixel too far.
+        return ((uniform * (2 * limit + 1)).floor() - limit).minimum(limit)
 
     def prepare(self, tape: Tensor) -> Apply:
         def apply(images: Tensor, step: int) -> Tensor:
             axes = tuple(range(-tape.shape[2], 0))
             shifts = tape[step].int().tolist()
-            if len(shifts) == 1:  # large images come alone: one copy less
+            if len(shifts) == 1:  # large images come one at a time: avoid a copy
                 return images.roll(shifts[0], axes)
             pairs = zip(images, shifts, strict=True)
             return torch.stack([image.roll(shift, axes) for image, shift in pairs])
@@ -84,10 +84,10 @@ class Roll(Intensity):
 
 @dataclasses.dataclass(frozen=True)
 class Background(Intensity):
-    """Lay transparent images on random ones: ``cells`` soft spots of colour along each side.
+    """Composite transparent images onto random ones: ``cells`` soft blobs of colour per side.
 
-    Takes (B, C + 1, *size), the last channel the opacity, and gives (B, C, *size). The spots
-    are normal about middle gray with deviation ``sd``, clipped to [0, 1].
+    Takes (B, C + 1, *size), the last channel the opacity, and returns (B, C, *size). The blobs are
+    normal about mid-gray with standard deviation ``sd``, clipped to [0, 1].
     """
 
     sd: float = 0.5
@@ -106,18 +106,18 @@ class Background(Intensity):
         def apply(images: Tensor, step: int) -> Tensor:
             colours, opacity = images[:, :-1], images[:, -1:]
             size = tuple(images.shape[2:])
-            coarse = (colours.shape[1], *(min(int(self.cells), side) for side in size))
-            spots = _normal(tape[step, :, 0], coarse, images).mul(self.sd).add(0.5).clamp(0, 1)
-            return resize(spots, size).lerp(colours, opacity)
+            grid = (colours.shape[1], *(min(int(self.cells), side) for side in size))
+            blobs = _normal(tape[step, :, 0], grid, images).mul(self.sd).add(0.5).clamp(0, 1)
+            return resize(blobs, size).lerp(colours, opacity)
 
         return apply
 
 
 @dataclasses.dataclass(frozen=True)
 class Backdrop(Intensity):
-    """Lay transparent images on given ones, (1 or B, C, *size), the same at every step.
+    """Composite transparent images onto given ones, (1 or B, C, *size), the same at every step.
 
-    Takes (B, C + 1, *size), the last channel the opacity, and gives (B, C, *size).
+    Takes (B, C + 1, *size), the last channel the opacity, and returns (B, C, *size).
     """
 
     images: Tensor = dataclasses.field(compare=False, repr=False)
@@ -134,19 +134,19 @@ class Backdrop(Intensity):
 
 
 def _normal(starts: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Return normal numbers (B, *shape): for each sample those that its start tells."""
+    """Return normal numbers (B, *shape), for each sample those at its start in the bank."""
     bank, count = _bank(like.device), math.prod(shape)
-    # The tape is a tensor of the CPU: reading it waits for no device.
-    noise = torch.stack([_stretch(bank, start, count) for start in starts.tolist()])
+    # The tape is on the CPU: reading it does not wait for a device.
+    noise = torch.stack([_bank_slice(bank, start, count) for start in starts.tolist()])
     return noise.reshape(-1, *shape).to(like.dtype)
 
 
-def _stretch(bank: Tensor, start: float, count: int) -> Tensor:
-    """Return ``count`` numbers of the bank from a share ``start`` on; long ones in pieces."""
+def _bank_slice(bank: Tensor, start: float, count: int) -> Tensor:
+    """Return ``count`` numbers of the bank from a fraction ``start`` on, long slices in pieces."""
     piece = min(count, len(bank) // 2)
-    room = len(bank) - piece
+    last_start = len(bank) - piece
     parts = []
     for k in range(-(-count // piece)):
-        begin = int((start + k * _GOLDEN) % 1 * room)  # successive pieces lie far apart
+        begin = int((start + k * _GOLDEN) % 1 * last_start)  # successive pieces are far apart
         parts.append(bank[begin : begin + min(piece, count - k * piece)])
     return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,4 +1,4 @@
-"""A small image pasted somewhere onto others: what a printed patch has to survive."""
+"""Paste a small image somewhere onto others: the conditions that a printed patch has to survive."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from featviz.types import Tensor
 class Paste(Intensity):
     """Paste patches (B, C, h, w) onto ``images`` (B, C, H, W), each where its tape says.
 
-    Turned by up to ``degrees`` either way, enlarged by ``low`` to ``high``, and anywhere where the
-    whole of it is on the picture. With ``choose`` the image, too, is another one of ``images``
-    each time, and there may be more of them than patches. [Brown2017]_
+    Rotated by up to ``degrees`` in either direction, scaled by ``low`` to ``high``, and anywhere
+    inside the image as a whole. With ``choose`` the image is also drawn from ``images`` each time,
+    and there may be more of them than patches. [Brown2017]_
     """
 
     images: Tensor = dataclasses.field(compare=False, repr=False)
@@ -31,29 +31,29 @@ class Paste(Intensity):
     def __post_init__(self) -> None:
         if self.images.ndim != 4:
             raise FeatvizError(
-                f"a patch goes onto images (B, C, H, W), not {self.images.ndim} axes"
+                f"a patch is pasted onto images (B, C, H, W), not {self.images.ndim} axes"
             )
         if not 0 < self.low <= self.high < math.inf:
             raise FeatvizError(f"scale needs 0 < low <= high, not {self.low} and {self.high}")
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
-        places = torch.cat([torch.rand(steps, 4, generator=generator), _sides(steps, size)], 1)
+        placements = torch.cat([torch.rand(steps, 4, generator=generator), _sides(steps, size)], 1)
         if not self.choose:
-            return places
-        which = torch.randint(len(self.images), (steps, 1), generator=generator)
-        return torch.cat([places, which], 1)
+            return placements
+        choices = torch.randint(len(self.images), (steps, 1), generator=generator)
+        return torch.cat([placements, choices], 1)
 
     def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(self.images.shape[2:])
 
     def placements(self, tape: Tensor) -> Tensor:
-        """Return the maps (…, 2, 3) from a patch's pixels to the image's, x first."""
+        """Return the maps (…, 2, 3) from pixels of a patch to those of the image, x first."""
         right, down, turn, growth, height, width = tape[..., :6].unbind(-1)
         angle = (2 * turn - 1) * math.radians(self.degrees)
         scale = self.low + (self.high - self.low) * growth
         cos, sin = scale * angle.cos(), scale * angle.sin()
         rows, columns = self.images.shape[2:]
-        # Half the box around the turned patch; where it is larger than the image, the middle.
+        # Half the bounding box of the rotated patch; if it exceeds the image, the patch is centred.
         half_x = (cos.abs() * width + sin.abs() * height) / 2
         half_y = (sin.abs() * width + cos.abs() * height) / 2
         x = half_x.clamp_max(columns / 2) + right * (columns - 2 * half_x).clamp_min(0) - 0.5
@@ -64,29 +64,29 @@ class Paste(Intensity):
         return torch.stack([first, second], -2)
 
     def chosen(self, tape: Tensor) -> Tensor:
-        """Return which of ``images`` each patch is pasted onto, where that is drawn, (…)."""
+        """Return the index of the image that each patch is pasted onto, if drawn, (…)."""
         return tape[..., 6].long()
 
     def prepare(self, tape: Tensor) -> Apply:
         matrices = self.placements(tape)
-        which = self.chosen(tape) if self.choose else None
+        choices = self.chosen(tape) if self.choose else None
 
         def apply(patches: Tensor, step: int) -> Tensor:
-            images = self.images if which is None else self.images[which[step]]
+            images = self.images if choices is None else self.images[choices[step]]
             return paste(patches, images, matrices[step])
 
         return apply
 
 
 def paste(patches: Tensor, images: Tensor, matrix: Tensor) -> Tensor:
-    """Paste patches (B, C, h, w) onto images (B, C, H, W) by the maps (B, 2, 3) of their pixels."""
+    """Paste patches (B, C, h, w) onto images (B, C, H, W) by maps (B, 2, 3) of their pixels."""
     images = images.to(patches)
-    opaque = torch.cat([patches, torch.ones_like(patches[:, :1])], 1)
+    with_opacity = torch.cat([patches, torch.ones_like(patches[:, :1])], 1)
     size = (images.shape[2], images.shape[3])
-    moved = kornia_transform.warp_affine(
-        opaque, matrix.to(patches), size, padding_mode="zeros", align_corners=True
+    warped = kornia_transform.warp_affine(
+        with_opacity, matrix.to(patches), size, padding_mode="zeros", align_corners=True
     )
-    return images * (1 - moved[:, -1:]) + moved[:, :-1]
+    return images * (1 - warped[:, -1:]) + warped[:, :-1]
 
 
 def _sides(steps: int, size: tuple[int, ...]) -> Tensor:

@@ -1,4 +1,4 @@
-"""From a list of transforms to one map: tapes drawn, neighbouring geometry fused."""
+"""Combine a list of transforms into one map: draw the tapes, fuse adjacent geometric ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featviz.types import Tensor
 
 
 def output_size(transforms: Sequence[Transform], size: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the size of what the network sees of images of ``size``."""
+    """Return the size of the network's input for images of ``size``."""
     for transform in transforms:
         size = transform.output_size(size)
     return size
@@ -23,7 +23,7 @@ def output_size(transforms: Sequence[Transform], size: tuple[int, ...]) -> tuple
 def draw_tape(
     transform: Transform, place: int, seeds: Sequence[int], steps: int, size: tuple[int, ...]
 ) -> Tensor:
-    """Return what the transform at ``place`` of a list draws, (steps, B, k), from the seeds."""
+    """Return the tape (steps, B, k) of the transform at index ``place`` of a list."""
     draws = [transform.draw(generator(s, f"transform {place}"), steps, size) for s in seeds]
     return torch.stack(draws, dim=1)
 
@@ -38,28 +38,28 @@ def prepare(
     """Draw the tapes of all samples and return the map of images (B, C, *size) at step t."""
     stages: list[Apply] = []
     group: list[tuple[Geometric, Tensor]] = []
-    start = size  # what goes into the group
+    group_size = size  # the input size of the group
 
-    def close() -> None:
+    def flush() -> None:
         if group:
-            stages.append(warp(list(group), start, device))
+            stages.append(warp(list(group), group_size, device))
             group.clear()
 
     for place, transform in enumerate(transforms):
         tape = draw_tape(transform, place, seeds, steps, size)
         if isinstance(transform, Geometric):
             if not fusible([t for t, _ in group], transform):
-                close()
+                flush()
             if not group:
-                start = size
+                group_size = size
             group.append((transform, tape))
         elif isinstance(transform, Intensity):
-            close()
+            flush()
             stages.append(transform.prepare(tape))
         else:
-            raise FeatvizError(f"{transform!r} is neither geometric nor a transform of intensity")
+            raise FeatvizError(f"{transform!r} is neither a Geometric nor an Intensity transform")
         size = transform.output_size(size)
-    close()
+    flush()
 
     def apply(images: Tensor, step: int) -> Tensor:
         for stage in stages:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from featviz import codec as spec
+from featviz import codec
 from featviz.errors import FeatvizError
 from featviz.transforms.base import Transform
 from featviz.transforms.geometric import Crop, Jitter, Pad, Rotate, Scale
@@ -23,10 +23,10 @@ NAMES: dict[str, type] = {
 
 
 def standard() -> tuple[Transform, ...]:
-    """Return the default: strong shifts, turns and scales in one warp, then pixel noise.
+    """Return the default: strong shifts, rotations and scalings in one warp, then pixel noise.
 
-    Strong ones, so that networks that had no part in an image recognize it, too:
-    ``benchmarks/recognition.py --transforms`` counts how often.
+    They are strong so that networks not used in the optimization recognize the images as well:
+    ``benchmarks/recognition.py --transforms`` measures how often.
     """
     return (Jitter(1 / 7), Rotate(15), Scale(0.5, 1.2), Noise(0.1))
 
@@ -34,7 +34,8 @@ def standard() -> tuple[Transform, ...]:
 def lucid() -> tuple[Transform, ...]:
     """Return lucid's published defaults, here as one warp.
 
-    Pad by 12, jitter by 8, scale by 0.9 to 1.1, turn by up to 10 degrees, jitter by 4. [Olah2017]_
+    Pad by 12, jitter by 8, scale by 0.9 to 1.1, rotate by up to 10 degrees, jitter by 4.
+    [Olah2017]_
     """
     return (Pad(12, "gray"), Jitter(8), Scale(0.9, 1.1), Rotate(10), Jitter(4))
 
@@ -43,7 +44,7 @@ PRESETS = {"standard": standard, "lucid": lucid, "none": tuple}
 
 
 def parse(text: str) -> tuple[Transform, ...]:
-    """Return the transforms that a text names: a preset, or ``jitter:8,rotate:5,noise:0.1``.
+    """Return the transforms that a text describes: a preset, or ``jitter:8,rotate:5,noise:0.1``.
 
     Raises
     ------
@@ -52,20 +53,20 @@ def parse(text: str) -> tuple[Transform, ...]:
     """
     if text in PRESETS:
         return tuple(PRESETS[text]())
-    return tuple(spec.read(word, NAMES, "transform") for word in text.split(","))
+    return tuple(codec.read(word, NAMES, "transform") for word in text.split(","))
 
 
 def text(transforms: Sequence[Transform]) -> str | None:
-    """Return the text that :func:`parse` reads back, or None for transforms of the user's own."""
+    """Return the text that :func:`parse` reads back, or None for user-defined transforms."""
     for name, preset in PRESETS.items():
         if tuple(preset()) == tuple(transforms):
             return name
-    words = [spec.write(t, NAMES) for t in transforms]
+    words = [codec.write(t, NAMES) for t in transforms]
     return None if None in words else ",".join(w for w in words if w)
 
 
 def check(transforms: object) -> tuple[Transform, ...]:
-    """Return transforms as a tuple of their own; raise :class:`FeatvizError` for anything else."""
+    """Return transforms as a tuple; raise :class:`FeatvizError` for anything else."""
     if isinstance(transforms, str):
         return parse(transforms)
     if isinstance(transforms, Transform):

@@ -1,4 +1,4 @@
-"""A static site that shows an atlas: files only, no server, no request to anywhere else."""
+"""A static site for browsing an atlas, without a server or requests to other sites."""
 
 from featviz.atlases.viewer.site import view
 

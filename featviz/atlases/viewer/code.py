@@ -1,4 +1,4 @@
-"""Python that makes an image again, from the settings that were kept with it."""
+"""Python code that renders an image again, from its stored settings."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import torch
 
 from featviz.optim.settings import Settings
 
-#: What the pages put into the code of an image.
+#: Placeholders that the pages replace by the objective and seed of an image.
 OBJECTIVE, SEED = "\x00objective\x00", "\x00seed\x00"
-#: Settings of a file that code can repeat as they are, in the order of the code.
+#: The recorded settings, in the order of the code.
 _RECORDED = [f for f in dataclasses.fields(Settings) if f.metadata["recorded"]]
 
 
 def pieces(settings: Mapping[str, Any]) -> list[str]:
-    """Return the code around objective and seed: ``a + objective + b + seed + c``."""
-    before, _, rest = _code(settings).partition(OBJECTIVE)
-    between, _, after = rest.partition(SEED)
+    """Return the code as ``[a, b, c]``, for ``a + objective + b + seed + c``."""
+    before, _, tail = _code(settings).partition(OBJECTIVE)
+    between, _, after = tail.partition(SEED)
     return [before, between, after]
 
 
@@ -36,12 +36,12 @@ def _code(settings: Mapping[str, Any]) -> str:
                 lines.append(f"optimizer=torch.optim.{optimizer}")
             elif optimizer != "adam":
                 notes.append(
-                    f"its optimizer is a function{_called(optimizer)}: give yours as optimizer="
+                    f"the optimizer is a function{_called(optimizer)}: pass your own as optimizer="
                 )
         elif name == "schedule":
             if value is not None:
                 notes.append(
-                    f"its learning rate follows a function{_called(value)}: give yours as schedule="
+                    f"the schedule is a function{_called(value)}: pass your own as schedule="
                 )
         elif name == "size":
             if isinstance(value, list) and all(isinstance(side, int) for side in value):
@@ -50,20 +50,20 @@ def _code(settings: Mapping[str, Any]) -> str:
         elif isinstance(value, (int, float, str)):
             lines.append(f"{name}={_literal(value)}" if value != "" else f"{name}=()")
         elif field.metadata["cli"] is str and name in settings:
-            what = "parameterization" if name == "param" else name
-            notes.append(f"its {what} cannot be written as a text: give yours as {name}=")
+            label = "parameterization" if name == "param" else name
+            notes.append(f"the {label} has no text form: pass your own as {name}=")
     version, model = settings.get("version"), settings.get("model")
-    head = [f"# made with featviz {_line(version)}"] if isinstance(version, str) else []
+    header = [f"# made with featviz {_line(version)}"] if isinstance(version, str) else []
     if isinstance(model, str):
-        load = [f"model = fv.load({_literal(model)})"]
+        load_lines = [f"model = fv.load({_literal(model)})"]
     else:
-        load = ["# the network has no name: wrap yours", "model = fv.Model(net)"]
+        load_lines = ["# the network has no name: wrap your own", "model = fv.Model(net)"]
     return "\n".join(
         [
-            *head,
+            *header,
             *imports,
             "",
-            *load,
+            *load_lines,
             "result = fv.render(",
             "    model,",
             f"    {OBJECTIVE},",
@@ -71,7 +71,7 @@ def _code(settings: Mapping[str, Any]) -> str:
             *(f"    {line}," for line in lines),
             *(f"    # {note}" for note in notes),
             ")",
-            'result.save("picture.png")',
+            'result.save("image.png")',
             "",
         ]
     )
@@ -80,14 +80,14 @@ def _code(settings: Mapping[str, Any]) -> str:
 @functools.cache
 def _optimizers() -> frozenset[str]:
     """Return the names of torch's optimizers."""
-    kinds = vars(torch.optim).items()
+    members = vars(torch.optim).items()
     return frozenset(
-        n for n, k in kinds if isinstance(k, type) and issubclass(k, torch.optim.Optimizer)
+        n for n, c in members if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)
     )
 
 
 def _literal(value: Any) -> str:
-    """Write a number or text such that Python reads it again."""
+    """Return the Python literal of a number or text."""
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
@@ -96,5 +96,5 @@ def _called(name: Any) -> str:
 
 
 def _line(text: str) -> str:
-    """Return a text without what would end a comment."""
+    """Return a text in one printable line, so that it can stand in a comment."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

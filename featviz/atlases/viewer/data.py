@@ -1,4 +1,4 @@
-"""What the pages read: scripts that hand over JSON, since a page from a folder may not fetch."""
+"""Data files of the pages: scripts that pass JSON, since local pages may not fetch files."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 
 def script(key: str, value: Any) -> bytes:
-    """Return a script that hands ``value`` to the pages under ``key``.
+    """Return a script that passes ``value`` to the pages under ``key``.
 
-    It is plain ASCII without ``<``, ``>`` and ``&``: whatever the names in it are, no reader takes
-    them for markup, or for an end of line within a string.
+    It is plain ASCII without ``<``, ``>`` and ``&``, so that no text in it can be interpreted as
+    markup or as a line terminator.
     """
     text = f"featviz.receive({_json(key)},{_json(value)});\n"
-    for mark in "<>&":
-        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
     return text.encode("ascii")
 
 
@@ -25,23 +25,23 @@ def _json(value: Any) -> str:
 
 
 def number(value: float | None) -> float | None:
-    """Round to what float32 can tell apart on a screen; None for what is no number."""
+    """Round to five significant digits; None if missing or not finite."""
     if value is None or not math.isfinite(value):
         return None
     return float(f"{value:.5g}")
 
 
 def numbers(values: Iterable[float | None] | None) -> list[float | None] | None:
-    """Round each of some numbers."""
+    """Round each value with :func:`number`."""
     return None if values is None else [number(value) for value in values]
 
 
 def runs(units: Sequence[int]) -> list[list[int]]:
-    """Return sorted numbers as runs: ``[0, 1, 2, 7]`` is ``[[0, 2], [7, 7]]``."""
-    found: list[list[int]] = []
+    """Return sorted integers as ranges: ``[0, 1, 2, 7]`` becomes ``[[0, 2], [7, 7]]``."""
+    ranges: list[list[int]] = []
     for unit in units:
-        if found and unit == found[-1][1] + 1:
-            found[-1][1] = unit
+        if ranges and unit == ranges[-1][1] + 1:
+            ranges[-1][1] = unit
         else:
-            found.append([unit, unit])
-    return found
+            ranges.append([unit, unit])
+    return ranges

@@ -1,4 +1,4 @@
-"""The files of one layer's pages: sheets of small images, the images, and what is known."""
+"""The files of one layer's pages: sheets of thumbnails, images and unit data."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import pyarrow as pa
 
 from featviz.atlases.remote_files import folder_of
 from featviz.atlases.store import Store
-from featviz.atlases.viewer import tile_sheets as sheets
+from featviz.atlases.viewer import tile_sheets
 from featviz.atlases.viewer.data import number, numbers, runs, script
 from featviz.atlases.viewer.order import chain
 from featviz.errors import FeatvizError
 
-#: Units whose details are in one file.
+#: Units per file of details.
 CHUNK = 50
-#: Small images of a layer on the first page.
+#: Thumbnails of a layer on the first page.
 STRIP = 16
-#: Dataset examples are shown larger than tiles.
+#: Side in pixels of the dataset examples, which are shown larger than tiles.
 EXAMPLE = 144
 SIGNS = {"+": "pos", "-": "neg"}
 
 
 @dataclasses.dataclass
-class Layer:
-    """One layer of an atlas, and where its files go; :meth:`build` writes them."""
+class LayerPages:
+    """The pages of one layer of an atlas; :meth:`build` writes their files."""
 
     store: Store
     name: str
-    records: pa.Table  # of this layer, one row an image
+    records: pa.Table  # of this layer, one row per image
     pool: Executor
     tick: Callable[[], object]
 
@@ -44,37 +44,41 @@ class Layer:
         self.written: set[str] = set()
 
     def build(self, version: str) -> dict[str, Any]:
-        """Write everything, and return what the first page needs to know."""
+        """Write all files, and return the summary for the first page."""
         first = _first_of_each_sign(self.rows)
         signs = {s: [u for u in self.units if (u, s) in first] for s in SIGNS}
-        tiles = {s: sheets.Sheets(len(units)) for s, units in signs.items() if units}
-        places = {(u, s): i for s, units in signs.items() for i, u in enumerate(units)}
-        strip = sheets.Sheets(len(_spread(self.units, STRIP)), columns=STRIP)
-        chosen = {u: i for i, u in enumerate(_spread(self.units, STRIP))}
+        tiles = {s: tile_sheets.Sheets(len(units)) for s, units in signs.items() if units}
+        positions = {(u, s): i for s, units in signs.items() for i, u in enumerate(units)}
+        strip = tile_sheets.Sheets(len(_spread(self.units, STRIP)), columns=STRIP)
+        in_strip = {u: i for i, u in enumerate(_spread(self.units, STRIP))}
         encoded: list[Future[None]] = []
-        for row, tile in self._pictures():
+        for row, tile in self._write_images():
             unit, sign = row["unit"], row["sign"]
             if first.get((unit, sign)) is not row:
                 continue
-            full = tiles[sign].place(places[unit, sign], tile)
-            if full is not None:
-                name = _sheet(sign, full[0])
-                encoded.append(self.pool.submit(self._sheet, name, full[1], sheets.QUALITY))
-            if unit in chosen and sign == ("+" if (unit, "+") in first else "-"):
-                full = strip.place(chosen[unit], tile)
-                if full is not None:
+            finished = tiles[sign].place(positions[unit, sign], tile)
+            if finished is not None:
+                name = _sheet(sign, finished[0])
+                encoded.append(
+                    self.pool.submit(self._write_sheet, name, finished[1], tile_sheets.QUALITY)
+                )
+            if unit in in_strip and sign == ("+" if (unit, "+") in first else "-"):
+                finished = strip.place(in_strip[unit], tile)
+                if finished is not None:
                     encoded.append(
-                        self.pool.submit(self._sheet, "strip.webp", full[1], sheets.QUALITY)
+                        self.pool.submit(
+                            self._write_sheet, "strip.webp", finished[1], tile_sheets.QUALITY
+                        )
                     )
-        known = {row["unit"]: row for row in self.store.get("units", self.name).to_pylist()}
-        examples = self._examples()
-        self._details(known, examples)
-        parts: dict[str, Any] = {}
-        for sign, placed in tiles.items():
+        statistics = {row["unit"]: row for row in self.store.get("units", self.name).to_pylist()}
+        examples = self._write_examples()
+        self._write_details(statistics, examples)
+        by_sign: dict[str, Any] = {}
+        for sign, sheets in tiles.items():
             rows = [first.get((unit, sign)) for unit in self.units]
-            parts[sign] = {
-                "sheets": placed.layout([_sheet(sign, k) for k in range(len(placed))]),
-                "tile": [-1 if row is None else places[row["unit"], sign] for row in rows],
+            by_sign[sign] = {
+                "sheets": sheets.layout([_sheet(sign, k) for k in range(len(sheets))]),
+                "tile": [-1 if row is None else positions[row["unit"], sign] for row in rows],
                 "score": [row and number(row["score"]) for row in rows],
                 "failed": [
                     i for i, row in enumerate(rows) if row and (row["failure"] or not row["file"])
@@ -82,17 +86,19 @@ class Layer:
             }
         links = {
             unit: list(zip(row["similar"] or [], row["similarity"] or [], strict=False))
-            for unit, row in known.items()
+            for unit, row in statistics.items()
         }
-        at = {unit: i for i, unit in enumerate(self.units)}
-        order = [at[unit] for unit in chain(self.units, links)] if any(links.values()) else None
-        body = {"version": version, "units": runs(self.units), "signs": parts, "order": order}
+        index_of = {unit: i for i, unit in enumerate(self.units)}
+        order = None
+        if any(links.values()):
+            order = [index_of[unit] for unit in chain(self.units, links)]
+        body = {"version": version, "units": runs(self.units), "signs": by_sign, "order": order}
         self._write("layer.js", script(f"{self.folder}/layer", {**body, "chunk": CHUNK}))
         for future in encoded:
             future.result()
         return {
             "units": runs(self.units),
-            "strip": {"units": list(chosen), "columns": strip.columns, "rows": strip.rows(0)},
+            "strip": {"units": list(in_strip), "columns": strip.columns, "rows": strip.rows(0)},
             "signs": list(tiles),
             "settings": self.settings,
             "files": len(self.written),
@@ -102,11 +108,11 @@ class Layer:
         self.store.files.write(f"{self.folder}/{name}", content)
         self.written.add(f"{self.folder}/{name}")
 
-    def _sheet(self, name: str, page: Any, quality: int) -> None:
-        self._write(name, sheets.encode(page, quality))
+    def _write_sheet(self, name: str, page: Any, quality: int) -> None:
+        self._write(name, tile_sheets.encode(page, quality))
 
-    def _pictures(self) -> Iterator[tuple[dict[str, Any], Any]]:
-        """Write every image as it is stored; yield its row, now with its file, and its tile."""
+    def _write_images(self) -> Iterator[tuple[dict[str, Any], Any]]:
+        """Write every image as stored; yield its row, with its file and size, and its tile."""
         shards: dict[str, list[dict[str, Any]]] = {}
         for row in self.rows:
             shards.setdefault(row["shard"], []).append(row)
@@ -117,80 +123,80 @@ class Layer:
                     text = table["settings"][row["row"]].as_py()
                     self.settings[row["settings_hash"]] = text or "{}"
             images = [table["image"][row["row"]].as_py() for row in rows]
-            for row, tile in zip(rows, self.pool.map(self._picture, rows, images), strict=True):
+            for row, tile in zip(rows, self.pool.map(self._write_image, rows, images), strict=True):
                 yield row, tile
                 self.tick()
 
-    def _picture(self, row: dict[str, Any], image: dict[str, Any] | None) -> Any:
+    def _write_image(self, row: dict[str, Any], image: dict[str, Any] | None) -> Any:
         row["file"], row["size"] = None, None
         content = image and image["bytes"]
         if not content:
             return None
         try:
-            tile, row["size"] = sheets.fit(content)
+            tile, row["size"] = tile_sheets.fit(content)
         except FeatvizError as error:
             row["failure"] = row["failure"] or str(error)
             return None
-        kind = sheets.ending(content)
-        if kind is None:
+        suffix = tile_sheets.ending(content)
+        if suffix is None:
             row["failure"] = row["failure"] or "the stored image is neither PNG, WebP nor JPEG"
             return tile
         name = f"{row['unit']}.{SIGNS[row['sign']]}.{row['seed']}"
-        row["file"] = f"pictures/{name}.{folder_of(row['settings_hash'])}{kind}"
+        row["file"] = f"pictures/{name}.{folder_of(row['settings_hash'])}{suffix}"
         self._write(row["file"], content)
         return tile
 
-    def _examples(self) -> dict[int, dict[str, Any]]:
-        """Write a sheet of each unit's examples; return what is in them."""
+    def _write_examples(self) -> dict[int, dict[str, Any]]:
+        """Write a sheet of examples for each unit; return their contents by unit."""
         table = self.store.get("examples", self.name)
         columns = [table[name].to_pylist() for name in ("unit", "side", "rank")]
-        found: dict[int, dict[str, list[int]]] = {}
-        wanted = set(self.units)
+        by_unit: dict[int, dict[str, list[int]]] = {}
+        units = set(self.units)
         order = sorted(range(len(table)), key=lambda i: columns[2][i])
         for i in order:
             unit, side = columns[0][i], columns[1][i]
-            if unit in wanted and side in ("top", "bottom"):
-                found.setdefault(unit, {"top": [], "bottom": []})[side].append(i)
+            if unit in units and side in ("top", "bottom"):
+                by_unit.setdefault(unit, {"top": [], "bottom": []})[side].append(i)
 
-        def make(item: tuple[int, dict[str, list[int]]]) -> tuple[int, dict[str, Any]]:
-            made = self._unit_examples(table, *item)
+        def write(item: tuple[int, dict[str, list[int]]]) -> tuple[int, dict[str, Any]]:
+            contents = self._write_unit_examples(table, *item)
             self.tick()
-            return item[0], made
+            return item[0], contents
 
-        return dict(self.pool.map(make, found.items()))
+        return dict(self.pool.map(write, by_unit.items()))
 
-    def _unit_examples(
+    def _write_unit_examples(
         self, table: pa.Table, unit: int, sides: dict[str, list[int]]
     ) -> dict[str, Any]:
-        places = [i for rows in sides.values() for i in rows]
-        rows = {i: table.slice(i, 1).to_pylist()[0] for i in places}
-        page = sheets.Sheets(len(places), EXAMPLE, 9)
-        full = None
-        for place, i in enumerate(places):
+        indices = [i for rows in sides.values() for i in rows]
+        rows = {i: table.slice(i, 1).to_pylist()[0] for i in indices}
+        page = tile_sheets.Sheets(len(indices), EXAMPLE, 9)
+        finished = None
+        for position, i in enumerate(indices):
             image = rows[i]["image"]
             try:
-                tile = sheets.fit(image["bytes"], EXAMPLE)[0] if image else None
+                tile = tile_sheets.fit(image["bytes"], EXAMPLE)[0] if image else None
             except FeatvizError:
                 tile = None
-            full = page.place(place, tile)
-        assert full is not None
-        self._sheet(f"examples/{unit}.webp", full[1], 80)
+            finished = page.place(position, tile)
+        assert finished is not None
+        self._write_sheet(f"examples/{unit}.webp", finished[1], 80)
         texts = {
-            side: [[number(rows[i]["value"]), rows[i]["source"], rows[i]["index"]] for i in listed]
-            for side, listed in sides.items()
+            side: [[number(rows[i]["value"]), rows[i]["source"], rows[i]["index"]] for i in ranked]
+            for side, ranked in sides.items()
         }
         return {**texts, "columns": page.columns, "rows": page.rows(0)}
 
-    def _details(self, known: dict[int, Any], examples: dict[int, Any]) -> None:
-        """Write what only a unit's own page shows, some units to a file."""
-        of: dict[int, list[dict[str, Any]]] = {}
+    def _write_details(self, statistics: dict[int, Any], examples: dict[int, Any]) -> None:
+        """Write the data of unit pages, :data:`CHUNK` units per file."""
+        by_unit: dict[int, list[dict[str, Any]]] = {}
         for row in self.rows:
-            of.setdefault(row["unit"], []).append(row)
+            by_unit.setdefault(row["unit"], []).append(row)
         for start in range(0, len(self.units), CHUNK):
             part = [
                 {
-                    "pictures": [_shown(row) for row in of[unit]],
-                    "known": _known(known[unit]) if unit in known else None,
+                    "pictures": [_shown(row) for row in by_unit[unit]],
+                    "known": _statistics(statistics[unit]) if unit in statistics else None,
                     "examples": examples.get(unit),
                 }
                 for unit in self.units[start : start + CHUNK]
@@ -200,20 +206,20 @@ class Layer:
 
 
 def _first_of_each_sign(rows: list[dict[str, Any]]) -> dict[tuple[int, str], dict[str, Any]]:
-    """Choose the image that stands for a unit: one that came out, of the lowest seed."""
+    """Return the image that represents each unit and sign: the first success, by seed."""
     first: dict[tuple[int, str], dict[str, Any]] = {}
-    hashes = {h: i for i, h in enumerate(dict.fromkeys(row["settings_hash"] for row in rows))}
-    rank = sorted(
-        rows, key=lambda r: (r["failure"] is not None, hashes[r["settings_hash"]], r["seed"])
+    order = {h: i for i, h in enumerate(dict.fromkeys(row["settings_hash"] for row in rows))}
+    ranked = sorted(
+        rows, key=lambda r: (r["failure"] is not None, order[r["settings_hash"]], r["seed"])
     )
-    for row in rank:
+    for row in ranked:
         if row["sign"] in SIGNS:
             first.setdefault((row["unit"], row["sign"]), row)
     return first
 
 
 def _spread(units: list[int], count: int) -> list[int]:
-    """Choose some of the units, evenly."""
+    """Return ``count`` evenly spaced units."""
     count = min(count, len(units))
     return [units[i * len(units) // count] for i in range(count)]
 
@@ -224,12 +230,12 @@ def _sheet(sign: str, number: int) -> str:
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     names = ("objective", "sign", "seed", "failure", "redirected", "file", "size")
-    figures = {name: number(row[name]) for name in ("score", "score_held_out", "seconds")}
-    return {**{n: row[n] for n in names}, **figures, "settings": row["settings_hash"]}
+    rounded = {name: number(row[name]) for name in ("score", "score_held_out", "seconds")}
+    return {**{n: row[n] for n in names}, **rounded, "settings": row["settings_hash"]}
 
 
-def _known(row: dict[str, Any]) -> dict[str, Any]:
+def _statistics(row: dict[str, Any]) -> dict[str, Any]:
     lists = {name: numbers(row[name]) for name in ("quantiles", "similarity")}
-    figures = {name: number(row[name]) for name in ("mean", "std")}
+    rounded = {name: number(row[name]) for name in ("mean", "std")}
     plain = {name: row[name] for name in ("images", "similar", "similar_by")}
-    return {**plain, **figures, **lists}
+    return {**plain, **rounded, **lists}

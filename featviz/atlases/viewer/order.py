@@ -1,19 +1,19 @@
-"""An order of units in which similar ones are next to each other."""
+"""Order units such that similar ones are next to each other."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-#: A unit's most similar units, with how similar they are.
+#: The most similar units of each unit, with their similarities.
 Links = Mapping[int, Sequence[tuple[int, float]]]
 
 
 def chain(units: Sequence[int], links: Links) -> list[int]:
-    """Return ``units`` as one chain along their strongest links.
+    """Return ``units`` ordered as one chain along their strongest links.
 
-    The strongest link first, each joins two chains of units at an end of each. Then the chains are
-    taken as units are, linked as strongly as any of their members, and so on. What has no link is
-    left in the order it came.
+    Starting with the strongest, each link joins two chains of units at their ends. The chains are
+    then treated as units, linked as strongly as any of their members, and so on. Units without
+    links keep their order.
     """
     known = set(units)
     pairs: dict[tuple[int, int], float] = {}
@@ -31,51 +31,51 @@ def chain(units: Sequence[int], links: Links) -> list[int]:
 
 
 def _join(chains: list[list[int]], pairs: Mapping[tuple[int, int], float]) -> list[list[int]]:
-    """Join chains into paths along their strongest links: at most two each, no circle."""
-    home = {unit: i for i, members in enumerate(chains) for unit in members}
+    """Join chains into paths along their strongest links: at most two links each, and no cycles."""
+    chain_of = {unit: i for i, members in enumerate(chains) for unit in members}
     best: dict[tuple[int, int], tuple[float, int, int]] = {}
     for (a, b), weight in pairs.items():
-        i, j = home[a], home[b]
+        i, j = chain_of[a], chain_of[b]
         if i == j:
             continue
-        key, found = ((i, j), (weight, a, b)) if i < j else ((j, i), (weight, b, a))
+        key, link = ((i, j), (weight, a, b)) if i < j else ((j, i), (weight, b, a))
         if key not in best or weight > best[key][0]:
-            best[key] = found
+            best[key] = link
     root = list(range(len(chains)))
 
-    def top(i: int) -> int:
+    def find_root(i: int) -> int:
         while root[i] != i:
             root[i] = i = root[root[i]]
         return i
 
-    #: A chain's neighbours, each with the chain's own unit at that link.
-    beside: list[list[tuple[int, int]]] = [[] for _ in chains]
+    #: The neighbours of each chain, with the chain's own unit at that link.
+    neighbours: list[list[tuple[int, int]]] = [[] for _ in chains]
     for _, i, j, a, b in sorted((-weight, i, j, a, b) for (i, j), (weight, a, b) in best.items()):
-        if len(beside[i]) < 2 and len(beside[j]) < 2 and top(i) != top(j):
-            root[top(i)] = top(j)
-            beside[i].append((j, a))
-            beside[j].append((i, b))
-    return _walk(chains, beside)
+        if len(neighbours[i]) < 2 and len(neighbours[j]) < 2 and find_root(i) != find_root(j):
+            root[find_root(i)] = find_root(j)
+            neighbours[i].append((j, a))
+            neighbours[j].append((i, b))
+    return _walk(chains, neighbours)
 
 
-def _walk(chains: list[list[int]], beside: list[list[tuple[int, int]]]) -> list[list[int]]:
-    """Return each path as one chain, its parts turned so that linked units are near each other."""
-    done: set[int] = set()
+def _walk(chains: list[list[int]], links: list[list[tuple[int, int]]]) -> list[list[int]]:
+    """Return each path as one chain, reversing parts so that linked units are near each other."""
+    visited: set[int] = set()
     lines = []
-    for start, neighbours in enumerate(beside):
-        if start in done or len(neighbours) > 1:
+    for start, neighbours in enumerate(links):
+        if start in visited or len(neighbours) > 1:
             continue
         line: list[int] = []
-        here: int | None = start
-        while here is not None:
-            done.add(here)
-            members = chains[here]
-            ahead = [(k, unit) for k, unit in beside[here] if k not in done]
-            behind = [unit for k, unit in beside[here] if k in done]
+        current: int | None = start
+        while current is not None:
+            visited.add(current)
+            members = chains[current]
+            ahead = [(k, unit) for k, unit in links[current] if k not in visited]
+            behind = [unit for k, unit in links[current] if k in visited]
             middle = (len(members) - 1) / 2
             early = members.index(behind[0]) - middle if behind else 0.0
             late = members.index(ahead[0][1]) - middle if ahead else 0.0
             line += members[::-1] if early > late else members
-            here = ahead[0][0] if ahead else None
+            current = ahead[0][0] if ahead else None
         lines.append(line)
     return lines

@@ -1,4 +1,4 @@
-"""``featviz view``: the files of the site, and which of them are still right."""
+"""``featviz view``: write the files of the site that are not up to date."""
 
 from __future__ import annotations
 
@@ -19,38 +19,37 @@ from featviz.atlases.remote_files import folder_of
 from featviz.atlases.store import Store, table_name
 from featviz.atlases.viewer.code import pieces
 from featviz.atlases.viewer.data import script
-from featviz.atlases.viewer.layer import Layer
+from featviz.atlases.viewer.layer import LayerPages
 
-#: Counts up when the files of a layer change their meaning, so that old ones are made anew.
+#: Version of the layer files; increment it to have old files written again.
 FORMAT = 1
-#: The scripts of the pages, in the order in which they need each other.
+#: The scripts of the pages, in the order of their dependencies.
 SCRIPTS = ("core", "search", "plots", "grid", "overview", "unit", "keys", "start")
 _STYLE = "style"
 
 
 def view(url: str | Path, *, progress: bool = False) -> str:
-    """Write the pages that show an atlas into it, and return where they start.
+    """Write pages for browsing an atlas into its folder, and return the path of the start page.
 
-    ``index.html`` and ``site/`` work from a folder, opened as a file, and from any host of static
-    files. Layers whose images, units and examples are those of the last time are left as they
-    are.
+    ``index.html`` and ``site/`` can be opened from a folder or served by any static file host.
+    Layers whose images, units and examples have not changed are not written again.
 
     Parameters
     ----------
     url
-        The atlas: a folder, or a URL that fsspec knows.
+        The atlas: a folder, or any URL that fsspec supports.
     progress
         Show a progress bar.
 
     Returns
     -------
     str
-        The path of ``index.html``; its URL where the atlas is no folder.
+        The path of ``index.html``, or its URL if the atlas is not a local folder.
 
     Raises
     ------
     FeatvizError
-        If there is no atlas, it is damaged, or the pages cannot be written into it.
+        If there is no atlas, it is damaged, or the pages cannot be written.
     """
     atlas = Atlas(url)
     _build(atlas, progress)
@@ -62,32 +61,37 @@ def _build(atlas: Atlas, progress: bool) -> None:
     from tqdm.auto import tqdm
 
     store = atlas.store
-    present = store.files.list("site", "")
+    existing = store.files.list("site", "")
     sources = {kind: store.files.list(kind, ".parquet") for kind in ("units", "examples")}
-    kept: set[str] = set()
+    current_files: set[str] = set()
     about = _about(atlas)
     layers, settings = [], {}
-    bar = tqdm(total=len(atlas), unit="pictures", disable=not progress, leave=False)
-    with bar, ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 1))) as pool:
+    bar = tqdm(total=len(atlas), unit="images", disable=not progress, leave=False)
+    with bar, ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 1))) as executor:
         for name in atlas.layers:
             records = atlas.records.filter(pa.compute.field("layer") == name)
-            layer = Layer(store, name, records, pool, lambda: None)
-            version = _version(name, records, sources)
-            summary = _known(store, layer.folder, version, present)
+            layer = LayerPages(store, name, records, executor, lambda: None)
+            fingerprint = _fingerprint(name, records, sources)
+            summary = _up_to_date_summary(store, layer.folder, fingerprint, existing)
             if summary is None:
                 layer.tick = bar.update
-                summary = layer.build(version)
-                kept |= layer.written
-                note = json.dumps({"version": version, "summary": summary})
-                store.files.write(f"{layer.folder}/built.json", note.encode())
+                summary = layer.build(fingerprint)
+                current_files |= layer.written
+                built = json.dumps({"version": fingerprint, "summary": summary})
+                store.files.write(f"{layer.folder}/built.json", built.encode())
             else:
                 bar.update(len(records))
-                kept |= {path for path in present if path.startswith(f"{layer.folder}/")}
-            kept.add(f"{layer.folder}/built.json")
+                current_files |= {path for path in existing if path.startswith(f"{layer.folder}/")}
+            current_files.add(f"{layer.folder}/built.json")
             settings.update(summary["settings"])
-            shown = {k: summary[k] for k in ("units", "strip", "signs")}
+            overview = {k: summary[k] for k in ("units", "strip", "signs")}
             layers.append(
-                {**_described(about, name), "folder": folder_of(name), "version": version, **shown}
+                {
+                    **_described(about, name),
+                    "folder": folder_of(name),
+                    "version": fingerprint,
+                    **overview,
+                }
             )
     network = about["network"] or next(
         (s["model"] for s in map(_object, settings.values()) if isinstance(s.get("model"), str)),
@@ -100,13 +104,13 @@ def _build(atlas: Atlas, progress: bool) -> None:
         "logits": about["logits"],
         "settings": [_settings(digest, text) for digest, text in settings.items()],
     }
-    kept |= _shell(store, network, script("site/atlas", document))
-    for path in set(present) - kept:  # of images and layers that are gone
+    current_files |= _write_app(store, network, script("site/atlas", document))
+    for path in set(existing) - current_files:  # of images and layers that no longer exist
         store.files.system.rm_file(store.files.path(path))
 
 
-def _shell(store: Store, network: str, data: bytes) -> set[str]:
-    """Write what does not depend on a layer; the page itself last, when all it names is there."""
+def _write_app(store: Store, network: str, data: bytes) -> set[str]:
+    """Write the files that do not depend on a layer, the page itself last."""
     folder = resources.files("featviz.atlases.viewer").joinpath("static")
     assets = {f"{_STYLE}.css": folder.joinpath(f"{_STYLE}.css").read_bytes()}
     assets |= {f"{name}.js": folder.joinpath(f"{name}.js").read_bytes() for name in SCRIPTS}
@@ -114,44 +118,46 @@ def _shell(store: Store, network: str, data: bytes) -> set[str]:
     files["site/atlas.js"] = data
     for path, content in files.items():
         store.files.write(path, content)
-    tag = {p: hashlib.blake2b(content, digest_size=6).hexdigest() for p, content in files.items()}
-    own = [f"site/app/{name}.js" for name in SCRIPTS[:-1]]
-    order = [*own, "site/atlas.js", "site/app/start.js"]
-    scripts = "\n".join(f'<script src="{path}?{tag[path]}" defer></script>' for path in order)
+    hashes = {
+        path: hashlib.blake2b(content, digest_size=6).hexdigest() for path, content in files.items()
+    }
+    app_scripts = [f"site/app/{name}.js" for name in SCRIPTS[:-1]]
+    order = [*app_scripts, "site/atlas.js", "site/app/start.js"]
+    scripts = "\n".join(f'<script src="{path}?{hashes[path]}" defer></script>' for path in order)
     page = folder.joinpath("index.html").read_text("utf-8")
     style = f"site/app/{_STYLE}.css"
-    page = page.replace("{style}", f"{style}?{tag[style]}").replace("{scripts}", scripts)
+    page = page.replace("{style}", f"{style}?{hashes[style]}").replace("{scripts}", scripts)
     store.files.write("index.html", page.replace("{title}", html.escape(network)).encode())
     return set(files)
 
 
-def _version(name: str, records: pa.Table, sources: Mapping[str, Mapping[str, int]]) -> str:
-    """Return what changes when the images of a layer do."""
+def _fingerprint(name: str, records: pa.Table, sources: Mapping[str, Mapping[str, int]]) -> str:
+    """Return a hash that changes whenever the images of a layer do."""
     shards = sorted(
         set(zip(records["shard"].to_pylist(), records["size"].to_pylist(), strict=True))
     )
-    others = [files.get(table_name(kind, name)) for kind, files in sources.items()]
-    text = json.dumps([FORMAT, name, shards, len(records), others])
+    table_sizes = [files.get(table_name(kind, name)) for kind, files in sources.items()]
+    text = json.dumps([FORMAT, name, shards, len(records), table_sizes])
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _known(
-    store: Store, folder: str, version: str, present: Mapping[str, int]
+def _up_to_date_summary(
+    store: Store, folder: str, fingerprint: str, existing: Mapping[str, int]
 ) -> dict[str, Any] | None:
-    """Return what an earlier run knew about a layer, if its files are there and still right."""
+    """Return the summary of a layer from an earlier run, or None if its files are outdated."""
     path = f"{folder}/built.json"
-    if path not in present:
+    if path not in existing:
         return None
-    found = _object(store.files.read(path) or b"")
-    summary = found.get("summary")
-    if found.get("version") != version or not isinstance(summary, dict):
+    built = _object(store.files.read(path) or b"")
+    summary = built.get("summary")
+    if built.get("version") != fingerprint or not isinstance(summary, dict):
         return None
-    count = sum(other.startswith(f"{folder}/") for other in present) - 1
+    count = sum(other.startswith(f"{folder}/") for other in existing) - 1
     return summary if count == summary.get("files") else None
 
 
 def _about(atlas: Atlas) -> dict[str, Any]:
-    """Return what the atlas says about the network, in one form whoever wrote it."""
+    """Return the metadata of the network in one form, whichever version wrote it."""
     about = atlas.about
     model = about.get("model", about.get("network"))
     if isinstance(model, dict):
@@ -159,7 +165,7 @@ def _about(atlas: Atlas) -> dict[str, Any]:
     classes = about.get("classes")
     classes = [str(name) for name in classes] if isinstance(classes, list) else []
     layers = [{"name": x} if isinstance(x, str) else x for x in about.get("layers", ())]
-    # The output has the logits, and so has the module that computed them: a vector as long.
+    # The logits are the output, and also the output of the module that computed them.
     logits = {about.get("logits")} | {
         layer["name"] for layer in layers if classes and layer.get("shape") == [len(classes)]
     }
@@ -172,19 +178,19 @@ def _about(atlas: Atlas) -> dict[str, Any]:
 
 
 def _described(about: Mapping[str, Any], name: str) -> dict[str, Any]:
-    known = about["layers"].get(name, {})
-    return {"name": name, **{k: known.get(k) for k in ("type", "shape")}, "of": known.get("units")}
+    info = about["layers"].get(name, {})
+    return {"name": name, **{k: info.get(k) for k in ("type", "shape")}, "of": info.get("units")}
 
 
 def _settings(digest: str, text: str) -> dict[str, Any]:
     record = _object(text)
-    shown = [[str(k), v if isinstance(v, str) else json.dumps(v)] for k, v in record.items()]
-    return {"hash": digest, "list": shown, "code": pieces(record)}
+    entries = [[str(k), v if isinstance(v, str) else json.dumps(v)] for k, v in record.items()]
+    return {"hash": digest, "list": entries, "code": pieces(record)}
 
 
 def _object(text: str | bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""Many small images in few files: sprite sheets, as WebP."""
+"""Sprite sheets: many thumbnails in a few WebP files."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from PIL import Image, ImageOps
 from featviz.errors import FeatvizError
 
 TILE = 112
-#: A sheet is decoded whole before its first tile is seen: 32 × 16 tiles are 6.4 million pixels, and
-#: a layer of 1,000 units has two sheets. Some phones stop at 16 million, WebP at 16383 a side.
+#: A sheet is decoded completely before its first tile is shown: 32 × 16 tiles have 6.4 million
+#: pixels, and a layer of 1,000 units has two sheets. Some phones are limited to 16 million pixels,
+#: WebP to 16383 per side.
 COLUMNS, ROWS = 32, 16
 QUALITY = 85
 _MODES = ("RGB", "RGBA")
 
 
 class Sheets:
-    """Places for ``count`` tiles, in as many sheets as it takes; a full sheet is encoded at once.
+    """Arranges ``count`` tiles in sheets, each of which is returned as soon as it is complete.
 
-    Tile i is in sheet ``i // per``, and there at row and column ``divmod(i % per, columns)``.
+    Tile i is in sheet ``i // per``, at row and column ``divmod(i % per, columns)``.
     """
 
     def __init__(
@@ -32,33 +33,33 @@ class Sheets:
         self.columns = max(1, min(columns, count))
         self.per = self.columns * rows
         self._pages: dict[int, Image.Image] = {}
-        self._left = [min(self.per, count - k) for k in range(0, count, self.per)]
+        self._missing = [min(self.per, count - k) for k in range(0, count, self.per)]
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._left)
+        return len(self._missing)
 
     def rows(self, sheet: int) -> int:
-        """Return how many rows a sheet has."""
+        """Return the number of rows of a sheet."""
         return -(-min(self.per, self.count - sheet * self.per) // self.columns)
 
     def layout(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return what the pages need to find a tile."""
+        """Return the layout that the pages need to find a tile."""
         rows = [self.rows(k) for k in range(len(self))]
         return {"columns": self.columns, "per": self.per, "rows": rows, "files": list(names)}
 
     def place(self, index: int, tile: Image.Image | None) -> tuple[int, Image.Image] | None:
-        """Put a tile from :func:`fit` at its place, none to leave it empty.
+        """Place a tile from :func:`fit`; None leaves its position empty.
 
-        Returns the number and the image of a sheet that has all its tiles now.
+        Return the number and the image of the sheet if this was its last missing tile.
         """
-        sheet, rest = divmod(index, self.per)
-        row, column = divmod(rest, self.columns)
+        sheet, position = divmod(index, self.per)
+        row, column = divmod(position, self.columns)
         with self._lock:
             if tile is not None:
                 self._page(sheet, tile.mode).paste(tile, (column * self.tile, row * self.tile))
-            self._left[sheet] -= 1
-            if self._left[sheet]:
+            self._missing[sheet] -= 1
+            if self._missing[sheet]:
                 return None
             return sheet, self._pages.pop(sheet, None) or self._blank(sheet, "RGB")
 
@@ -76,37 +77,37 @@ class Sheets:
 
 
 def fit(content: bytes, tile: int = TILE) -> tuple[Image.Image, tuple[int, int]]:
-    """Decode an image; return it whole within a tile, and its own size.
+    """Decode an image; return it scaled to fit into a tile, and its original size.
 
     Raises
     ------
     FeatvizError
-        If it is no picture.
+        If it cannot be decoded.
     """
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            size = picture.size
-            alpha = "A" in picture.getbands() or "transparency" in picture.info
-            picture.draft("RGB", (2 * tile, 2 * tile))
-            small = ImageOps.contain(picture.convert(_MODES[alpha]), (tile, tile))
+        with Image.open(io.BytesIO(content)) as image:
+            size = image.size
+            has_alpha = "A" in image.getbands() or "transparency" in image.info
+            image.draft("RGB", (2 * tile, 2 * tile))
+            small = ImageOps.contain(image.convert(_MODES[has_alpha]), (tile, tile))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FeatvizError("the stored image cannot be read") from error
     if small.size == (tile, tile):
         return small, size
-    whole = Image.new("RGBA", (tile, tile))
-    whole.paste(small, ((tile - small.width) // 2, (tile - small.height) // 2))
-    return whole, size
+    padded = Image.new("RGBA", (tile, tile))
+    padded.paste(small, ((tile - small.width) // 2, (tile - small.height) // 2))
+    return padded, size
 
 
 def encode(page: Image.Image, quality: int = QUALITY) -> bytes:
-    """Return a sheet as WebP."""
+    """Encode a sheet as WebP."""
     buffer = io.BytesIO()
     page.save(buffer, "webp", quality=quality, method=2)
     return buffer.getvalue()
 
 
 def ending(content: bytes) -> str | None:
-    """Return the file ending of an encoded image that browsers show, by its first bytes."""
+    """Return the suffix of an encoded image by its first bytes; None if browsers cannot show it."""
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return ".png"
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":

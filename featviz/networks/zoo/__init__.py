@@ -14,13 +14,13 @@ from featviz.networks.model import Model
 from featviz.networks.zoo import efficientnet, exported, huggingface, timm, torchvision
 from featviz.networks.zoo.exported import export as export
 
-#: Sources that take a name after a colon, each with a module of this package.
+#: Sources of networks, written before a colon, each a module of this package.
 SOURCES = {"torchvision": torchvision, "timm": timm, "hf": huggingface}
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
-    """One line of ``featviz models``. ``name`` is what :func:`load` takes."""
+class ModelListing:
+    """One line of ``featviz models``; ``name`` is the argument of :func:`load`."""
 
     name: str
     description: str
@@ -28,12 +28,12 @@ class Entry:
     install: str
 
 
-def models() -> list[Entry]:
-    """List what :func:`load` knows, and whether what it needs is installed."""
-    entries = []
+def models() -> list[ModelListing]:
+    """List the networks that :func:`load` knows, and whether their packages are installed."""
+    listings = []
     for name in efficientnet.NAMES:
-        entries.append(
-            Entry(
+        listings.append(
+            ModelListing(
                 name,
                 efficientnet.describe(name),
                 efficientnet.installed(name),
@@ -41,43 +41,43 @@ def models() -> list[Entry]:
             )
         )
     for prefix, source in SOURCES.items():
-        entries.append(
-            Entry(f"{prefix}:NAME", source.DESCRIPTION, source.installed(), source.INSTALL)
+        listings.append(
+            ModelListing(f"{prefix}:NAME", source.DESCRIPTION, source.installed(), source.INSTALL)
         )
-    entries.append(Entry(f"NAME{exported.SUFFIX}", exported.DESCRIPTION, True, ""))
-    entries.append(
-        Entry(
+    listings.append(ModelListing(f"NAME{exported.SUFFIX}", exported.DESCRIPTION, True, ""))
+    listings.append(
+        ModelListing(
             "package.module:factory",
             "your own: a function that returns a featviz.Model or an nn.Module",
             True,
             "",
         )
     )
-    return entries
+    return listings
 
 
 def load(name: str) -> Model:
     """Return the network called ``name``, pretrained, with its preprocessing and class names.
 
     ``name`` is one of the embedded networks (``efficientnet_lite0``, ``…1``, ``…2``),
-    ``torchvision:NAME``, ``timm:NAME``, ``hf:NAME`` (image classifiers on the Hugging Face hub),
-    a file ``NAME.pt2`` (:func:`featviz.zoo.export`) or ``package.module:factory``: a function
-    without arguments that returns a :class:`featviz.Model`, or an ``nn.Module`` that takes RGB
-    images in [0, 1] as they are.
+    ``torchvision:NAME``, ``timm:NAME``, ``hf:NAME`` (image classifiers on the Hugging Face hub), a
+    file ``NAME.pt2`` (:func:`featviz.zoo.export`) or ``package.module:factory``: a function without
+    arguments that returns a :class:`featviz.Model`, or an ``nn.Module`` that takes RGB images in
+    [0, 1] without further preprocessing.
 
     Raises
     ------
     ModelError
-        If there is no such network, or with the pip command if its package is missing.
+        If there is no such network, or its package is missing (with the pip command).
     """
     if name in efficientnet.NAMES:
         model = efficientnet.load(name)
     elif name.endswith(exported.SUFFIX):
         model = exported.load(name)
     elif ":" in name:
-        prefix, _, rest = name.partition(":")
+        prefix, _, source_name = name.partition(":")
         source = SOURCES.get(prefix)
-        model = source.load(rest) if source else _factory(prefix, rest)
+        model = source.load(source_name) if source else _factory(prefix, source_name)
     else:
         hint = did_you_mean(name, efficientnet.NAMES)
         known = "" if hint else f"; known: {', '.join(efficientnet.NAMES)}, torchvision:NAME, …"
@@ -87,9 +87,9 @@ def load(name: str) -> Model:
 
 
 def _factory(module_name: str, function_name: str) -> Model:
-    here = str(Path.cwd())
-    if here not in sys.path:  # as `python -m` does: the user's own file lies here
-        sys.path.insert(0, here)
+    folder = str(Path.cwd())
+    if folder not in sys.path:  # like `python -m`: the user's own modules are here
+        sys.path.insert(0, folder)
     spec = f"{module_name}:{function_name}"
     if not all(part.isidentifier() for part in [*module_name.split("."), function_name]):
         raise ModelError(f"no model {spec!r}: write package.module:function")
@@ -99,23 +99,23 @@ def _factory(module_name: str, function_name: str) -> Model:
         raise ModelError(f"no model {spec!r}: {_reason(error)}") from error
     factory = getattr(module, function_name, None)
     if factory is None:
-        near = did_you_mean(function_name, [n for n in vars(module) if not n.startswith("_")])
-        raise ModelError(f"no model {spec!r}: {module_name} has no {function_name!r}{near}")
+        hint = did_you_mean(function_name, [n for n in vars(module) if not n.startswith("_")])
+        raise ModelError(f"no model {spec!r}: {module_name} has no {function_name!r}{hint}")
     if isinstance(factory, (Model, nn.Module)):
-        made = factory
+        result = factory
     elif callable(factory):
         try:
-            made = factory()
+            result = factory()
         except Exception as error:  # whatever the user's own function raises
             raise ModelError(f"{spec} failed: {_reason(error)}") from error
     else:
         raise ModelError(f"no model {spec!r}: {function_name} is not a function")
-    if isinstance(made, nn.Module):
-        return Model(made)
-    if isinstance(made, Model):
-        return made
+    if isinstance(result, nn.Module):
+        return Model(result)
+    if isinstance(result, Model):
+        return result
     raise ModelError(
-        f"{spec} returned {type(made).__name__}: return a featviz.Model or an nn.Module"
+        f"{spec} returned {type(result).__name__}: return a featviz.Model or an nn.Module"
     )
 
 

@@ -1,4 +1,4 @@
-"""Import what a source of networks needs, or say in one line how to install it."""
+"""Optional packages of the sources of networks, with one-line errors on how to install them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from featviz.errors import ModelError
 
 
 def have(*packages: str) -> bool:
-    """Tell whether all ``packages`` can be found, without importing them."""
+    """Return whether all ``packages`` can be found, without importing them."""
     return all(importlib.util.find_spec(p) is not None for p in packages)
 
 
@@ -29,7 +29,7 @@ def need(package: str, install: str, what: str) -> Any:
 
 
 def download(make: Callable[[], Any], name: str) -> Any:
-    """Make a network whose weights may have to come over the network; say so if they do not."""
+    """Build a network that may download its weights; raise :class:`ModelError` on failure."""
     try:
         return make()
     except (OSError, RuntimeError, ValueError) as error:

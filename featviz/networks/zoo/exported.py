@@ -1,7 +1,7 @@
-"""Networks in a file: programs of ``torch.export``, with what they expect of their images.
+"""Networks in a file: ``torch.export`` programs with their preprocessing.
 
-What is pickled in a file has to be plain tensors and containers. A program is code nevertheless, as
-is a module that is imported: load files that you trust.
+Pickles in a file must hold plain tensors and containers only. A program is code nevertheless, like
+a module that is imported: load files that you trust.
 """
 
 from __future__ import annotations
@@ -26,60 +26,60 @@ from featviz.networks.model import Model
 
 DESCRIPTION = "a program of torch.export; featviz.zoo.export writes one with its preprocessing"
 SUFFIX = ".pt2"
-#: The file in the archive that says what the network expects of its images.
+#: The file in the archive that holds the preprocessing.
 CARD = "featviz.json"
 _FIELDS = ("mean", "std", "range", "size", "channels", "classes", "logits")
-#: The program in archives of older versions of torch.
-_OLD = "serialized_exported_program.json"
-#: How the names of pickled objects begin, and the names of members that are text.
-_OBJECTS = ("custom_obj", "opaque_obj")
-_TEXTS = ("archive_format", "archive_version", "byteorder", "version", _OLD)
-_STATIC = "export it with dynamic_shapes=({0: torch.export.Dim('batch')},)"
+#: The program in the archives of older torch versions.
+_OLD_PROGRAM = "serialized_exported_program.json"
+#: Prefixes of the names of pickled objects, and the names of members that are text.
+_OBJECT_PREFIXES = ("custom_obj", "opaque_obj")
+_TEXT_MEMBERS = ("archive_format", "archive_version", "byteorder", "version", _OLD_PROGRAM)
+_DYNAMIC_HINT = "export it with dynamic_shapes=({0: torch.export.Dim('batch')},)"
 
 
 def export(model: Model, path: str | Path) -> Path:
-    """Write a network with its weights and preprocessing to a file that :func:`load` takes.
+    """Write a network with its weights and preprocessing to a file for :func:`load`.
 
-    Batches of any length, images of the model's own size. Layers keep their names; what other code
-    of the network does (hooks, attributes) is not in it.
+    It accepts batches of any length and images of the model's own size. Layers keep their names;
+    other code of the network (hooks, attributes) is not included.
 
     Raises
     ------
     ModelError
         If ``torch.export`` cannot trace the network.
     """
-    place = Path(path)
-    if place.suffix != SUFFIX:
-        raise ModelError(f"an exported network ends in {SUFFIX}, not {place.name!r}")
+    target = Path(path)
+    if target.suffix != SUFFIX:
+        raise ModelError(f"the file of an exported network ends in {SUFFIX}, not {target.name!r}")
     images = torch.rand(2, model.channels, *model.size, device=model.device)
     card = {name: getattr(model, name) for name in _FIELDS}
     buffer = io.BytesIO()
     try:
         with model.session(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own, on what it is about to change
+            warnings.simplefilter("ignore")  # torch's own deprecations
             program = torch.export.export(
                 model.net, (model.normalize(images),), dynamic_shapes=({0: Dim("batch")},)
             )
             torch.export.save(program, buffer, extra_files={CARD: json.dumps(card)})
-    except Exception as error:  # whatever the network's own code raises when it is traced
+    except Exception as error:  # tracing runs the network's own code
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"torch.export cannot trace the network: {reason}") from error
-    return write_bytes(place, buffer.getvalue())
+    return write_bytes(target, buffer.getvalue())
 
 
 def load(name: str) -> Model:
     """Return the network in the file ``name``.
 
-    What :func:`export` says of its images is used; of other files the size and channels are those
-    of the program's input, and its images are in [0, 1] as they are.
+    The preprocessing is what :func:`export` recorded; for other files, size and channels are those
+    of the program's input, which then gets images in [0, 1] as they are.
 
     A program is code: load files that you trust.
 
     Raises
     ------
     ModelError
-        If the file is not there, is no exported program of one batch of images, holds pickles of
-        more than tensors, or takes batches of one length only.
+        If the file is missing, is no exported program of one batch of images, holds pickles of more
+        than tensors, or accepts batches of one length only.
     """
     path = Path(name)
     if not path.is_file():
@@ -91,10 +91,10 @@ def load(name: str) -> Model:
             warnings.simplefilter("ignore")
             program = torch.export.load(os.fspath(path), extra_files=extra)
             net = torch.export.unflatten(program)
-    except Exception as error:  # torch.export has no error of its own
+    except Exception as error:  # torch.export has no error class of its own
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{name!r} is no program of torch.export: {reason}") from error
-    shape = _input(program, name, sized=bool(extra[CARD]))
+    shape = _input_shape(program, name, sized=bool(extra[CARD]))
     if extra[CARD]:
         try:
             card = json.loads(extra[CARD])
@@ -106,7 +106,7 @@ def load(name: str) -> Model:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch from printing what the error says anyway."""
+    """Silence the logger of torch.export, whose messages the error repeats."""
     logger = logging.getLogger("torch.export")
     before, logger.disabled = logger.disabled, True
     try:
@@ -115,49 +115,49 @@ def _quiet() -> Iterator[None]:
         logger.disabled = before
 
 
-def _input(program: ExportedProgram, name: str, *, sized: bool) -> tuple[int, ...]:
-    """Return the shape of the images that a program takes; 0 stands for any length of the batch."""
-    wanted = program.graph_signature.user_inputs
-    nodes = [node for node in program.graph.nodes if node.name in wanted]
+def _input_shape(program: ExportedProgram, name: str, *, sized: bool) -> tuple[int, ...]:
+    """Return the shape of a program's images; 0 stands for a batch of any length."""
+    input_names = program.graph_signature.user_inputs
+    nodes = [node for node in program.graph.nodes if node.name in input_names]
     values = [node.meta.get("val") for node in nodes]
     shapes = [tuple(v.shape) for v in values if isinstance(v, torch.Tensor)]
     if len(shapes) != 1 or len(values) != 1 or len(shapes[0]) < 3:
         raise ModelError(f"{name!r} does not take one batch of images (B, C, *size)")
-    batch, *rest = shapes[0]
+    batch, *axes = shapes[0]
     if isinstance(batch, int):
-        raise ModelError(f"{name!r} takes batches of {batch} only: {_STATIC}")
-    if not sized and not all(isinstance(side, int) for side in rest):
+        raise ModelError(f"{name!r} takes batches of {batch} only: {_DYNAMIC_HINT}")
+    if not sized and not all(isinstance(side, int) for side in axes):
         raise ModelError(
-            f"{name!r} does not say which of the sizes that it takes is its own: write it with "
-            "featviz.networks.zoo.export"
+            f"{name!r} accepts images of several sizes and does not say which is its own: write it "
+            "with featviz.networks.zoo.export"
         )
-    return (0, *rest)
+    return (0, *axes)
 
 
 def _check(path: Path) -> None:
-    """Raise :class:`ModelError` unless all that is pickled in the archive is plain tensors.
+    """Raise :class:`ModelError` unless all pickles in the archive hold plain tensors.
 
-    ``torch.export.load`` reads pickles without restrictions where it has to.
+    ``torch.export.load`` may read pickles without restrictions.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             contents = {name: archive.read(name) for name in names}
-        raw = _raw(contents)
+        raw = _raw_members(contents)
     except (zipfile.BadZipFile, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise ModelError(f"{str(path)!r} is no program of torch.export: {error}") from error
-    if len(contents) < len(names):  # of which torch may read the other one
+    if len(contents) < len(names):  # torch may read the other one
         raise ModelError(f"{str(path)!r} is no program of torch.export: members of the same name")
-    if not any(name.endswith(("archive_format", _OLD)) for name in names):
+    if not any(name.endswith(("archive_format", _OLD_PROGRAM)) for name in names):
         raise ModelError(f"{str(path)!r} is no program of torch.export")
     for name, data in contents.items():
-        if name in raw or _text(name):
+        if name in raw or _is_text(name):
             continue
         try:
-            if name.rpartition("/")[2].startswith(_OBJECTS):
-                raise pickle.UnpicklingError("an object of a class of its own")
+            if name.rpartition("/")[2].startswith(_OBJECT_PREFIXES):
+                raise pickle.UnpicklingError("an object of a custom class")
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the pickle's protocol
+                warnings.simplefilter("ignore")  # about the pickle protocol
                 torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
         except Exception as error:  # a pickle can fail in any way
             raise ModelError(
@@ -166,14 +166,14 @@ def _check(path: Path) -> None:
             ) from error
 
 
-def _text(name: str) -> bool:
-    """Tell whether a member is read as text, by the places that an archive has for it."""
+def _is_text(name: str) -> bool:
+    """Return whether a member is read as text, judging by its place in the archive."""
     parts = name.split("/")
-    return parts[-1] in _TEXTS or (len(parts) > 2 and parts[1] in ("extra", ".data"))
+    return parts[-1] in _TEXT_MEMBERS or (len(parts) > 2 and parts[1] in ("extra", ".data"))
 
 
-def _raw(contents: dict[str, bytes]) -> set[str]:
-    """Return the members that hold plain numbers, and the lists of them that say so."""
+def _raw_members(contents: dict[str, bytes]) -> set[str]:
+    """Return the members that hold raw numbers, and the configurations that list them."""
     plain: set[str] = set()
     pickled: set[str] = set()
     for name, data in contents.items():
@@ -181,6 +181,6 @@ def _raw(contents: dict[str, bytes]) -> set[str]:
         if file.endswith("_config.json") or (file == "model.json" and folder.endswith("models")):
             plain.add(name)
             for entry in json.loads(data).get("config", {}).values():
-                kind = plain if entry.get("use_pickle") is False else pickled
-                kind.add(f"{folder}/{entry['path_name']}")
+                group = plain if entry.get("use_pickle") is False else pickled
+                group.add(f"{folder}/{entry['path_name']}")
     return plain - pickled

@@ -1,4 +1,4 @@
-"""Image classifiers of the Hugging Face hub, through transformers."""
+"""Image classifiers on the Hugging Face hub, through transformers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from featviz.networks.model import Model
 from featviz.networks.zoo import imagenet
 from featviz.networks.zoo._need import have, need
 
-DESCRIPTION = "image classifiers of the Hugging Face hub, through transformers"
+DESCRIPTION = "image classifiers on the Hugging Face hub, through transformers"
 INSTALL = "pip install transformers"
 
 
 def installed() -> bool:
-    """Tell whether transformers is there."""
+    """Return whether transformers is installed."""
     return have("transformers")
 
 
@@ -21,17 +21,17 @@ def load(name: str) -> Model:
     library = need("transformers", INSTALL, f"model 'hf:{name}'")
     try:
         net = library.AutoModelForImageClassification.from_pretrained(name).eval()
-        recipe = library.AutoImageProcessor.from_pretrained(name)
+        processor = library.AutoImageProcessor.from_pretrained(name)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"cannot load model 'hf:{name}': {reason}") from error
-    size = getattr(recipe, "crop_size", None) or recipe.size
+    size = getattr(processor, "crop_size", None) or processor.size
     height = size.get("height") or size.get("shortest_edge") or 224
     labels = net.config.id2label
     return Model(
         net,
-        mean=getattr(recipe, "image_mean", imagenet.MEAN),
-        std=getattr(recipe, "image_std", imagenet.STD),
+        mean=getattr(processor, "image_mean", imagenet.MEAN),
+        std=getattr(processor, "image_std", imagenet.STD),
         size=(height, size.get("width", height)),
         classes=[labels[i] for i in sorted(labels)],
         logits="output[logits]",

@@ -1,4 +1,4 @@
-"""What the ImageNet-1k networks share."""
+"""Constants of the ImageNet-1k networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def class_names() -> tuple[str, ...]:
     """Return the names of ImageNet's 1,000 classes: the first WordNet lemma of each synset.
 
-    Two names stand for two classes each: crane (134 the bird, 517 the machine) and maillot
+    Two names each refer to two classes: crane (134 the bird, 517 the machine) and maillot
     (638, 639).
     """
     text = (

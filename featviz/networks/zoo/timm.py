@@ -1,4 +1,4 @@
-"""Networks of timm, pretrained."""
+"""Pretrained networks of timm."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from featviz.networks.model import Model
 from featviz.networks.zoo import imagenet
 from featviz.networks.zoo._need import download, have, need
 
-DESCRIPTION = "timm's networks, pretrained"
+DESCRIPTION = "pretrained networks of timm"
 INSTALL = "pip install timm"
 
 
 def installed() -> bool:
-    """Tell whether timm is there."""
+    """Return whether timm is installed."""
     return have("timm")
 
 

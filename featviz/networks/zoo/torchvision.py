@@ -1,4 +1,4 @@
-"""Classifiers of torchvision, with their default weights."""
+"""Classifiers of torchvision with their default weights."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ INSTALL = "pip install torchvision"
 
 
 def installed() -> bool:
-    """Tell whether torchvision is there."""
+    """Return whether torchvision is installed."""
     return have("torchvision")
 
 
 def load(name: str) -> Model:
-    """Return ``torchvision.models``' network ``name`` with its best weights."""
+    """Return the network ``name`` of ``torchvision.models`` with its best weights."""
     models = need("torchvision.models", INSTALL, f"model 'torchvision:{name}'")
     if name not in models.list_models():
         raise ModelError(
             f"torchvision has no model {name!r}{did_you_mean(name, models.list_models())}"
         )
     weights = models.get_model_weights(name).DEFAULT
-    recipe = weights.transforms()
+    preprocessing = weights.transforms()
     net = download(lambda: models.get_model(name, weights=weights), f"torchvision:{name}")
     return Model(
         net.eval(),
-        mean=getattr(recipe, "mean", imagenet.MEAN),
-        std=getattr(recipe, "std", imagenet.STD),
-        size=_side(getattr(recipe, "crop_size", 224)),
+        mean=getattr(preprocessing, "mean", imagenet.MEAN),
+        std=getattr(preprocessing, "std", imagenet.STD),
+        size=_side(getattr(preprocessing, "crop_size", 224)),
         classes=weights.meta.get("categories"),
     )
 
