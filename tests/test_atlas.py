@@ -345,7 +345,9 @@ def test_files_that_are_not_ours_are_left_alone(model, tmp_path):
     about.write_text(about.read_text().replace('"format": 2', '"format": 3'))
     before = {p: p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
     for use in (build, lambda _, folder: fv.Atlas(folder)):
-        with pytest.raises(FeatvizError, match="of format 3, but this version of featviz reads format 2"):
+        with pytest.raises(
+            FeatvizError, match="of format 3, but this version of featviz reads format 2"
+        ):
             use(model, tmp_path / "a")
     assert before == {p: p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
     assert pq.read_table(mine)["x"].to_pylist() == [1]
