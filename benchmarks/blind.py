@@ -15,7 +15,7 @@ import random
 import re
 from pathlib import Path
 
-from quality import CLASSES
+from quality import CLASSES, NETWORKS, clipped, high_frequencies, recognition
 
 import featviz as fv
 from featviz.io.sheets import to_pil
@@ -35,6 +35,13 @@ def make(options: argparse.Namespace) -> None:
     document = {"model": options.model, "settings": result.settings, "key": key}
     (options.folder / "key.json").write_text(json.dumps(document, indent=1))
     print(f"{len(key)} images in {options.folder}; the key is in key.json")
+    for judge in (name for name in NETWORKS if name != options.model):
+        top, probability = recognition(result.images, classes, judge)
+        print(f"{judge}: {top} of {len(classes)}, mean probability {probability:.3f}")
+    print(
+        f"power above 0.15 cycles a pixel {high_frequencies(result.images):.3f}, "
+        f"clipped {clipped(result.images):.4f}"
+    )
 
 
 def is_right(guess: str, name: str) -> bool:

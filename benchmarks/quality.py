@@ -55,7 +55,7 @@ INGREDIENTS = {
     "mirror beyond the frame": {"transforms": f"{SOFT},{NOISE}"},
     "decay 1": {"param": "fourier:decay=1"},
     "rate 0.1": {"lr": 0.1},
-    "rate 0.2": {"lr": 0.2},
+    "rate 0.25": {"lr": 0.25},
     "constant rate": {"schedule": "constant"},
 }
 

@@ -22,7 +22,7 @@ class Quality:
     steps: int
     transforms: str = "standard"
     param: str = "fourier"
-    rate: float = 0.15
+    rate: float = 0.17
     schedule: ScheduleName = "cosine"
 
 

@@ -28,10 +28,12 @@ NAMES: dict[str, type] = {
 def standard() -> tuple[Transform, ...]:
     """Return the default: a soft warp, a little pixel noise, and noise in the network.
 
-    The warp leaves objects whole; the noise in the network makes them recognizable to networks that
-    were not used in the optimization. ``docs/quality.md`` has the measurements.
+    The warp leaves objects whole, and the random spots beyond the frame keep them inside it; the
+    noise in the network makes them recognizable to networks that were not used in the optimization.
+    ``docs/quality.md`` has the measurements.
     """
     return (
+        Pad(0, "spots"),
         Jitter(0.07),
         Rotate(10),
         Scale(0.75, 1.15),
