@@ -1,5 +1,6 @@
 """Noise in the network: factors on channels and residual branches, the same for all samples."""
 
+import inspect
 import json
 import warnings
 
@@ -11,12 +12,13 @@ from torch import nn
 from torch.nn import functional as F
 
 import featviz as fv
+from featviz import transforms as T
 from featviz.cli.main import main
 from featviz.errors import FeatvizError
 from featviz.networks.noise import NetworkNoise, find_sites
 from featviz.normals import normals
 from featviz.optim import ascent, tracing
-from featviz.transforms import BranchNoise, ChannelNoise, parse, text
+from featviz.transforms import BranchNoise, ChannelNoise, parse, presets, text
 
 
 class Residual(nn.Module):
@@ -139,6 +141,14 @@ def test_functional_batch_norm_and_plain_functions_are_reached():
     noise, actual = noisy(model, images, (0.3, 0))
     expected = network(images) * noise.channel_factors[:, None, None]
     torch.testing.assert_close(actual, expected)
+
+
+def test_every_network_transform_is_tested_here():
+    kinds = {getattr(T, name) for name in T.__all__}
+    network = {k for k in kinds if inspect.isclass(k) and issubclass(k, T.NetworkTransform)}
+    assert network == {T.NetworkTransform, ChannelNoise, BranchNoise}
+    names = {c for c, kind in presets.NAMES.items() if kind in network}
+    assert all(any(name in kind for kind in KINDS) for name in names)
 
 
 KINDS = ["channel_noise:0.2", "branch_noise:0.3", "channel_noise:0.2,branch_noise:0.3"]

@@ -79,7 +79,7 @@ def test_noise_has_the_same_deviation_at_every_size(size, decay):
 
 
 def test_spectrum_falls_as_one_over_f():
-    param = Fourier(size=128, channels=1, color="none", sd=1)
+    param = Fourier(size=128, channels=1, color="none", sd=1, decay=1)
     raw = param.synthesize(param.init(range(64))).detach().squeeze(1)
     power = torch.fft.rfft2(raw).abs().square().mean(0)[0]  # along one axis
     assert (power[4:8].mean() / power[32:64].mean()).item() == pytest.approx(
