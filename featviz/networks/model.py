@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from featviz.errors import FeatvizError, ModelError, UnitError, did_you_mean
+from featviz.errors import (
+    FeatvizError,
+    FeatvizWarning,
+    LayerError,
+    ModelError,
+    UnitError,
+    did_you_mean,
+)
 from featviz.networks import layers as _layers
 from featviz.networks.layers import LayerTable
 from featviz.types import LayerInfo, Size, Tensor
@@ -74,6 +82,9 @@ class Model:
         The layer that holds the class logits: ``output``, or for example ``output[logits]``.
     text
         A text encoder with the network's embedding space, for ``text_match``: text to (D,).
+    axes
+        The unit axis of some layers, batch included: ``{"head": 1}`` for maps (B, C, …), -1 for
+        the last. Needed only where a warning says that the network's operations do not tell.
     name
         The name given to :func:`featviz.load`; images record it, so that they can be reproduced.
 
@@ -95,6 +106,7 @@ class Model:
         classes: Sequence[str] | None = None,
         logits: str = _layers.OUTPUT,
         text: Callable[[str], Tensor] | None = None,
+        axes: Mapping[str, int] | None = None,
         name: str | None = None,
     ) -> None:
         if not callable(net):
@@ -124,10 +136,12 @@ class Model:
         self.classes = tuple(classes) if classes is not None else None
         self.logits = logits
         self.text = text
+        self.axes = dict(axes or {})
         self.name = name
         self._tables: dict[tuple[int, ...], LayerTable] = {}
         self._affine: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}
         self._sessions = 0
+        self._guesses_told: set[str] = set()
 
     def __repr__(self) -> str:
         label = self.name or type(self.net).__name__
@@ -254,8 +268,10 @@ class Model:
             with self.session():
                 try:
                     self._tables[shape] = _layers.probe(
-                        self.net, lambda: self.net(self.normalize(images)), images, like
+                        self.net, lambda: self.net(self.normalize(images)), images, like, self.axes
                     )
+                except LayerError:
+                    raise
                 except (RuntimeError, ValueError, IndexError, AssertionError, TypeError) as error:
                     reason = " ".join(str(error).split())[:200]
                     raise ModelError(
@@ -265,8 +281,21 @@ class Model:
         return self._tables[shape]
 
     def layer(self, name: str, size: Size | None = None) -> LayerInfo:
-        """Return one layer's :class:`LayerInfo`; raise :class:`LayerError` if there is none."""
-        return self.layers(size).find(name)
+        """Return one layer's :class:`LayerInfo`; raise :class:`LayerError` if there is none.
+
+        Warns once for each layer whose unit axis had to be guessed from its shape.
+        """
+        info = self.layers(size).find(name)
+        if info.guessed and name not in self._guesses_told:
+            self._guesses_told.add(name)
+            shape = ", ".join(map(str, info.shape))
+            warnings.warn(
+                f"layer {name!r} (B, {shape}): which axis counts the units is a guess, axis "
+                f"{info.axis}; declare it with fv.Model(net, axes={{{name!r}: {info.axis}}})",
+                FeatvizWarning,
+                stacklevel=2,
+            )
+        return info
 
     def class_index(self, name: str) -> int:
         """Return the index of the class called ``name``, ignoring case.
