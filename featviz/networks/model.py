@@ -85,6 +85,9 @@ class Model:
     axes
         The unit axis of some layers, batch included: ``{"head": 1}`` for maps (B, C, …), -1 for
         the last. Needed only where a warning says that the network's operations do not tell.
+    order
+        The image's channels in the order in which the network takes them, (2, 1, 0) for BGR;
+        ``mean`` and ``std`` stay in the image's own order.
     name
         The name given to :func:`featviz.load`; images record it, so that they can be reproduced.
 
@@ -107,6 +110,7 @@ class Model:
         logits: str = _layers.OUTPUT,
         text: Callable[[str], Tensor] | None = None,
         axes: Mapping[str, int] | None = None,
+        order: Sequence[int] | None = None,
         name: str | None = None,
     ) -> None:
         if not callable(net):
@@ -137,6 +141,11 @@ class Model:
         self.logits = logits
         self.text = text
         self.axes = dict(axes or {})
+        self.order = None if order is None else tuple(order)
+        if self.order is not None and sorted(self.order) != [i for i, _ in enumerate(self.mean)]:
+            raise ModelError(
+                f"order must have each of the {self.channels} channels once, not {self.order}"
+            )
         self.name = name
         self._tables: dict[tuple[int, ...], LayerTable] = {}
         self._affine: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}
@@ -208,6 +217,8 @@ class Model:
                 self._affine[key] = self._scale_and_shift(images.device)
         scale, shift = self._affine[key]
         scaled = torch.addcmul(shift.to(images.dtype), images, scale.to(images.dtype))
+        if self.order is not None:
+            scaled = torch.cat([scaled[:, k : k + 1] for k in self.order], 1)
         return scaled.to(self.dtype)
 
     def _scale_and_shift(self, device: torch.device) -> tuple[Tensor, Tensor]:
