@@ -65,11 +65,10 @@ def measured(processor: Any, name: str) -> dict[str, Any]:
     back = [order.index(source) for source in range(3)]
     std = (1 / gain)[back]
     mean = -(black[back]) * std
-    mean, std = (_exact(processor, field, v) for field, v in (("mean", mean), ("std", std)))
     return {
         "size": size,
-        "mean": mean,
-        "std": std,
+        "mean": _exact(processor, "mean", mean),
+        "std": _exact(processor, "std", std),
         "order": None if order == [0, 1, 2] else tuple(order),
     }
 
