@@ -20,6 +20,7 @@ from featviz.errors import (
     did_you_mean,
 )
 from featviz.networks import layers as _layers
+from featviz.networks.closures import reached_modules
 from featviz.networks.layers import LayerTable
 from featviz.types import LayerInfo, Size, Tensor
 
@@ -30,9 +31,11 @@ class _Function(nn.Module):
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
         self.function = function
-        # The network of a bound method is known, and evaluated and frozen like any other.
-        owner = getattr(function, "__self__", None)
-        self.owner = owner if isinstance(owner, nn.Module) else None
+        # The networks behind the function are known, and evaluated and frozen like any other.
+        self.owner: nn.Module | None = None
+        if not isinstance(function, nn.Module):
+            owners = reached_modules(function)
+            self.owner = owners[0] if len(owners) == 1 else nn.ModuleList(owners) or None
 
     def forward(self, images: Tensor) -> Any:
         return self.function(images)
@@ -63,9 +66,9 @@ class Model:
     Parameters
     ----------
     net
-        An ``nn.Module``, or any callable that maps a batch to tensors. The network of a bound
-        method (``net.encode``) is known; what a plain function calls is not, and is neither
-        evaluated nor frozen.
+        An ``nn.Module``, or any callable that maps a batch to tensors. The networks that it
+        reaches are found, evaluated and frozen: the owner of a bound method (``net.encode``), and
+        those in a function's closure, defaults and global names.
     mean, std
         Each channel becomes (x - mean) / std: one number or one per channel, in units of ``range``.
         Most ImageNet networks: (0.485, 0.456, 0.406), (0.229, 0.224, 0.225).
@@ -180,9 +183,22 @@ class Model:
         return moved
 
     def copy(self) -> Model:
-        """Return a model with a deep copy of the network."""
+        """Return a model with a deep copy of the network.
+
+        Raises
+        ------
+        ModelError
+            If a plain function holds the network, which would go on calling the original.
+        """
         duplicate = copy.copy(self)
         duplicate.net = copy.deepcopy(self.net)
+        if isinstance(self.net, _Function) and self.net.owner is not None:
+            copied = {id(module) for module in duplicate.net.modules()}
+            if not all(id(m) in copied for m in reached_modules(duplicate.net.function)):
+                raise ModelError(
+                    "the network behind a plain function cannot be copied or moved: give fv.Model "
+                    "an nn.Module whose forward does what the function does"
+                )
         duplicate._affine = {}
         return duplicate
 
