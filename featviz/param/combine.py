@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from featviz.errors import FeatvizError
-from featviz.param.base import Param
+from featviz.param.base import Param, check_unit_range
 from featviz.param.fourier import Fourier
 from featviz.resample import resize
 from featviz.seeds import generator
@@ -70,6 +70,7 @@ class Masked(Wrapped):
             raise FeatvizError(
                 f"background has shape {tuple(self.background.shape)}, not (B, {expected})"
             )
+        check_unit_range(self.background, "background")
         try:
             torch.broadcast_shapes(self.mask.shape, self.background.shape)
         except RuntimeError:
