@@ -37,7 +37,10 @@ class LayerInfo:
 
     ``shape`` is the output shape of one sample (without the batch axis), ``axis`` the unit axis of
     the whole activation (the batch is axis 0), ``units`` the number of units, and ``calls`` how
-    often the module runs in one forward pass.
+    often the module runs in one forward pass. ``labels`` says what each axis of the activation
+    holds, as far as the pass shows (:mod:`featviz.networks.axes`): ``unit``, spatial axes of the
+    image by number (``0``; ``01`` for two flattened into tokens) or ``?``. ``batched`` is False if
+    the first axis is not the batch; such a layer is listed, but cannot be used.
     """
 
     name: str
@@ -46,6 +49,23 @@ class LayerInfo:
     axis: int
     units: int
     calls: int = 1
+    labels: tuple[str, ...] = ()
+    batched: bool = True
+
+    @property
+    def guessed(self) -> bool:
+        """Whether the unit axis is a guess from the shape, and another one would be possible."""
+        return self.labels.count("unit") != 1 and sum(side > 1 for side in self.shape) > 1
+
+    def is_map(self, axes: int) -> bool:
+        """Whether its positions are the ``axes`` spatial axes of the image, in their order."""
+        labels = tuple(label for i, label in enumerate(self.labels) if i and i != self.axis)
+        return self.batched and labels == tuple(map(str, range(axes)))
+
+    def is_tokens(self, axes: int) -> bool:
+        """Whether its positions are tokens of the image's patches, perhaps after a class token."""
+        labels = tuple(label for i, label in enumerate(self.labels) if i and i != self.axis)
+        return self.batched and labels == ("".join(map(str, range(axes))),)
 
     @property
     def positions(self) -> tuple[int, ...]:

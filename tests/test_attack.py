@@ -93,12 +93,27 @@ def test_originals_are_rounded_only_where_results_are(model):
     eight, exact = (fv.attack(model, images, steps=2, eight_bit=e) for e in (True, False))
     assert torch.equal(eight.originals, EIGHT)
     assert torch.equal(exact.originals, images)
+    for result in (eight, exact):  # from the images that were given, not from rounded ones
+        change = (result.images.double() - images.double()).abs().flatten(1).amax(1)
+        torch.testing.assert_close(result.norm, change, rtol=0, atol=1e-9)
+    assert (eight.norm * 255 - (eight.norm * 255).round()).abs().max() > 0.2
     small = fv.attack(model, images, eps="0.5/255", steps=2)
     assert not small.eight_bit
     with pytest.raises(FeatvizError, match="8 bits cannot represent"):
         small.save("never.png")
     with pytest.raises(FeatvizError, match="at least 1/255"):
         fv.attack(model, images, eps=0.5 / 255, eight_bit=True)
+
+
+@pytest.mark.parametrize(("size", "channels"), [((12,), 1), ((4, 4, 4), 2), ((6, 6), 5)])
+def test_what_no_image_file_holds_is_not_rounded(size, channels):
+    net = lambda x: x.flatten(2).mean(2) @ torch.eye(channels, 2)  # noqa: E731
+    model = fv.Model(net, size=size, channels=channels)
+    images = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0))
+    result = fv.attack(model, images, to=0, steps=2, eps=4 / 255)
+    assert not result.eight_bit
+    assert torch.equal(result.originals, images)
+    assert fv.attack(model, images, to=0, steps=1, eight_bit=True).eight_bit
 
 
 def test_fgsm_is_its_closed_form(model):

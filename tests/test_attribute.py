@@ -267,7 +267,7 @@ def test_grad_cam_by_hand():
     first, second = v.clamp_min(0), (-2 * v).clamp_min(0)
     want = (3 / 8 * first - 5 / 8 * second).clamp_min(0)
     torch.testing.assert_close(made.attributions, want)
-    assert made.settings["layer"] is None
+    assert made.settings["layer"] == "relu"
     linear = fv.attribute(model, x, fv.channel("conv", 1), method="grad_cam")
     torch.testing.assert_close(linear.attributions, (1 / 8 * -2 * v).clamp_min(0))
     named = fv.attribute(model, x, fv.channel("output", 0), method="grad_cam", layer="relu")
@@ -283,6 +283,7 @@ def test_grad_cam_goes_through_the_truncated_pass(lite0, photos):
     torch.testing.assert_close(made.attributions, want.detach())
 
 
+@pytest.mark.filterwarnings("ignore:.*acts on ReLUs")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_picture_depends_neither_on_its_mates_nor_on_the_batch(method):
     model, x = (
@@ -353,6 +354,7 @@ def test_any_objective(tiny, objective, same):
     assert bool((made.attributions == 1).all()) is same
 
 
+@pytest.mark.filterwarnings("ignore:.*acts on ReLUs")
 @pytest.mark.parametrize("method", METHODS)
 def test_the_model_is_left_alone(method):
     model, x = spot(), checks((32, 40))
@@ -546,7 +548,7 @@ def test_grad_cam_says_which_layers_it_cannot_take(tiny, tokens):
         fv.attribute(tiny, pictures(1), fv.channel("first", 0), method="grad_cam", layer="second")
     x = pictures(1, 3, (16, 16))
     with pytest.raises(fv.FeatvizError, match="Grad-CAM needs maps"):
-        fv.attribute(tokens, x, "class:0", method="grad_cam", layer="blocks.1")
+        fv.attribute(tokens, x, "class:0", method="grad_cam", layer="head")
     with pytest.raises(fv.FeatvizError, match="no layer that l1 depends on"):
         fv.attribute(tiny, pictures(1), fv.l1(), method="grad_cam")
 
@@ -572,7 +574,8 @@ def test_grad_cam_takes_the_last_layer_that_leads_to_the_objective():
     made = fv.attribute(model, x, goal, method="grad_cam")
     maps = model.activations(x, ["main"])["main"].detach()
     torch.testing.assert_close(made.attributions, (maps[:, 1:] / 64).clamp_min(0))
-    guided = fv.attribute(model, x, goal, method="guided_grad_cam")
+    with pytest.warns(fv.FeatvizWarning, match="acts on ReLUs"):
+        guided = fv.attribute(model, x, goal, method="guided_grad_cam")
     assert guided.attributions.isfinite().all()
     with pytest.raises(
         fv.FeatvizError, match="no gradient with respect to the maps of layer 'side'"

@@ -168,3 +168,32 @@ def test_bad_settings_are_refused_in_one_line(make, message):
     with pytest.raises(fv.FeatvizError, match=message) as caught:
         make()
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("build", "channels"),
+    [
+        (fv.param.Alpha, 4),
+        (fv.param.Shared, 3),
+        (lambda **k: fv.param.Interpolated(other=fv.param.Pixel(), **k), 3),
+        (
+            lambda **k: fv.param.Masked(
+                background=torch.rand(1, 3, 12, 20), mask=torch.ones(1, 1, 12, 20), **k
+            ),
+            3,
+        ),
+    ],
+    ids=["alpha", "shared", "interpolated", "masked"],
+)
+def test_a_combination_has_the_size_it_is_given(build, channels):
+    made = build(size=(12, 20), channels=3).sized(3, (224, 224))
+    assert made.shape == made.inner.shape == (12, 20)
+    assert made.image(made.init([0, 1])).shape == (2, channels, 12, 20)
+    assert build(size=(12, 20)).sized(3, (8, 8)).shape == (12, 20)
+    with pytest.raises(fv.FeatvizError, match=r"size \(12, 20\), but its inner Fourier \(8, 8\)"):
+        build(size=(12, 20), inner=fv.param.Fourier(size=8))
+
+
+def test_a_shared_component_needs_no_model():
+    made = fv.param.Shared(size=16, channels=3)
+    assert made.image(made.init([0, 1])).shape == (2, 3, 16, 16)

@@ -318,3 +318,20 @@ def test_relational_objectives_need_a_batch_and_keep_it_whole(lite0):
         fv.render(lite0, fv.diversity(LAYER), steps=2)
     result = fv.render(lite0, fv.diversity(LAYER), seed=[0, 1, 2], batch_size=1, steps=2, size=64)
     assert result.images.shape[0] == 3
+
+
+@pytest.mark.parametrize("build", [
+    lambda p: fv.caricature("output", p), lambda p: fv.feature_match("output", p),
+    lambda p: fv.style_match("output", p), lambda p: fv.guide_match("output", p),
+    lambda p: fv.sort_match("output", p), lambda p: fv.input_difference(p),
+])  # fmt: skip
+def test_references_outside_the_range_are_refused(build):
+    model = fv.Model(torch.nn.Conv2d(3, 2, 1), size=8)
+    images = torch.rand(1, 3, 8, 8)
+    with pytest.raises(fv.FeatvizError, match=r"must be in \[0, 1\]"):
+        build(images[0] * 255)(model, images)
+    with pytest.raises(fv.FeatvizError, match="must be floats in"):
+        build((images[0] * 255).byte())
+    with pytest.raises(fv.FeatvizError, match=r"has shape|channels"):
+        build(images[0].permute(1, 2, 0))(model, images)
+    assert build(images[0])(model, images).isfinite().all()

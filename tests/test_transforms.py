@@ -11,6 +11,7 @@ from scipy import ndimage
 
 import featviz as fv
 from featviz.transforms import Crop, Jitter, Noise, Pad, Rotate, Scale, lucid, prepare, standard
+from featviz.transforms.geometric import warp
 
 CPU = torch.device("cpu")
 
@@ -224,3 +225,14 @@ def test_bad_settings_are_refused_in_one_line(make, message):
     with pytest.raises(fv.FeatvizError, match=message) as caught:
         make()
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("side", [21, 22])
+def test_a_crop_keeps_whole_pixels(side):
+    images = torch.randn(2, 3, 32, 33, generator=torch.Generator().manual_seed(0))
+    crop = fv.transforms.Crop(side)
+    apply = warp([(crop, torch.zeros(1, 2, 0))], (32, 33), torch.device("cpu"))
+    found = apply(images, 0)
+    top, left = (32 - side) // 2, (33 - side) // 2
+    expected = images[:, :, top : top + side, left : left + side]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)

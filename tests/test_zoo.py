@@ -6,13 +6,16 @@ import sys
 import types
 import zipfile
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import featviz as fv
 from featviz.errors import ModelError
 from featviz.networks import zoo
+from featviz.networks.zoo.processor import measured
 from tests import nets
 
 
@@ -91,6 +94,57 @@ def test_timm_through_its_data_config(monkeypatch):
         fv.load("timm:vit_tiy")
 
 
+class Processor:
+    """An image processor as transformers has them: pixels (B, 3, H, W) from Pillow images."""
+
+    do_resize = True
+
+    def __init__(self, scale=1 / 255, offset=0.0, mean=(0, 0, 0), std=(1, 1, 1), bgr=False, own=0):
+        self.scale, self.offset, self.bgr, self.own = scale, offset, bgr, own
+        self.image_mean, self.image_std = list(mean), list(std)
+
+    def __call__(self, images, return_tensors, do_resize=True):
+        images = images.resize((48, 32)) if do_resize else images
+        pixels = torch.from_numpy(np.array(images)).float().movedim(2, 0)[None]
+        pixels = pixels * self.scale - self.offset
+        mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (self.image_mean, self.image_std))
+        pixels = (pixels - mean) / std
+        if self.own:
+            pixels = pixels - pixels.mean()
+        return {"pixel_values": pixels.flip(1) if self.bgr else pixels}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+        {"scale": 1 / 127.5, "offset": 1.0},
+        {"scale": 1.0},
+        {"bgr": True, "mean": (0.4, 0.5, 0.6), "std": (0.1, 0.2, 0.3)},
+    ],
+    ids=str,
+)
+def test_every_field_of_a_processor_counts(fields):
+    processor = Processor(**fields)
+    model = fv.Model(torch.nn.Identity(), **measured(processor, "hf:net"))
+    assert model.size == (32, 48)
+    levels = torch.randint(0, 256, (32, 48, 3), dtype=torch.uint8)
+    expected = processor(Image.fromarray(levels.numpy()), "pt", do_resize=False)["pixel_values"]
+    images = levels.movedim(2, 0)[None] / 255
+    torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=2e-4)
+    assert model.layer("output").axis == 1
+    if "mean" in fields and "scale" not in fields:  # exactly as stated
+        assert (model.mean, model.std) == (fields["mean"], fields["std"])
+
+
+def test_a_processor_that_is_no_affine_map_is_refused():
+    with pytest.raises(ModelError, match="'hf:net': its processor does more than scale"):
+        measured(Processor(own=1), "hf:net")
+    with pytest.raises(ModelError, match="its processor fails"):
+        measured(lambda **_: {}, "hf:net")
+
+
 def test_transformers_with_its_output_record(monkeypatch):
     class Classifier(Head):
         config = types.SimpleNamespace(id2label={1: "dog", 0: "cat"})
@@ -102,9 +156,7 @@ def test_transformers_with_its_output_record(monkeypatch):
         raise OSError("not on\nthe hub")
 
     loader = types.SimpleNamespace(from_pretrained=lambda name: Classifier())
-    recipe = types.SimpleNamespace(
-        image_mean=[0, 0, 0], image_std=[1, 1, 1], size={"height": 32, "width": 48}
-    )
+    recipe = Processor()
     library = fake(
         monkeypatch,
         "transformers",

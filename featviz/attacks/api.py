@@ -92,7 +92,8 @@ def attack(
     inputs = read_images(images, model.channels, model.size, "images")
     count = len(inputs)
     requested = AttackSettings.of(settings, options)
-    config = requested.resolve(inputs[0].numel())
+    drawable = len(model.size) == 2 and model.channels in (1, 3)
+    config = requested.resolve(inputs[0].numel(), drawable=drawable)
     positive_int("batch_size", batch_size)
     network = model.on(devices.resolve(device, model.device))
     originals = (inputs * 255).round() / 255 if config.eight_bit else inputs
@@ -130,7 +131,7 @@ def attack(
         success=attacked.success,
         before=criterion.before,
         after=attacked.after,
-        norm=run.distance(result.images, originals),
+        norm=run.distance(result.images, originals, inputs),
         norm_kind=config.norm,
         eps=radii,
         steps_used=_steps_used(result, count),

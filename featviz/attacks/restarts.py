@@ -25,6 +25,8 @@ from featviz.types import Tensor
 
 #: Restart r of an image uses the seed ``seed + r * SEED_STRIDE``.
 SEED_STRIDE = 2**32
+#: How far values may be from 8-bit levels, as floats, to count as such.
+ROUNDING = 1e-6
 
 
 class _Stop(Callback):
@@ -147,12 +149,20 @@ class AttackRun:
         )
         return after, scores_after > scores_before
 
-    def distance(self, images: Tensor, originals: Tensor) -> Tensor:
-        """Return the norm (B,) of the perturbation, exact if both images have 8-bit levels."""
-        delta = images.double() - originals.double()
+    def distance(self, images: Tensor, originals: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """Return the norm (B,) of the change from ``inputs``, exact for 8-bit levels.
+
+        ``originals`` (the default) are the inputs, rounded if the results are; what rounding adds
+        to the change of inputs that are not 8-bit images counts too.
+        """
+        inputs = originals if inputs is None else inputs
+        norm = length(images.double() - inputs.double(), self.settings.norm)
         if self.settings.eight_bit:
-            delta = (delta * LEVELS).round() / LEVELS
-        return length(delta, self.settings.norm)
+            delta = images.double() - originals.double()
+            exact = length((delta * LEVELS).round() / LEVELS, self.settings.norm)
+            levels = (originals - inputs).abs().flatten(1).amax(1) < ROUNDING
+            norm = torch.where(levels, exact, norm)
+        return norm
 
 
 @dataclasses.dataclass

@@ -33,7 +33,8 @@ class AttackResult(Result):
     before, after
         (B,): the predicted class of the original and of the result; -1 without classes.
     norm
-        (B,): the norm of the perturbation, in image units.
+        (B,): the norm of the change from the given image, in image units. Where ``originals`` had
+        to be rounded, rounding counts, and the norm may exceed ``eps`` by it.
     norm_kind
         ``linf``, ``l2`` or ``l1``; ``patch`` if the perturbation is not bounded by a norm.
     eps

@@ -69,14 +69,17 @@ class AttackSettings(Options):
     eight_bit: bool | None = option(
         None,
         "Round the originals and, within the ball, the attacked images to the 256 levels of an "
-        "8-bit file, at every step. Default: if eps is at least 1/255.",
+        "8-bit file, at every step. Default: for images that a file can hold (1 or 3 channels, two "
+        "spatial axes), if eps is at least 1/255.",
     )
     precision: Precision = option(
         "fp32", "Precision of the network's activations: fp32, bf16 or fp16.", cli=str
     )
 
-    def resolve(self, numel: int) -> AttackSettings:
+    def resolve(self, numel: int, *, drawable: bool = True) -> AttackSettings:
         """Resolve the defaults and check the values, for images with ``numel`` values.
+
+        ``drawable`` is whether an image file can hold them, unlike signals and volumes.
 
         The resolved ``eps`` is the radius, or the first one of a search; ``steps`` may be fixed by
         the method.
@@ -106,9 +109,9 @@ class AttackSettings(Options):
             raise FeatvizError(
                 f"8 bits cannot represent a difference within eps {self.eps}: use at least 1/255"
             )
-        eight_bit = (
-            fits_eight_bit and not self.searched if self.eight_bit is None else self.eight_bit
-        )
+        eight_bit = self.eight_bit
+        if eight_bit is None:
+            eight_bit = drawable and fits_eight_bit and not self.searched
         steps = ALGORITHMS[self.method].steps or self.steps
         return dataclasses.replace(self, eps=radius, steps=steps, eight_bit=eight_bit)
 

@@ -117,6 +117,7 @@ def attribute(
         for goal in goals
     ]
     failures: dict[int, str] = {}
+    notes: dict[str, Any] = {}
     try:
         with network.session():
             scores = _scores(evaluators, images)
@@ -124,6 +125,7 @@ def attribute(
             if method.optimize is None:
                 cases = _cases(evaluators, images, baselines, seeds, method_options)
                 attributions, interrupted = _explain(method, cases, progress)
+                notes = _notes(cases[: len(attributions)])
             else:
                 assert baselines is not None
                 assert baseline_scores is not None
@@ -174,6 +176,7 @@ def attribute(
             "size": list(input_size),
             "baseline": "given" if isinstance(baseline_spec, torch.Tensor) else baseline_spec,
             **{key: value for key, value in method_options.items() if key != "segments"},
+            **notes,
             "segments": method_options.get("segments") is not None,
             "over": method.reduction,
             "signed": method.signed,
@@ -252,3 +255,12 @@ def _explain(method: AttributionMethod, cases: list[Case], progress: bool) -> tu
             raise
         return torch.cat(attributions), True
     return torch.cat(attributions), False
+
+
+def _notes(cases: list[Case]) -> dict[str, Any]:
+    """Return what the method chose by itself: one value for all images, or a list."""
+    notes = {}
+    for key in dict.fromkeys(key for case in cases for key in case.notes):
+        values = [case.notes.get(key) for case in cases]
+        notes[key] = values[0] if len(set(values)) == 1 else values
+    return notes

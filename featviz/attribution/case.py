@@ -16,7 +16,7 @@ class Case:
     """One image (1, C, *size) on the network's device, within the model's session.
 
     ``baseline`` has the same shape, for methods that use one. ``options`` holds every option of the
-    method.
+    method. ``notes`` collects what the method chose by itself, such as a layer.
     """
 
     evaluator: Evaluator
@@ -24,6 +24,7 @@ class Case:
     baseline: Tensor | None
     seed: int
     options: dict[str, Any]
+    notes: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def batch_size(self) -> int:

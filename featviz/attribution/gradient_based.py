@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 from featviz.attribution.case import Case, captum
-from featviz.networks.gradients import deconvnet_relu, guided_relu
+from featviz.errors import FeatvizWarning
+from featviz.networks.gradients import Override, deconvnet_relu, guided_relu
 from featviz.seeds import generator
 from featviz.types import Tensor
 
@@ -26,15 +29,34 @@ def input_x_gradient(case: Case) -> Tensor:
 
 
 def guided_backprop(case: Case) -> Tensor:
-    """Return the gradient, passing only positive ones at active ReLUs. [Springenberg2015]_."""
-    with guided_relu():
-        return gradient(case)
+    """Return the gradient, passing only positive ones at active ReLUs. [Springenberg2015]_.
+
+    Warns if the network has no ReLU to act on; the result is then the plain gradient.
+    """
+    with guided_relu() as override:
+        result = gradient(case)
+    _warn_without_relu(override, "guided backpropagation")
+    return result
 
 
 def deconvnet(case: Case) -> Tensor:
-    """Return the gradient, passing only positive ones at all ReLUs. [Zeiler2014]_."""
-    with deconvnet_relu():
-        return gradient(case)
+    """Return the gradient, passing only positive ones at all ReLUs. [Zeiler2014]_.
+
+    Warns if the network has no ReLU to act on; the result is then the plain gradient.
+    """
+    with deconvnet_relu() as override:
+        result = gradient(case)
+    _warn_without_relu(override, "deconvnet")
+    return result
+
+
+def _warn_without_relu(override: Override, method: str) -> None:
+    if not override.count:
+        warnings.warn(
+            f"{method} acts on ReLUs, and none ran: this is the plain gradient; use another method",
+            FeatvizWarning,
+            stacklevel=2,
+        )
 
 
 def smooth_grad(case: Case) -> Tensor:

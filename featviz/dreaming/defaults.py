@@ -26,13 +26,21 @@ def dream_objective(
 def default_layer(model: Model) -> str:
     """Return the layer at two thirds of the depth, or the block that contains it.
 
+    Of a transformer, which has more layers of tokens than maps, it is a layer of tokens.
+
     Raises
     ------
     FeatvizError
         If the network has no layer with spatial positions.
     """
     table = model.layers()
-    names = [info.name for info in table if len(info.positions) == len(model.size)]
+    axes = len(model.size)
+    names = [info.name for info in table if info.is_map(axes)]
+    tokens = [info.name for info in table if info.is_tokens(axes)] if axes > 1 else []
+    if len(tokens) > len(names):
+        names = tokens
+    if len(names) < 2:  # the input is one; where positions lead nowhere, shapes have to do
+        names = [info.name for info in table if info.batched and len(info.positions) == axes]
     if not names:
         raise FeatvizError(
             "the network has no layer with spatial positions: give the objective to dream of"

@@ -71,6 +71,9 @@ class Override(TorchFunctionMode):
         """Return the gradient of the input, given that of the output."""
         raise NotImplementedError
 
+    #: Number of ReLUs that the context has replaced.
+    count = 0
+
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
@@ -78,6 +81,7 @@ class Override(TorchFunctionMode):
         bounds = _bounds(function, args, kwargs)
         if bounds is None:
             return function(*args, **kwargs)
+        self.count += 1
         low, high, in_place = bounds
         values = args[0] if args else kwargs["input"]
         clipped = _Clip.apply(values, low, high, self.rule)

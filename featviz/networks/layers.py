@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from featviz.errors import LayerError, did_you_mean
+from featviz.networks.axes import OTHER, UNIT, AxisTracker, Labels
 from featviz.types import LayerInfo, Tensor
 
 INPUT, OUTPUT = "input", "output"
@@ -46,6 +47,11 @@ class LayerTable(list[LayerInfo]):
         """Return the layer called ``name``; raise :class:`LayerError` with the nearest names."""
         for info in self:
             if info.name == name:
+                if not info.batched:
+                    raise LayerError(
+                        f"layer {name!r} cannot be used: its first axis is not the batch (it has "
+                        f"more than one entry for one image); name a layer before or after it"
+                    )
                 return info
         module = name.split("#")[0].split("[")[0]
         parts = [i.name for i in self if i.name.startswith((f"{name}[", f"{module}["))]
@@ -64,7 +70,9 @@ def _list(names: list[str], limit: int = 6) -> str:
 
 
 def unit_axis(shape: tuple[int, ...], images: tuple[int, ...]) -> int:
-    """Return which axis of an activation ``shape`` (batch included) counts the units.
+    """Guess from an activation's ``shape`` (batch included) which axis counts the units.
+
+    This is the last resort where the operations that made the tensor do not tell.
 
     ``images`` is the shape of the network's input. A map with as many spatial axes is
     (B, C, *spatial), or (B, *spatial, C) as in Swin, which a square input reveals: the map is then
@@ -114,29 +122,43 @@ def _layer_name(module: str) -> str:
 
 
 def probe(
-    net: nn.Module, run: Callable[[], Any], images: Tensor, like: LayerTable | None = None
+    net: nn.Module,
+    run: Callable[[], Any],
+    images: Tensor,
+    like: LayerTable | None = None,
+    axes: Mapping[str, int] | None = None,
 ) -> LayerTable:
     """Run the network once and list what every module returned.
 
     ``run`` makes one forward pass on ``images`` (1, C, *spatial), without gradients. Unit axes are
-    taken from ``like``, the table for another input size, if it is given.
+    those of ``axes``, by layer; those of ``like``, the table for another input size; those that the
+    operations show (:mod:`featviz.networks.axes`); and guesses from the shape.
+
+    Raises
+    ------
+    LayerError
+        If ``axes`` names a layer that does not exist, or an axis that it does not have.
     """
-    axes = {i.name: i.axis for i in like or ()}
-    calls_seen: list[tuple[str, nn.Module, int, list[tuple[str, tuple[int, ...]]]]] = []
+    axes = axes or {}
+    known = {i.name: i for i in like or ()}
+    tracker = AxisTracker(images)
+    calls_seen: list[tuple[str, nn.Module, int, list[tuple[str, tuple[int, ...], Labels]]]] = []
     counts: dict[str, int] = {}
+
+    def described(output: Any) -> list[tuple[str, tuple[int, ...], Labels]]:
+        return [(path, tuple(t.shape), tracker.labels(t)) for path, t in tensors_in(output)]
 
     def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, _: Any, output: Any) -> None:
             call = counts.get(name, 0)
             counts[name] = call + 1
-            shapes = [(path, tuple(t.shape)) for path, t in tensors_in(output)]
-            calls_seen.append((name, module, call, shapes))
+            calls_seen.append((name, module, call, described(output)))
 
         return hook
 
     handles = [m.register_forward_hook(watch(_layer_name(n))) for n, m in net.named_modules() if n]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), tracker:
             output = run()
     finally:
         for handle in handles:
@@ -144,24 +166,59 @@ def probe(
 
     table = LayerTable()
 
-    def add(name: str, module_type: str, shape: tuple[int, ...], calls: int) -> None:
-        shape = (*shape, 1) if len(shape) == 1 else shape  # one value a sample is one unit
+    def add(name: str, kind: str, shape: tuple[int, ...], labels: Labels, calls: int) -> None:
         if not shape:
             return  # a single number for the whole batch
-        axis = axes.get(name, unit_axis(shape, tuple(images.shape)))
-        table.append(LayerInfo(name, module_type, shape[1:], axis, shape[axis], calls))
+        if len(shape) == 1:  # one value a sample is one unit
+            shape, labels = (*shape, 1), (OTHER, UNIT)
+        axis, labels = _unit_axis(name, shape, labels, tuple(images.shape), axes, known)
+        batched = shape[0] == len(images)
+        table.append(LayerInfo(name, kind, shape[1:], axis, shape[axis], calls, labels, batched))
 
-    add(INPUT, "Input", tuple(images.shape), 1)
-    for name, module, call, shapes in calls_seen:
+    add(INPUT, "Input", tuple(images.shape), tracker.labels(images), 1)
+    for name, module, call, outputs in calls_seen:
         calls = counts[name]
-        for path, shape in shapes:
+        for path, shape, labels in outputs:
             if calls > 1:
-                add(f"{name}#{call}{path}", type(module).__name__, shape, 1)
+                add(f"{name}#{call}{path}", type(module).__name__, shape, labels, 1)
             if call == calls - 1:
-                add(f"{name}{path}", type(module).__name__, shape, calls)
-    for path, tensor in tensors_in(output):
-        add(f"{OUTPUT}{path}", type(net).__name__, tuple(tensor.shape), 1)
+                add(f"{name}{path}", type(module).__name__, shape, labels, calls)
+    for path, shape, labels in described(output):
+        add(f"{OUTPUT}{path}", type(net).__name__, shape, labels, 1)
+    for name in axes:
+        table.find(name)
     return table
+
+
+def _unit_axis(
+    name: str,
+    shape: tuple[int, ...],
+    labels: Labels,
+    images: tuple[int, ...],
+    axes: Mapping[str, int],
+    known: Mapping[str, LayerInfo],
+) -> tuple[int, Labels]:
+    """Return the unit axis of an activation, and its labels with exactly that axis as the unit.
+
+    The labels of an axis that had to be guessed name no unit.
+    """
+    if name in axes:
+        axis = axes[name] % len(shape) if -len(shape) <= axes[name] < len(shape) else 0
+        if not axis:
+            raise LayerError(
+                f"axes: layer {name!r} has shape {shape}, batch included: its unit axis is one of "
+                f"1 to {len(shape) - 1}, not {axes[name]}"
+            )
+    elif name in known and len(known[name].shape) == len(shape) - 1:
+        axis = known[name].axis
+        if UNIT not in known[name].labels:
+            return axis, tuple(OTHER if label == UNIT else label for label in labels)
+    elif labels.count(UNIT) == 1 and labels.index(UNIT) > 0:
+        return labels.index(UNIT), labels
+    else:
+        return unit_axis(shape, images), tuple(OTHER if w == UNIT else w for w in labels)
+    rest = [OTHER if w == UNIT else w for w in labels or (OTHER,) * len(shape)]
+    return axis, (*rest[:axis], UNIT, *rest[axis + 1 :])
 
 
 class _StopForward(BaseException):

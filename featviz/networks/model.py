@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from featviz.errors import FeatvizError, ModelError, UnitError, did_you_mean
+from featviz.errors import (
+    FeatvizError,
+    FeatvizWarning,
+    LayerError,
+    ModelError,
+    UnitError,
+    did_you_mean,
+)
 from featviz.networks import layers as _layers
+from featviz.networks.closures import reached_modules
 from featviz.networks.layers import LayerTable
 from featviz.types import LayerInfo, Size, Tensor
 
@@ -22,9 +31,11 @@ class _Function(nn.Module):
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
         self.function = function
-        # The network of a bound method is known, and evaluated and frozen like any other.
-        owner = getattr(function, "__self__", None)
-        self.owner = owner if isinstance(owner, nn.Module) else None
+        # The networks behind the function are known, and evaluated and frozen like any other.
+        self.owner: nn.Module | None = None
+        if not isinstance(function, nn.Module):
+            owners = reached_modules(function)
+            self.owner = owners[0] if len(owners) == 1 else nn.ModuleList(owners) or None
 
     def forward(self, images: Tensor) -> Any:
         return self.function(images)
@@ -55,9 +66,9 @@ class Model:
     Parameters
     ----------
     net
-        An ``nn.Module``, or any callable that maps a batch to tensors. The network of a bound
-        method (``net.encode``) is known; what a plain function calls is not, and is neither
-        evaluated nor frozen.
+        An ``nn.Module``, or any callable that maps a batch to tensors. The networks that it
+        reaches are found, evaluated and frozen: the owner of a bound method (``net.encode``), and
+        those in a function's closure, defaults and global names.
     mean, std
         Each channel becomes (x - mean) / std: one number or one per channel, in units of ``range``.
         Most ImageNet networks: (0.485, 0.456, 0.406), (0.229, 0.224, 0.225).
@@ -74,6 +85,12 @@ class Model:
         The layer that holds the class logits: ``output``, or for example ``output[logits]``.
     text
         A text encoder with the network's embedding space, for ``text_match``: text to (D,).
+    axes
+        The unit axis of some layers, batch included: ``{"head": 1}`` for maps (B, C, …), -1 for
+        the last. Needed only where a warning says that the network's operations do not tell.
+    order
+        The image's channels in the order in which the network takes them, (2, 1, 0) for BGR;
+        ``mean`` and ``std`` stay in the image's own order.
     name
         The name given to :func:`featviz.load`; images record it, so that they can be reproduced.
 
@@ -95,6 +112,8 @@ class Model:
         classes: Sequence[str] | None = None,
         logits: str = _layers.OUTPUT,
         text: Callable[[str], Tensor] | None = None,
+        axes: Mapping[str, int] | None = None,
+        order: Sequence[int] | None = None,
         name: str | None = None,
     ) -> None:
         if not callable(net):
@@ -124,10 +143,17 @@ class Model:
         self.classes = tuple(classes) if classes is not None else None
         self.logits = logits
         self.text = text
+        self.axes = dict(axes or {})
+        self.order = None if order is None else tuple(order)
+        if self.order is not None and sorted(self.order) != [i for i, _ in enumerate(self.mean)]:
+            raise ModelError(
+                f"order must have each of the {self.channels} channels once, not {self.order}"
+            )
         self.name = name
         self._tables: dict[tuple[int, ...], LayerTable] = {}
         self._affine: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}
         self._sessions = 0
+        self._guesses_told: set[str] = set()
 
     def __repr__(self) -> str:
         label = self.name or type(self.net).__name__
@@ -157,9 +183,22 @@ class Model:
         return moved
 
     def copy(self) -> Model:
-        """Return a model with a deep copy of the network."""
+        """Return a model with a deep copy of the network.
+
+        Raises
+        ------
+        ModelError
+            If a plain function holds the network, which would go on calling the original.
+        """
         duplicate = copy.copy(self)
         duplicate.net = copy.deepcopy(self.net)
+        if isinstance(self.net, _Function) and self.net.owner is not None:
+            copied = {id(module) for module in duplicate.net.modules()}
+            if not all(id(m) in copied for m in reached_modules(duplicate.net.function)):
+                raise ModelError(
+                    "the network behind a plain function cannot be copied or moved: give fv.Model "
+                    "an nn.Module whose forward does what the function does"
+                )
         duplicate._affine = {}
         return duplicate
 
@@ -194,6 +233,8 @@ class Model:
                 self._affine[key] = self._scale_and_shift(images.device)
         scale, shift = self._affine[key]
         scaled = torch.addcmul(shift.to(images.dtype), images, scale.to(images.dtype))
+        if self.order is not None:
+            scaled = torch.cat([scaled[:, k : k + 1] for k in self.order], 1)
         return scaled.to(self.dtype)
 
     def _scale_and_shift(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -254,8 +295,10 @@ class Model:
             with self.session():
                 try:
                     self._tables[shape] = _layers.probe(
-                        self.net, lambda: self.net(self.normalize(images)), images, like
+                        self.net, lambda: self.net(self.normalize(images)), images, like, self.axes
                     )
+                except LayerError:
+                    raise
                 except (RuntimeError, ValueError, IndexError, AssertionError, TypeError) as error:
                     reason = " ".join(str(error).split())[:200]
                     raise ModelError(
@@ -265,8 +308,21 @@ class Model:
         return self._tables[shape]
 
     def layer(self, name: str, size: Size | None = None) -> LayerInfo:
-        """Return one layer's :class:`LayerInfo`; raise :class:`LayerError` if there is none."""
-        return self.layers(size).find(name)
+        """Return one layer's :class:`LayerInfo`; raise :class:`LayerError` if there is none.
+
+        Warns once for each layer whose unit axis had to be guessed from its shape.
+        """
+        info = self.layers(size).find(name)
+        if info.guessed and name not in self._guesses_told:
+            self._guesses_told.add(name)
+            shape = ", ".join(map(str, info.shape))
+            warnings.warn(
+                f"layer {name!r} (B, {shape}): which axis counts the units is a guess, axis "
+                f"{info.axis}; declare it with fv.Model(net, axes={{{name!r}: {info.axis}}})",
+                FeatvizWarning,
+                stacklevel=2,
+            )
+        return info
 
     def class_index(self, name: str) -> int:
         """Return the index of the class called ``name``, ignoring case.

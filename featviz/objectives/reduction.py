@@ -164,13 +164,15 @@ def token_grid(info: LayerInfo, target: Target) -> tuple[int, tuple[int, ...]]:
 def position(coordinates: Sequence[int], info: LayerInfo, target: Target) -> tuple[int, ...]:
     """Return a position of the layer: by default the centre; (y, x) is also accepted for patches.
 
+    The centre of tokens is the patch in the middle of the image.
+
     Raises
     ------
     UnitError
         If the layer has no such position.
     """
     sizes = info.positions
-    indices = tuple(coordinates) or tuple(size // 2 for size in sizes)
+    indices = tuple(coordinates) or _centre(info, target)
     if len(indices) == 2 and len(sizes) == 1:
         prefix, grid = token_grid(info, target)
         if all(0 <= p < g for p, g in zip(indices, grid, strict=True)):
@@ -182,3 +184,14 @@ def position(coordinates: Sequence[int], info: LayerInfo, target: Target) -> tup
     raise UnitError(
         f"no position {':'.join(map(str, indices))} in layer {info.name!r}: {_grid_text(info)}"
     )
+
+
+def _centre(info: LayerInfo, target: Target) -> tuple[int, ...]:
+    """Return the position in the middle of the image: the middle of a map, or of the patches."""
+    axes = len(target.size)
+    if len(info.positions) == 1 and axes == 2 and info.is_tokens(axes):
+        try:
+            return tuple(side // 2 for side in token_grid(info, target)[1])
+        except UnitError:  # tokens of another geometry
+            pass
+    return tuple(size // 2 for size in info.positions)

@@ -9,6 +9,7 @@ import torch
 
 from featviz.errors import UnitError
 from featviz.io import images
+from featviz.io.inputs import ROUNDING
 from featviz.objectives import arrays
 from featviz.objectives.scene import IMAGE, Target
 from featviz.resample import resize
@@ -19,7 +20,17 @@ Picture = str | Path | np.ndarray | Tensor
 
 
 def register(picture: Picture, what: str) -> str:
-    """Return an image in the form for an objective's text: its file, or the name of the array."""
+    """Return an image in the form for an objective's text: its file, or the name of the array.
+
+    Raises
+    ------
+    UnitError
+        If it is an array of other than floats.
+    """
+    if isinstance(picture, (np.ndarray, torch.Tensor)):
+        floats = torch.is_floating_point(picture) if isinstance(picture, torch.Tensor) else False
+        if not floats and not (isinstance(picture, np.ndarray) and picture.dtype.kind == "f"):
+            raise UnitError(f"{what} must be floats in [0, 1], not {picture.dtype}: divide by 255")
     return arrays.register_name(picture, what)
 
 
@@ -33,7 +44,10 @@ def pictures(source: str, target: Target) -> Tensor:
     """
     model, size = target.model, target.size
     if source.startswith("array:") or source.endswith((".npy", ".safetensors")):
-        pixels = torch.as_tensor(arrays.load(source), dtype=torch.float32)
+        values = arrays.load(source)
+        if values.dtype == np.uint8:  # of a file
+            raise UnitError(f"image {source!r} must be floats in [0, 1], not bytes: divide by 255")
+        pixels = torch.as_tensor(values, dtype=torch.float32)
         pixels = pixels if pixels.ndim == len(size) + 2 else pixels[None]
     else:
         pixels = images.read(source, model.channels, size)
@@ -41,6 +55,11 @@ def pictures(source: str, target: Target) -> Tensor:
         raise UnitError(
             f"image {source!r} has shape {tuple(pixels.shape)}, but the model takes "
             f"(N, {model.channels}, {', '.join(map(str, size))})"
+        )
+    low, high = (float(v) for v in pixels.aminmax())
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        raise UnitError(
+            f"image {source!r} must be in [0, 1], not from {low:.3g} to {high:.3g}: scale it"
         )
     return resize(pixels, size, antialias=True).to(target.device)
 

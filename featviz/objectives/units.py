@@ -182,8 +182,8 @@ def neuron(layer: str, channel: int, *position: int) -> Objective:
     """Return the activation of one channel at one position, (y, x) in a feature map.
 
     ``neuron("_blocks.10", 42, 3, 5)`` is ``neuron:_blocks.10:42:3:5``; the default position is the
-    centre (n // 2 along each axis). For tokens, one number is the token, and two are (y, x) of the
-    patch. [Olah2017]_
+    centre (n // 2 along each axis, of the patches for tokens). For tokens, one number is the
+    token, and two are (y, x) of the patch. [Olah2017]_
     """
     return Neuron(str(layer), index(channel), tuple(index(p) for p in position))
 

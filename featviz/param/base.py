@@ -20,6 +20,15 @@ from featviz.seeds import generator
 from featviz.types import Self, Size, State, Tensor
 
 
+def check_unit_range(images: Tensor, what: str) -> None:
+    """Raise :class:`FeatvizError` unless ``images`` are floats in [0, 1], up to rounding."""
+    if not images.is_floating_point():
+        raise FeatvizError(f"{what} must be floats in [0, 1], not {images.dtype}: divide by 255")
+    low, high = (float(value) for value in images.detach().aminmax())
+    if not (low >= -1e-3 and high <= 1 + 1e-3):
+        raise FeatvizError(f"{what} must be in [0, 1], not from {low:.3g} to {high:.3g}: scale it")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Param(abc.ABC):
     """A map from free parameters to images in the value range; see the module docstring.
@@ -177,6 +186,8 @@ class Basis(ColorParam):
             raise FeatvizError(
                 f"from_image takes float images (B, C, *size), not {tuple(images.shape)}"
             )
+        if self.range in ("sigmoid", "clamp"):
+            check_unit_range(images, "from_image: images")
         if self.channels not in (None, images.shape[1]):
             raise FeatvizError(f"image has {images.shape[1]} channels, not {self.channels}")
         if self.size is not None and tuple(images.shape[2:]) != self.shape:

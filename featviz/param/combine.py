@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from featviz.errors import FeatvizError
-from featviz.param.base import Param
+from featviz.param.base import Param, check_unit_range
 from featviz.param.fourier import Fourier
 from featviz.resample import resize
 from featviz.seeds import generator
@@ -27,16 +27,24 @@ def part(state: State, name: str) -> State:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wrapped(Param):
-    """A parameterization around ``inner``, from which it takes size and channels."""
+    """A parameterization around ``inner``; size and channels given to either are those of both."""
 
     inner: Param = dataclasses.field(default_factory=Fourier)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("size", "channels"):
             own_value, inner_value = getattr(self, name), getattr(self.inner, name)
             if own_value is None and inner_value is not None:
                 object.__setattr__(self, name, inner_value)
-        super().__post_init__()
+            elif own_value is not None and inner_value is None:
+                inner = dataclasses.replace(self.inner, **{name: own_value})
+                object.__setattr__(self, "inner", inner)
+            elif own_value != inner_value:
+                raise FeatvizError(
+                    f"{type(self).__name__} has {name} {own_value}, but its inner "
+                    f"{type(self.inner).__name__} {inner_value}: give one of them"
+                )
 
     def sized(self, channels: int, size: tuple[int, ...]) -> Self:
         inner = self.inner.sized(channels, size)
@@ -62,6 +70,7 @@ class Masked(Wrapped):
             raise FeatvizError(
                 f"background has shape {tuple(self.background.shape)}, not (B, {expected})"
             )
+        check_unit_range(self.background, "background")
         try:
             torch.broadcast_shapes(self.mask.shape, self.background.shape)
         except RuntimeError:

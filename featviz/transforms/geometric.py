@@ -126,6 +126,8 @@ class Pad(Geometric):
 class Crop(Geometric):
     """Keep the central ``side`` (pixels, or a fraction of each side if at most 1).
 
+    By whole pixels: where an odd number of them goes, one more goes at the end.
+
     After a jitter the network sees a different part at every step; smaller crops cost less.
     """
 
@@ -145,7 +147,13 @@ class Crop(Geometric):
         return tuple(max(1, round(s)) for s in sides)
 
     def matrices(self, tape: Tensor, size: tuple[int, ...]) -> Tensor:
-        return _identity(tape, len(size))  # coordinates are relative to the centre
+        # Coordinates are relative to the centre. Where the sides differ by an odd number, half a
+        # pixel moves the crop onto whole pixels, so that nothing is interpolated.
+        matrices = _identity(tape, len(size))
+        output = self.output_size(size)
+        odd = [(side - kept) % 2 / 2 for side, kept in zip(size, output, strict=True)]
+        matrices[..., :-1, -1] += torch.tensor(odd[::-1])
+        return matrices
 
 
 def fusible(group: Sequence[Geometric], transform: Geometric) -> bool:

@@ -28,7 +28,7 @@ DESCRIPTION = "a program of torch.export; featviz.zoo.export writes one with its
 SUFFIX = ".pt2"
 #: The file in the archive that holds the preprocessing.
 CARD = "featviz.json"
-_FIELDS = ("mean", "std", "range", "size", "channels", "classes", "logits")
+_FIELDS = ("mean", "std", "range", "size", "channels", "classes", "logits", "axes", "order")
 #: The program in the archives of older torch versions.
 _OLD_PROGRAM = "serialized_exported_program.json"
 #: Prefixes of the names of pickled objects, and the names of members that are text.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from featviz.errors import ModelError
 from featviz.networks.model import Model
-from featviz.networks.zoo import imagenet
 from featviz.networks.zoo._need import have, need
+from featviz.networks.zoo.processor import measured
 
 DESCRIPTION = "image classifiers on the Hugging Face hub, through transformers"
 INSTALL = "pip install transformers"
@@ -17,7 +17,16 @@ def installed() -> bool:
 
 
 def load(name: str) -> Model:
-    """Return the hub's image classifier ``name`` (``google/vit-base-patch16-224``, …)."""
+    """Return the hub's image classifier ``name`` (``google/vit-base-patch16-224``, …).
+
+    Its preprocessing is that of the processor, with every field (rescaling, offsets, normalization,
+    BGR): it is measured, and checked on a random image.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be loaded, or its preprocessing cannot be matched.
+    """
     library = need("transformers", INSTALL, f"model 'hf:{name}'")
     try:
         net = library.AutoModelForImageClassification.from_pretrained(name).eval()
@@ -25,14 +34,10 @@ def load(name: str) -> Model:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"cannot load model 'hf:{name}': {reason}") from error
-    size = getattr(processor, "crop_size", None) or processor.size
-    height = size.get("height") or size.get("shortest_edge") or 224
     labels = net.config.id2label
     return Model(
         net,
-        mean=getattr(processor, "image_mean", imagenet.MEAN),
-        std=getattr(processor, "image_std", imagenet.STD),
-        size=(height, size.get("width", height)),
         classes=[labels[i] for i in sorted(labels)],
         logits="output[logits]",
+        **measured(processor, f"hf:{name}"),
     )
