@@ -94,7 +94,6 @@ def atlas(
         raise FeatvizError("atlas takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
     atlas_options, render_options = split(options, AtlasSettings, Settings)
     config = AtlasSettings.of(None, atlas_options)
-    config.check()
     if callbacks and (config.workers or config.ray):
         raise FeatvizError("callbacks need the steps of this process: omit workers and ray")
     if batch_size is not None:

@@ -169,6 +169,8 @@ class Store:
             table = table.cast(_RECORDS).combine_chunks()
         except (pa.ArrowException, ValueError, OSError):
             return {}  # it is only a cache: without it, every shard is read
+        if not len(table):
+            return {}
         keys = list(zip(table["shard"].to_pylist(), table["size"].to_pylist(), strict=True))
         starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
         ends = [*starts[1:], len(keys)]

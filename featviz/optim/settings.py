@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
@@ -28,7 +29,7 @@ from featviz.transforms import Transform
 from featviz.transforms.presets import check as check_transforms
 from featviz.transforms.presets import text as transforms_text
 from featviz.types import OptimizerFactory, Precision, Schedule, Size
-from featviz.validation import positive_int
+from featviz.validation import MOST, fits_memory
 
 #: Initial steps with redirected ReLU gradients, to reach dead units, as in lucid.
 REDIRECT = 16
@@ -64,7 +65,7 @@ class Settings(Options):
         recorded=False,
     )
     steps: int | None = option(
-        None, "Number of updates. Default: 512 for standard quality.", cli=int
+        None, "Number of updates. Default: 512 for standard quality.", cli=int, bounds=(1, MOST)
     )
     size: Size | None = option(
         None, "Image size: side in pixels, or HxW. Default: the model's own.", cli="size"
@@ -77,6 +78,8 @@ class Settings(Options):
         None,
         "Learning rate of the optimizer. Default: 0.1 for up to 256 steps, 25.6 / steps for more.",
         cli=float,
+        bounds=(0, 1e6),
+        above=True,
     )
     schedule: Schedule | None = option(
         None, "Learning-rate factor as a function of the progress from 0 to 1."
@@ -85,6 +88,7 @@ class Settings(Options):
         REDIRECT,
         "Initial steps in which dead ReLUs pass gradients that would activate them. 0: none.",
         cli=int,
+        bounds=(0, MOST),
     )
     precision: Precision = option(
         "fp32", "Precision of the network's activations: fp32, bf16 or fp16.", cli=str
@@ -127,15 +131,17 @@ class Settings(Options):
             For invalid or inconsistent values.
         """
         preset = find_quality(self.quality)
-        steps = positive_int("steps", preset.steps if self.steps is None else self.steps)
-        if self.lr is not None and not 0 < self.lr < math.inf:
-            raise FeatvizError(f"lr must be positive, not {self.lr}")
+        steps = preset.steps if self.steps is None else operator.index(self.steps)
         param = self._sized_param(model)
         if self.transforms is None:
             flat = len(param.shape) == 2
             transforms = check_transforms(preset.transforms if flat else FLAT_TRANSFORMS)
         else:
             transforms = check_transforms(self.transforms)
+        seen = param.shape
+        for transform in transforms:
+            seen = transform.output_size(seen)
+            fits_memory("an image", (param.channels or model.channels, *seen))
         lr = self.lr
         if lr is None and self.optimizer is None:
             lr = default_rate(steps) * param.rate
@@ -174,7 +180,9 @@ class Settings(Options):
                     f"size {self.size} does not fit a parameterization of {param.shape}"
                 )
             param = sized
-        return param.sized(model.channels, model.size)
+        param = param.sized(model.channels, model.size)
+        fits_memory("an image", (param.channels or model.channels, *param.shape))
+        return param
 
 
 class SettingsKeywords(TypedDict, total=False):
