@@ -11,6 +11,8 @@ from featviz.errors import FeatvizError, shorten
 
 #: Largest count (steps, frames, images of a batch): more is a typing error.
 MOST = 1_000_000
+#: Largest number in the settings of a transform: a matrix of larger ones may not be finite.
+LARGEST = 1e6
 #: Largest seed is below this, so that seed + i still fits 64 bits.
 SEED_LIMIT = 2**63
 #: Numbers held for each value of an image: parameters, gradient, two moments, and the image.

@@ -38,7 +38,9 @@ class AtlasSettings(Options):
         cli=bool,
     )
     workers: int = option(
-        0, "Local worker processes, which share the cores and GPUs; 0 uses this process.", cli=int,
+        0,
+        "Local worker processes, which share the cores and GPUs; 0 uses this process.",
+        cli=int,
         bounds=(0, 1024),
     )
     ray: str | None = option(

@@ -33,7 +33,9 @@ class AttributionSettings(Options):
         bounds=(1, MOST),
     )
     cells: int | None = option(
-        None, "Cells along the longer side, for methods that perturb regions, and masks.", cli=int,
+        None,
+        "Cells along the longer side, for methods that perturb regions, and masks.",
+        cli=int,
         bounds=(1, 4096),
     )
     layer: str | None = option(None, "The layer of Grad-CAM.", cli=str)

@@ -37,8 +37,9 @@ class ExamplesSettings(Options):
         "Keep the ranked images in memory, as PNG, each once: at most 2 k for each objective. "
         "Otherwise they are read from the dataset again when needed.",
     )
-    sample: int = option(0, "Number of additional images, sampled at random with the seed: drawn.",
-        bounds=(0, MOST))
+    sample: int = option(
+        0, "Number of additional images, sampled at random with the seed: drawn.", bounds=(0, MOST)
+    )
     precision: Precision = option(
         "fp32", "Precision of the network's activations: fp32, bf16 or fp16.", cli=str
     )

@@ -18,11 +18,17 @@ class DreamSettings(Options):
     """How :func:`featviz.dream` enhances an image."""
 
     octaves: int = option(4, "Number of octaves, from coarse to fine.", cli=int, bounds=(1, 64))
-    octave_scale: float = option(1.4, "Factor between the sizes of two octaves.", cli=float,
-        bounds=(1, 100), above=True)
+    octave_scale: float = option(
+        1.4, "Factor between the sizes of two octaves.", cli=float, bounds=(1, 100), above=True
+    )
     steps: int = option(10, "Updates per octave.", cli=int, bounds=(1, MOST))
-    lr: float = option(0.01, "Mean change of a pixel per step, in image units.", cli=float,
-        bounds=(0, 1e6), above=True)
+    lr: float = option(
+        0.01,
+        "Mean change of a pixel per step, in image units.",
+        cli=float,
+        bounds=(0, 1e6),
+        above=True,
+    )
     jitter: float | None = option(
         None,
         "Largest cyclic shift before each step, in pixels (below 1: as a fraction of the side). "

@@ -8,10 +8,10 @@ import math
 
 import torch
 
-from featviz.errors import FeatvizError
 from featviz.resample import resize
 from featviz.transforms.base import Apply, Intensity
 from featviz.types import Tensor
+from featviz.validation import LARGEST, real
 
 #: Normal numbers that noise is sliced from: 16 MiB, 28 times an image of 224 px.
 _BANK_SIZE = 1 << 22
@@ -35,8 +35,7 @@ class Noise(Intensity):
     sd: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sd < math.inf:
-            raise FeatvizError(f"noise must not be negative, not {self.sd}")
+        real("noise", self.sd, 0, LARGEST)
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
         return torch.rand(steps, 1, generator=generator, dtype=torch.float64)
@@ -59,8 +58,7 @@ class Roll(Intensity):
     amount: float = 32
 
     def __post_init__(self) -> None:
-        if not 0 <= self.amount < math.inf:
-            raise FeatvizError(f"roll must not be negative, not {self.amount}")
+        real("roll", self.amount, 0, LARGEST)
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
         is_fraction = self.amount < 1
@@ -94,10 +92,8 @@ class Background(Intensity):
     cells: float = 6
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sd < math.inf:
-            raise FeatvizError(f"background: sd must not be negative, not {self.sd}")
-        if not 1 <= self.cells < math.inf:
-            raise FeatvizError(f"background: cells must be positive, not {self.cells}")
+        real("background: sd", self.sd, 0, LARGEST)
+        real("background: cells", self.cells, 1, LARGEST)
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
         return torch.rand(steps, 1, generator=generator, dtype=torch.float64)
