@@ -23,7 +23,7 @@ ROOT = Path(fv.__file__).parent
 TIERS = [
     {"errors", "types", "_version"},
     {"validation", "process_state"},
-    {"seeds", "resample", "codec", "options"},
+    {"seeds", "normals", "resample", "codec", "options"},
     {"io"},
     {"networks", "objectives", "param", "transforms"},
     {"optim"},

@@ -27,7 +27,7 @@ from tests import nets
 RECORD = {
     "version": "1", "verb": "render", "model": "efficientnet_lite0", "goal": "class:1",
     "objective": ["class:1"], "seed": [0], "steps": 4, "steps_done": 4, "size": [32, 32],
-    "param": "fourier", "transforms": "none", "optimizer": "adam", "lr": 0.05, "schedule": None,
+    "param": "fourier", "transforms": "none", "optimizer": "adam", "lr": 0.05, "schedule": "constant",
     "redirect": 0, "precision": "fp32",
 }  # fmt: skip
 
@@ -100,6 +100,7 @@ DAMAGED = [
     ("transforms", {}), ("precision", "fp1"), ("seed", "a"), ("seed", [0, 1]), ("seed", 10**30),
     ("seed", []), ("objective", 3), ("objective", [3]), ("objective", []), ("model", 3),
     ("model", "x" * 5000), ("goal", 3), ("steps_done", "x"), ("optimizer", "sgd"), ("schedule", "x"),
+    ("schedule", ["constant"]), ("transforms", "channel_noise:1e308"), ("param", "x" * 10**5),
 ]  # fmt: skip
 
 
