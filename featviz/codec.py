@@ -25,6 +25,7 @@ def read(text: str, registry: Mapping[str, type], what: str) -> Any:
     if name not in registry:
         hint = did_you_mean(name[:100], registry) or f"; known: {', '.join(sorted(registry))}"
         raise FeatvizError(f"no {what} {shorten(repr(name))}{hint}")
+    where = f"{what} {shorten(repr(text))}"
     fields = {f.name: f for f in _setting_fields(registry[name])}
     names = list(fields)
     values: dict[str, Any] = {}
@@ -32,15 +33,17 @@ def read(text: str, registry: Mapping[str, type], what: str) -> Any:
         key, equals, value = word.partition("=")
         if not equals:
             if index >= len(names):
-                raise FeatvizError(f"{what} {shorten(repr(text))}: {name} takes {len(names)} values")
+                raise FeatvizError(f"{where}: {name} takes {len(names)} values")
             key, value = names[index], word
         if key not in fields:
-            raise FeatvizError(f"{what} {shorten(repr(text))}: no setting {shorten(repr(key))}{did_you_mean(key[:100], names)}")
-        values[key] = _convert(value, fields[key], f"{what} {shorten(repr(text))}")
+            raise FeatvizError(
+                f"{what} {shorten(repr(text))}: no setting {shorten(repr(key))}{did_you_mean(key[:100], names)}"
+            )
+        values[key] = _convert(value, fields[key], where)
     try:
         return registry[name](**values)
     except TypeError as error:
-        raise FeatvizError(f"{what} {shorten(repr(text))}: {error}") from error
+        raise FeatvizError(f"{where}: {error}") from error
 
 
 def write(item: Any, registry: Mapping[str, type]) -> str | None:
@@ -80,7 +83,9 @@ def _convert(value: str, field: dataclasses.Field[Any], where: str) -> Any:
             raise ValueError
         return number
     except ValueError:
-        raise FeatvizError(f"{where}: {field.name} must be a number, not {shorten(repr(value))}") from None
+        raise FeatvizError(
+            f"{where}: {field.name} must be a number, not {shorten(repr(value))}"
+        ) from None
 
 
 def format_number(value: float) -> str:
