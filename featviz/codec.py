@@ -36,9 +36,8 @@ def read(text: str, registry: Mapping[str, type], what: str) -> Any:
                 raise FeatvizError(f"{where}: {name} takes {len(names)} values")
             key, value = names[index], word
         if key not in fields:
-            raise FeatvizError(
-                f"{what} {shorten(repr(text))}: no setting {shorten(repr(key))}{did_you_mean(key[:100], names)}"
-            )
+            hint = did_you_mean(key[:100], names)
+            raise FeatvizError(f"{where}: no setting {shorten(repr(key))}{hint}")
         values[key] = _convert(value, fields[key], where)
     try:
         return registry[name](**values)
