@@ -13,7 +13,7 @@ from featviz.errors import FeatvizError, shorten
 from featviz.networks import zoo
 from featviz.networks.model import Model
 from featviz.options import Options
-from featviz.validation import MOST, fits_memory
+from featviz.validation import fits_memory, positive_int
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,9 +47,20 @@ class _Seed(click.ParamType):  # type: ignore[type-arg]
         return seeds[0] if len(seeds) == 1 else seeds
 
 
+class _Count(click.ParamType):  # type: ignore[type-arg]
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: Any) -> int:
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            self.fail(f"{shorten(repr(value))} is not a whole number")
+        return positive_int((param and param.name) or "count", number)
+
+
 SIZE = _Size()
 SEED = _Seed()
-COUNT = click.IntRange(1, MOST)
+COUNT = _Count()
 _TYPES: dict[Any, Any] = {"size": SIZE, "seed": SEED}
 
 

@@ -58,7 +58,7 @@ class Rotate(Geometric):
     degrees: float = 15.0
 
     def __post_init__(self) -> None:
-        real("rotate", self.degrees, 0, 360)
+        real("rotate", self.degrees, -360, 360)
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
         if len(size) != 2:
