@@ -81,10 +81,10 @@ class Scale(Geometric):
     high: float = 1.2
 
     def __post_init__(self) -> None:
-        real("scale", self.low, 0, LARGEST, above=True)
-        real("scale", self.high, 0, LARGEST, above=True)
-        if not self.low <= self.high:
-            raise FeatvizError(f"scale needs 0 < low <= high, not {self.low} and {self.high}")
+        if not 0 < self.low <= self.high <= LARGEST:
+            raise FeatvizError(
+                f"scale needs 0 < low <= high <= {LARGEST:g}, not {self.low} and {self.high}"
+            )
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
         fraction = torch.rand(steps, 1, generator=generator)
