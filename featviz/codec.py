@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from featviz.errors import FeatvizError, did_you_mean
+from featviz.errors import FeatvizError, did_you_mean, shorten
 
 
 def read(text: str, registry: Mapping[str, type], what: str) -> Any:
@@ -23,8 +23,9 @@ def read(text: str, registry: Mapping[str, type], what: str) -> Any:
     """
     name, *words = text.strip().split(":")
     if name not in registry:
-        hint = did_you_mean(name, registry) or f"; known: {', '.join(sorted(registry))}"
-        raise FeatvizError(f"no {what} {name!r}{hint}")
+        hint = did_you_mean(name[:100], registry) or f"; known: {', '.join(sorted(registry))}"
+        raise FeatvizError(f"no {what} {shorten(repr(name))}{hint}")
+    where = f"{what} {shorten(repr(text))}"
     fields = {f.name: f for f in _setting_fields(registry[name])}
     names = list(fields)
     values: dict[str, Any] = {}
@@ -32,15 +33,16 @@ def read(text: str, registry: Mapping[str, type], what: str) -> Any:
         key, equals, value = word.partition("=")
         if not equals:
             if index >= len(names):
-                raise FeatvizError(f"{what} {text!r}: {name} takes {len(names)} values")
+                raise FeatvizError(f"{where}: {name} takes {len(names)} values")
             key, value = names[index], word
         if key not in fields:
-            raise FeatvizError(f"{what} {text!r}: no setting {key!r}{did_you_mean(key, names)}")
-        values[key] = _convert(value, fields[key], f"{what} {text!r}")
+            hint = did_you_mean(key[:100], names)
+            raise FeatvizError(f"{where}: no setting {shorten(repr(key))}{hint}")
+        values[key] = _convert(value, fields[key], where)
     try:
         return registry[name](**values)
     except TypeError as error:
-        raise FeatvizError(f"{what} {text!r}: {error}") from error
+        raise FeatvizError(f"{where}: {error}") from error
 
 
 def write(item: Any, registry: Mapping[str, type]) -> str | None:
@@ -80,7 +82,9 @@ def _convert(value: str, field: dataclasses.Field[Any], where: str) -> Any:
             raise ValueError
         return number
     except ValueError:
-        raise FeatvizError(f"{where}: {field.name} must be a number, not {value!r}") from None
+        raise FeatvizError(
+            f"{where}: {field.name} must be a number, not {shorten(repr(value))}"
+        ) from None
 
 
 def format_number(value: float) -> str:

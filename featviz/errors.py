@@ -7,6 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 
+def shorten(text: str, most: int = 100) -> str:
+    """Return ``text`` as one line of at most ``most`` characters, for use in a message."""
+    line = " ".join(text[: 4 * most].split())
+    return line if len(text) <= most else f"{line[: most - 1]}…"
+
+
 class FeatvizError(ValueError):
     """Invalid input. The message is one line; the command line prints it and exits with code 2."""
 
@@ -23,16 +29,22 @@ class UnitError(FeatvizError):
     """A channel, position, class or vector that does not exist in the layer or does not fit it."""
 
 
+#: Characters that are quoted on either side of the position of a syntax error.
+_QUOTED = 150
+
+
 class ObjectiveSyntaxError(FeatvizError):
     """Objective text that cannot be parsed.
 
     ``text`` is the input and ``position`` the 0-based offset of the first character that could
-    not be parsed; the message shows the text with a caret ``^`` at that position.
+    not be parsed; the message shows the text around it, with a caret ``^`` at that position.
     """
 
     def __init__(self, text: str, position: int, problem: str) -> None:
         self.text, self.position, self.problem = text, position, problem
-        marked = f"{text[:position]}^{text[position:]}"
+        start, end = max(0, position - _QUOTED), position + _QUOTED
+        before = f"{'…' * (start > 0)}{text[start:position]}"
+        marked = f"{before}^{text[position:end]}{'…' * (end < len(text))}"
         super().__init__(f"cannot parse objective at column {position + 1}: {marked} ({problem})")
 
 

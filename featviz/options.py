@@ -15,27 +15,49 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from featviz.errors import FeatvizError, did_you_mean
+from featviz.process_state import reset
 from featviz.types import Self
+from featviz.validation import real, whole
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def option(
-    default: Any, help: str, *, cli: Any = None, metavar: str | None = None, recorded: bool = True
+    default: Any,
+    help: str,
+    *,
+    cli: Any = None,
+    metavar: str | None = None,
+    recorded: bool = True,
+    bounds: tuple[float, float] | None = None,
+    above: bool = False,
 ) -> Any:
     """Declare a field: its default, its help text, and the type of its command-line option.
 
     ``cli`` is ``str``, ``int``, ``float``, ``bool`` (a flag), ``"size"`` or ``"seed"``; without it,
-    the option exists in Python only. ``recorded`` says whether output files store it.
+    the option exists in Python only. ``recorded`` says whether output files store it. A number must
+    be within ``bounds`` (``above`` excludes the lower one), whether it comes from Python, the
+    command line or a file; None is accepted where it is the default.
     """
     metadata = {"help": help, "cli": cli, "metavar": metavar, "recorded": recorded}
+    metadata |= {"bounds": bounds, "above": above}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base class of the options of verbs."""
+    """Base class of the options of verbs; every number is checked when an instance is made."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            bounds, value = field.metadata["bounds"], getattr(self, field.name)
+            if bounds is None or (value is None and field.default is None):
+                continue
+            if field.metadata["cli"] is float:
+                real(field.name, value, *bounds, above=field.metadata["above"])
+            else:
+                whole(field.name, value, *bounds)
 
     @classmethod
     def of(cls, options: Self | None, keywords: Mapping[str, Any]) -> Self:
@@ -92,7 +114,8 @@ def takes(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]
 
         @functools.wraps(verb)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            return verb(*args, **kwargs)
+            with reset():
+                return verb(*args, **kwargs)
 
         full_signature = signature.replace(parameters=[*verb_parameters, *option_parameters])
         wrapper.__signature__ = full_signature  # type: ignore[attr-defined]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from featviz.errors import FeatvizError
 from featviz.types import Seed
+from featviz.validation import SEED_LIMIT, whole
 
 
 def generator(seed: int, stream: str) -> torch.Generator:
@@ -40,7 +40,4 @@ def expand(seed: Seed, batch: int) -> list[int]:
 
 
 def _as_int(seed: Any) -> int:
-    try:
-        return operator.index(seed)
-    except TypeError:
-        raise FeatvizError(f"a seed must be a whole number, not {seed!r}") from None
+    return whole("a seed", seed, -SEED_LIMIT, SEED_LIMIT - 1)

@@ -21,17 +21,9 @@ ROOT = Path(fv.__file__).parent
 #: A file imports from tiers below its own, and within its own package; besides, the modules of the
 #: ground floor know the errors and types.
 TIERS = [
-    {
-        "errors",
-        "types",
-        "_version",
-        "seeds",
-        "normals",
-        "resample",
-        "codec",
-        "validation",
-        "options",
-    },
+    {"errors", "types", "_version"},
+    {"validation", "process_state"},
+    {"seeds", "normals", "resample", "codec", "options"},
     {"io"},
     {"networks", "objectives", "param", "transforms"},
     {"optim"},

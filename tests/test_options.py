@@ -169,6 +169,7 @@ def test_settings_come_back_from_their_record(tiny):
         ({"precision": 32}, "its precision is damaged"),
         ({"optimizer": "SGD"}, "a custom optimizer"),
         ({"schedule": "Cosine"}, "a custom optimizer"),
+        ({"schedule": "<lambda>"}, "a custom optimizer"),
     ],
 )
 def test_damaged_records(tiny, change, message):

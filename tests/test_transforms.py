@@ -213,7 +213,7 @@ def test_the_callers_list_is_not_touched(tiny):
         (lambda: Jitter(-1), "jitter must not be negative"),
         (lambda: Scale(0, 1), "0 < low <= high"),
         (lambda: Scale(2, 1), "0 < low <= high"),
-        (lambda: Noise(float("nan")), "noise must not be negative"),
+        (lambda: Noise(float("nan")), "noise must be a number"),
         (lambda: Pad(3, "blue"), "no fill 'blue'"),
         (lambda: fv.transforms.parse("gitter:3"), "did you mean 'jitter'"),
         (lambda: fv.transforms.parse("jitter:x"), "amount must be a number"),

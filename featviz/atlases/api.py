@@ -92,9 +92,10 @@ def atlas(
     """
     if not isinstance(model, Model):
         raise FeatvizError("atlas takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
+    if not isinstance(out, (str, Path)) or not str(out):
+        raise FeatvizError(f"out must be a folder or URL, not {out!r}")
     atlas_options, render_options = split(options, AtlasSettings, Settings)
     config = AtlasSettings.of(None, atlas_options)
-    config.check()
     if callbacks and (config.workers or config.ray):
         raise FeatvizError("callbacks need the steps of this process: omit workers and ray")
     if batch_size is not None:

@@ -27,6 +27,8 @@ class Files:
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
+        if not self.url or "\0" in self.url:
+            raise FeatvizError("name the folder or URL of the atlas: the path is empty")
         with self._translate_errors("open", self.url):
             self.system, root = fsspec.core.url_to_fs(self.url)
         self.root = root.rstrip("/")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 from featviz.atlases.plan import Template, Units
-from featviz.errors import FeatvizError
 from featviz.optim.settings import SettingsKeywords
 from featviz.options import Options, documented, option
 
@@ -39,7 +38,10 @@ class AtlasSettings(Options):
         cli=bool,
     )
     workers: int = option(
-        0, "Local worker processes, which share the cores and GPUs; 0 uses this process.", cli=int
+        0,
+        "Local worker processes, which share the cores and GPUs; 0 uses this process.",
+        cli=int,
+        bounds=(0, 1024),
     )
     ray: str | None = option(
         None,
@@ -51,12 +53,6 @@ class AtlasSettings(Options):
         None, "TensorBoard folder for contact sheets of each layer during the run.", cli=str,
         metavar="DIR",
     )  # fmt: skip
-
-    def check(self) -> None:
-        """Raise :class:`FeatvizError` for invalid values."""
-        is_int = isinstance(self.workers, int) and not isinstance(self.workers, bool)
-        if not is_int or self.workers < 0:
-            raise FeatvizError(f"workers must be a non-negative integer, not {self.workers!r}")
 
 
 class AtlasKeywords(SettingsKeywords, total=False):

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featviz.atlases import schema
+from featviz.atlases import checksums, schema
 from featviz.atlases.remote_files import Files, folder_of
 from featviz.errors import FeatvizError
 
@@ -58,7 +58,7 @@ class Store:
         for row in rows:
             digest.update("\0".join(str(row[k]) for k in schema.KEY).encode() + b"\n")
         name = f"pictures/{place(rows[0]['layer'])}/{digest.hexdigest()}.parquet"
-        self._write(name, rows, schema.PICTURES)
+        self._write(name, rows, schema.PICTURES, checked=True)
         return name
 
     def records(self, *, verify: bool = False) -> pa.Table:
@@ -169,6 +169,8 @@ class Store:
             table = table.cast(_RECORDS).combine_chunks()
         except (pa.ArrowException, ValueError, OSError):
             return {}  # it is only a cache: without it, every shard is read
+        if not len(table):
+            return {}
         keys = list(zip(table["shard"].to_pylist(), table["size"].to_pylist(), strict=True))
         starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
         ends = [*starts[1:], len(keys)]
@@ -184,9 +186,19 @@ class Store:
             .cast(_RECORDS)
         )
 
-    def _write(self, name: str, rows: Sequence[Mapping[str, Any]], table_schema: pa.Schema) -> None:
+    def _write(
+        self,
+        name: str,
+        rows: Sequence[Mapping[str, Any]],
+        table_schema: pa.Schema,
+        *,
+        checked: bool = False,
+    ) -> None:
         table = pa.Table.from_pylist([dict(row) for row in rows], table_schema)
-        self.files.write(name, _encode(table, schema.with_features(table_schema)))
+        content = _encode(table, schema.with_features(table_schema))
+        if checked:
+            checksums.record(self.files, name, content)
+        self.files.write(name, content)
 
     def _read(self, name: str, table_schema: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
         selected = (
@@ -194,7 +206,13 @@ class Store:
         )
         path = self.files.path(name)
         try:
-            with self.files.open(name) as file:
+            with self.files.open(name) as opened:
+                file: Any = opened
+                if columns is None and table_schema is schema.PICTURES:
+                    content = opened.read()
+                    if not checksums.agrees(self.files, name, content):
+                        raise DamagedError(f"{path!r} is damaged: its checksum differs")
+                    file = pa.BufferReader(content)
                 table = pq.read_table(file, columns=selected.names, page_checksum_verification=True)
             return table.select(selected.names).replace_schema_metadata(None).cast(selected)
         except (FeatvizError, FileNotFoundError, MemoryError):

@@ -14,7 +14,7 @@ from featviz.options import Options, documented, option
 from featviz.param.balls import NORMS
 from featviz.transforms import Transform
 from featviz.types import Precision, Size
-from featviz.validation import positive_int
+from featviz.validation import MOST
 
 #: First radius of the search for the smallest one.
 FIRST_RADIUS = {"linf": 1 / 255, "l2": 0.5, "l1": 8.0}
@@ -34,10 +34,10 @@ class AttackSettings(Options):
         "smallest one that succeeds, for each image.",
         cli=str,
     )
-    steps: int = option(20, "Number of updates.", cli=int)
+    steps: int = option(20, "Number of updates.", cli=int, bounds=(1, MOST))
     step_size: float | None = option(
         None, "Step size in image units. Default: the method's, such as 2.5 eps / steps.",
-        cli=float,
+        cli=float, bounds=(0, 1e6), above=True,
     )  # fmt: skip
     method: Literal["pgd", "fgsm", "ifgsm", "mifgsm", "apgd"] = option(
         "pgd", f"The attack: {', '.join(ALGORITHMS)}.", cli=str
@@ -50,6 +50,7 @@ class AttackSettings(Options):
         "Number of runs, each for the images for which the previous ones failed; for a universal "
         "perturbation, the run with the most successes is returned.",
         cli=int,
+        bounds=(1, MOST),
     )
     random_start: bool = option(True, "Whether pgd and apgd start at a random point in the ball.")
     transforms: Sequence[Transform] | str = option(
@@ -59,6 +60,7 @@ class AttackSettings(Options):
         1,
         "Random draws of the transforms per step: expectation over transformation. [Athalye2018]_",
         cli=int,
+        bounds=(1, MOST),
     )
     early_exit: bool = option(
         True, "Stop perturbing an image once it succeeds; on a GPU this synchronizes at each step."
@@ -100,10 +102,6 @@ class AttackSettings(Options):
             raise FeatvizError("apgd supports the norms linf and l2, and no universal perturbation")
         if self.searched and self.universal:
             raise FeatvizError('eps="min" is per image: a universal perturbation needs a number')
-        for name in ("steps", "restarts", "eot"):
-            positive_int(name, getattr(self, name))
-        if self.step_size is not None and not 0 < self.step_size < math.inf:
-            raise FeatvizError(f"step_size must be positive, not {self.step_size}")
         fits_eight_bit = radius * 255 >= 1 - 1e-6
         if self.eight_bit and not fits_eight_bit:
             raise FeatvizError(

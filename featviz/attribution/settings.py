@@ -7,6 +7,7 @@ from typing import Literal, TypedDict
 
 from featviz.options import Options, documented, option
 from featviz.types import Precision, Tensor
+from featviz.validation import MOST
 
 
 @documented
@@ -29,15 +30,20 @@ class AttributionSettings(Options):
         None,
         "Integration points, noisy copies, coalitions, or optimization steps of a mask.",
         cli=int,
+        bounds=(1, MOST),
     )
     cells: int | None = option(
-        None, "Cells along the longer side, for methods that perturb regions, and masks.", cli=int
+        None,
+        "Cells along the longer side, for methods that perturb regions, and masks.",
+        cli=int,
+        bounds=(1, 4096),
     )
     layer: str | None = option(None, "The layer of Grad-CAM.", cli=str)
     sd: float | None = option(
         None,
         "Standard deviation of SmoothGrad's noise, relative to the range of the image's values.",
         cli=float,
+        bounds=(0, 1e3),
     )
     segments: Tensor | None = option(
         None, "Custom regions (*size): whole numbers, one for each region."

@@ -16,7 +16,10 @@ class CheckSettings(Options):
     """What :func:`featviz.check` measures."""
 
     seeds: int = option(
-        3, "Images rendered for each objective, with seed, seed + 1 and so on.", cli=int
+        3,
+        "Images rendered for each objective, with seed, seed + 1 and so on.",
+        cli=int,
+        bounds=(1, 1000),
     )
     judges: Sequence[str | Model] | None = option(
         None,
@@ -28,7 +31,9 @@ class CheckSettings(Options):
         "Whether to also render on a copy with permuted weights, which doubles the memory of the "
         "weights.",
     )
-    k: int = option(9, "Number of top-activating dataset images to compare with.", cli=int)
+    k: int = option(
+        9, "Number of top-activating dataset images to compare with.", cli=int, bounds=(1, 10_000)
+    )
 
 
 class CheckKeywords(SettingsKeywords, total=False):

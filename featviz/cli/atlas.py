@@ -51,7 +51,7 @@ def atlas(**values: Any) -> int:
     if not layers:
         raise fv.FeatvizError("give --layers: featviz layers MODEL lists them")
     settings = options.given(values, AtlasSettings, Settings)
-    AtlasSettings(workers=settings.get("workers", 0)).check()
+    AtlasSettings(workers=settings.get("workers", 0))
     model = fv.load(values["model"])
     started = time.perf_counter()
     new_images = 0

@@ -9,6 +9,7 @@ import click
 
 import featviz as fv
 from featviz.cli import options
+from featviz.io.files import check_writable
 
 
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
@@ -28,6 +29,7 @@ def calibrate(images: str, output: str, size: tuple[int, int], gray: bool) -> No
         raise fv.FeatvizError(
             f"cannot write {output!r}: give a .safetensors file in an existing folder"
         )
+    check_writable(path)
     stats = fv.calibrate(images, size=size, channels=1 if gray else 3, progress=sys.stderr.isatty())
     stats.save(path)
     click.echo(f"{output}: {stats.count} images, mean {_row(stats.mean.tolist())}")

@@ -17,6 +17,7 @@ from featviz.cli import options
 from featviz.io import images
 from featviz.networks.zoo import SOURCES, efficientnet, exported
 from featviz.optim.settings import Settings
+from featviz.optim.stored_run import StoredRun
 
 
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
@@ -26,6 +27,7 @@ from featviz.optim.settings import Settings
 @click.option(
     "--from", "source", metavar="PNG", help="Render the image in this file again, and check it."
 )
+@options.trust
 @click.option("--images", metavar="IMAGES", help="Folder of natural images to compare with.")
 @click.option(
     "--judges",
@@ -50,23 +52,26 @@ def check(**values: Any) -> int:
     featviz check efficientnet_lite0 class:285 --images photos/ -o sheet.png
     featviz check efficientnet_lite0 channel:_blocks.10:5 --judges efficientnet_lite1 --json
     """
-    output = images.check_output(values["output"]) if values["output"] else None
+    output = images.check_output(values["output"]) if values["output"] is not None else None
     if values["images"] and not Path(values["images"]).exists():
         raise fv.FeatvizError(f"no folder {values['images']!r} of images")
     objectives, judges = _split_judges(values["objectives"], values["judges"])
     overrides = options.given(values, Settings)
     name, seed, settings = values["model"], values["seed"], None
-    if values["source"]:
+    if values["source"] is not None:
         if name and not objectives and values["judges"]:  # --judges A B: B was parsed as the model
             judges, name = [*judges, name], None
-        if name or objectives or overrides or seed is not None:
-            raise fv.FeatvizError("--from reads model, objective, seed and settings from the image")
-        name, objectives, seed, settings = _recall(values["source"])
+        if objectives or overrides or seed is not None:
+            raise fv.FeatvizError("--from reads objective, seed and settings from the image")
+        values["model"] = name
+        stored = _recall(values["source"], named=bool(name))
+        name, settings, seed = name or stored.model, stored.settings, stored.seeds[0]
+        objectives = list(stored.objectives)
     if not name or not objectives:
         raise fv.FeatvizError("give a model and at least one objective, such as class:285")
     started = time.perf_counter()
     result = fv.check(
-        fv.load(name),
+        options.load(name, values),
         objectives,
         images=values["images"],
         judges=judges or None,
@@ -110,15 +115,15 @@ def _is_network(word: str) -> bool:
     return known or (first.count(".") > 0 and all(p.isidentifier() for p in first.split(".")))
 
 
-def _recall(path: str) -> tuple[str, list[str], int, Settings]:
+def _recall(path: str, *, named: bool) -> StoredRun:
     record = images.read_settings(path)
-    if record.get("model") is None:
+    if record.get("model") is None and not named:
         raise fv.FeatvizError(f"{path!r} does not record its network: give the objective")
     try:
-        settings = recall(record)
+        recall(record)
+        stored = StoredRun.of(record)
     except fv.FeatvizError as error:
         raise fv.FeatvizError(f"{path!r} cannot be checked: {error}") from error
-    texts, seeds = record["objective"], record["seed"]
-    if len(set(seeds)) > 1:
+    if len(set(stored.seeds)) > 1:
         raise fv.FeatvizError(f"{path!r} contains images of several seeds: check one of them")
-    return record["model"], texts, seeds[0], settings
+    return stored

@@ -17,6 +17,7 @@ from featviz.io import images, video
 from featviz.io.inputs import read_image
 from featviz.resample import resize
 from featviz.types import Tensor
+from featviz.validation import fits_memory
 
 
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
@@ -27,11 +28,15 @@ from featviz.types import Tensor
 @click.option("--guide", metavar="IMAGE", help="Guide image, whose features are enhanced.")
 @click.option("--mask", metavar="IMAGE", help="Dream where this image is white.")
 @options.of(DreamSettings)
-@click.option("--size", type=int, help="Resize the image to this longer side first.")
+@click.option("--size", type=options.COUNT, help="Resize the image to this longer side first.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--video", "video", metavar="FILE", help="Zoom video to write: .mp4, .gif or .webp.")
 @click.option(
-    "--frames", type=int, default=120, show_default=True, help="Number of frames of the video."
+    "--frames",
+    type=options.COUNT,
+    default=120,
+    show_default=True,
+    help="Number of frames of the video.",
 )
 @click.option("--fps", type=float, default=24, show_default=True, help="Frames per second.")
 @click.option("--zoom", type=float, default=1.02, show_default=True, help="Zoom factor per frame.")
@@ -52,10 +57,10 @@ def dream(**values: Any) -> int:
     A video uses 2 octaves and 4 steps by default, since its frames build on each other. They are
     stored in FILE.frames, from where the same command resumes.
     """
-    if not values["output"] and not values["video"]:
+    if values["output"] is None and values["video"] is None:
         raise fv.FeatvizError("give -o OUT.png, --video OUT.mp4, or both")
-    output = images.check_output(values["output"]) if values["output"] else None
-    video_path = video.check_output(values["video"]) if values["video"] else None
+    output = images.check_output(values["output"]) if values["output"] is not None else None
+    video_path = video.check_output(values["video"]) if values["video"] is not None else None
     model = fv.load(values["model"])
     image = _resized(read_image(values["image"], model.channels, "image"), values["size"])
     settings = options.given(values, DreamSettings)
@@ -97,8 +102,7 @@ def dream(**values: Any) -> int:
 def _resized(image: Tensor, longer: int | None) -> Tensor:
     if longer is None:
         return image
-    if longer < 1:
-        raise fv.FeatvizError(f"size must be positive, not {longer}")
     factor = longer / max(image.shape[2:])
     height, width = (max(1, round(side * factor)) for side in image.shape[2:])
+    fits_memory("an image", (image.shape[1], height, width))
     return resize(image, (height, width), antialias=True).clamp(0, 1)

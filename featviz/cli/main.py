@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import click
 
 from featviz._version import __version__
-from featviz.errors import FeatvizError, FeatvizWarning, did_you_mean
+from featviz.errors import FeatvizError, FeatvizWarning, did_you_mean, shorten
 
 #: Command -> (module in featviz.cli, help). A command's module is imported when it is used.
 COMMANDS = {
@@ -29,6 +31,8 @@ COMMANDS = {
     "view": ("view", "Write pages for browsing an atlas."),
     "calibrate": ("calibrate", "Measure the colour statistics and spectrum of images."),
 }
+#: Longest error message, in characters.
+MAX_MESSAGE = 2000
 #: Aliases of commands.
 ALIASES = {"attribute": "explain"}
 
@@ -73,19 +77,25 @@ def shield(argument: str) -> str:
     from featviz.objectives.text import NAMES  # imports torch
 
     words = "|".join(sorted(map(re.escape, NAMES), key=len, reverse=True))
-    number = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*[*/+-]"
+    number = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\s*[*/+-]"
     is_objective = re.match(rf"-\s*(?:(?:{words})\b|\(|{number}|\s-)", argument)
     return f" {argument}" if is_objective else argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 2 for invalid input, 130 for Ctrl-C."""
+    """Run the command line and return its exit status: 0, 2 for invalid input, 130 for Ctrl-C.
+
+    ``--debug``, or the environment variable ``FEATVIZ_DEBUG``, shows the traceback of an error.
+    """
     words = [shield(a) for a in (sys.argv[1:] if arguments is None else arguments)]
+    debug = bool(os.environ.get("FEATVIZ_DEBUG")) or "--debug" in words
+    words = [word for word in words if word != "--debug"]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", FeatvizWarning)
             warnings.showwarning = _print_warning
             status: Any = cli.main(words, prog_name="featviz", standalone_mode=False)
+            sys.stdout.flush()  # a full disk is reported here rather than at exit
     except click.exceptions.Abort:
         return 130
     except KeyboardInterrupt:
@@ -93,12 +103,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _print_error(error.format_message())
     except FeatvizError as error:
+        _print_traceback(debug)
         return _print_error(str(error))
+    except Exception as error:  # of a user's network, or a defect of featviz
+        _print_traceback(debug)
+        return _print_error(describe(error))
     return status if isinstance(status, int) else 0
 
 
+def describe(error: Exception) -> str:
+    """Return an unexpected error as one line: its type, its message and where it was raised."""
+    if isinstance(error, MemoryError):
+        return "out of memory: use a smaller size or batch size"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{type(error).__name__}: {error.strerror}"
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    text = shorten(str(error), 300)
+    return f"{type(error).__name__}: {text}{place}; --debug shows the traceback"
+
+
+def _print_traceback(debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+
+
 def _print_error(message: str) -> int:
-    print(f"featviz: {' '.join(message.split())}", file=sys.stderr)
+    line = shorten(message, MAX_MESSAGE).encode(errors="backslashreplace").decode()
+    print(f"featviz: {line}", file=sys.stderr)
     return 2
 
 

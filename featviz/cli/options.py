@@ -9,7 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
+from featviz.errors import FeatvizError, shorten
+from featviz.networks import zoo
+from featviz.networks.model import Model
 from featviz.options import Options
+from featviz.validation import fits_memory, positive_int
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,7 +28,9 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
         if match is None or not all(int(v) for v in match.groups() if v):
             self.fail(f"{value!r} is not a size: give a side such as 224, or HxW such as 180x320")
         height = int(match[1])
-        return (height, int(match[2] or height))
+        size = (height, int(match[2] or height))
+        fits_memory("an image", size)
+        return size
 
 
 class _Seed(click.ParamType):  # type: ignore[type-arg]
@@ -36,12 +42,25 @@ class _Seed(click.ParamType):  # type: ignore[type-arg]
         try:
             seeds = [int(word) for word in str(value).split(",")]
         except ValueError:
-            self.fail(f"{value!r} is not a seed: give an integer, or several such as 0,1,2")
+            shown = shorten(repr(value))
+            self.fail(f"{shown} is not a seed: give an integer, or several such as 0,1,2")
         return seeds[0] if len(seeds) == 1 else seeds
+
+
+class _Count(click.ParamType):  # type: ignore[type-arg]
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: Any) -> int:
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            self.fail(f"{shorten(repr(value))} is not a whole number")
+        return positive_int((param and param.name) or "count", number)
 
 
 SIZE = _Size()
 SEED = _Seed()
+COUNT = _Count()
 _TYPES: dict[Any, Any] = {"size": SIZE, "seed": SEED}
 
 
@@ -95,7 +114,7 @@ batch_size = click.option(
     "--batch-size",
     "--batch",
     "batch_size",
-    type=int,
+    type=COUNT,
     default=None,
     help="Images that are processed together. Default: depends on the device.",
 )
@@ -105,7 +124,30 @@ tensorboard = click.option(
 device = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps."
 )
+trust = click.option(
+    "--trust",
+    is_flag=True,
+    help="With --from: load whatever model the file names, which may run code.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+def load(name: str, values: Mapping[str, Any]) -> Model:
+    """Return the network of a command; a name that only a file gives is not trusted.
+
+    Raises
+    ------
+    FeatvizError
+        If it would run code that the user did not name.
+    """
+    if values["source"] is None or values["model"] == name or values["trust"]:
+        return zoo.load(name)
+    if not zoo.is_vetted(name):
+        raise FeatvizError(
+            f"{values['source']!r} names the model {shorten(repr(name))}, which may run code: give "
+            "--trust if you know where the file comes from, or the model itself"
+        )
+    return zoo.load(name, trust=False)
 
 
 class Command(click.Command):

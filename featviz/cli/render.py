@@ -14,6 +14,7 @@ import featviz as fv
 from featviz.cli import options
 from featviz.io import images
 from featviz.optim.settings import Settings
+from featviz.optim.stored_run import StoredRun
 
 
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
@@ -21,10 +22,13 @@ from featviz.optim.settings import Settings
 @click.argument("objectives", nargs=-1)
 @click.option("-o", "--output", required=True, help="Image to write (.png).")
 @click.option("--from", "source", metavar="PNG", help="Render the image in this file again.")
+@options.trust
 @options.of(Settings)
 @options.seed
 @options.batch_size
-@click.option("--columns", type=int, default=None, help="Number of columns of the contact sheet.")
+@click.option(
+    "--columns", type=options.COUNT, default=None, help="Number of columns of the contact sheet."
+)
 @click.option("--alpha", is_flag=True, help="Make unimportant pixels transparent.")
 @click.option("--separate", is_flag=True, help="Also write a file for each objective.")
 @options.tensorboard
@@ -42,13 +46,15 @@ def render(**values: Any) -> int:
     if values["columns"] is not None and values["columns"] < 1:
         raise fv.FeatvizError(f"columns must be positive, not {values['columns']}")
     name, texts, seed, settings = values["model"], list(values["objectives"]), values["seed"], None
-    if values["source"]:
-        name, text, stored_seed, settings = _recall(values)
-        texts, seed = [text], stored_seed if seed is None else seed
+    if values["source"] is not None:
+        stored = _recall(values)
+        settings, texts = stored.settings, [str(stored.goal)]
+        seed = list(stored.seeds) if seed is None else seed
+        name = name or stored.model
     if not name or not texts:
         raise fv.FeatvizError("give a model and at least one objective, such as class:285")
     goal = fv.objective(texts[0] if len(texts) == 1 else texts)
-    model = fv.load(name)
+    model = options.load(name, values)
     callbacks = [fv.callbacks.TensorBoard(values["tensorboard"])] if values["tensorboard"] else []
     started = time.perf_counter()
     failure = None
@@ -100,24 +106,24 @@ def _report(result: fv.Result, written: list[Path], seconds: float, as_json: boo
     click.echo(f"{', '.join(map(str, written))}  ({seconds:.1f} s)")
 
 
-def _recall(values: dict[str, Any]) -> tuple[str, str, Any, Settings]:
-    """Return the model, objective, seeds and settings stored in an image file."""
+def _recall(values: dict[str, Any]) -> StoredRun:
+    """Return the run that an image file describes."""
     path = values["source"]
-    if values["model"]:
-        raise fv.FeatvizError("--from renders a stored image: omit the model and the objectives")
+    if values["objectives"]:
+        raise fv.FeatvizError("--from renders a stored image: omit the objectives")
     record = images.read_settings(path)
     for key in ("model", "goal", "seed"):
-        if record.get(key) is None:
+        if record.get(key) is None and not (key == "model" and values["model"]):
             raise fv.FeatvizError(
                 f"{path!r} cannot be rendered again: its {key} has no text form; use Python"
             )
     try:
-        settings = Settings.from_record(record)
+        stored = StoredRun.of(record)
     except fv.FeatvizError as error:
         raise fv.FeatvizError(f"{path!r} cannot be rendered again: {error}") from error
-    done = record.get("steps_done", settings.steps)
-    if done != settings.steps and values["steps"] is None:
+    done, steps = stored.done, stored.settings.steps
+    if done != steps and values["steps"] is None:
         raise fv.FeatvizError(
-            f"{path!r} ended after {done} of {settings.steps} steps: choose the number with --steps"
+            f"{path!r} ended after {done} of {steps} steps: choose the number with --steps"
         )
-    return record["model"], str(record["goal"]), record["seed"], settings
+    return stored

@@ -9,7 +9,7 @@ from featviz.errors import FeatvizError
 from featviz.networks import devices
 from featviz.options import Options, documented, option
 from featviz.types import Precision
-from featviz.validation import positive_int
+from featviz.validation import MOST
 
 
 @documented
@@ -21,6 +21,7 @@ class ExamplesSettings(Options):
         9,
         "Images with the highest, and with the lowest, values; ties rank the first image higher.",
         cli=int,
+        bounds=(1, 10_000),
     )
     fraction: float = option(
         0.95,
@@ -36,19 +37,18 @@ class ExamplesSettings(Options):
         "Keep the ranked images in memory, as PNG, each once: at most 2 k for each objective. "
         "Otherwise they are read from the dataset again when needed.",
     )
-    sample: int = option(0, "Number of additional images, sampled at random with the seed: drawn.")
+    sample: int = option(
+        0, "Number of additional images, sampled at random with the seed: drawn.", bounds=(0, MOST)
+    )
     precision: Precision = option(
         "fp32", "Precision of the network's activations: fp32, bf16 or fp16.", cli=str
     )
 
     def check(self) -> None:
         """Raise :class:`FeatvizError` for invalid values."""
-        positive_int("k", self.k)
         devices.half(self.precision)
         if not 0 < self.fraction <= 1:
             raise FeatvizError(f"fraction must be above 0 and at most 1, not {self.fraction}")
-        if self.sample < 0:
-            raise FeatvizError(f"sample must not be negative, not {self.sample}")
 
 
 class ExamplesKeywords(TypedDict, total=False):

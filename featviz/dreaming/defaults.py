@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+
 from featviz.errors import FeatvizError
+from featviz.io.inputs import read_image
 from featviz.networks.model import Model
 from featviz.objectives import Objective, guide_match, layer
 from featviz.objectives import objective as as_objective
@@ -20,6 +24,10 @@ def dream_objective(
         raise FeatvizError(
             f"a guide needs an objective with one layer, such as layer:NAME, not {goal}"
         )
+    if isinstance(guide, (np.ndarray, torch.Tensor)):
+        read_image(guide, model.channels, "guide")  # refuses another range than [0, 1]
+        if "float" not in str(guide.dtype):
+            raise FeatvizError(f"guide must be floats in [0, 1], not {guide.dtype}: divide by 255")
     return guide_match(goal.layers[0], guide)
 
 

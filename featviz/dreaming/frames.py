@@ -20,7 +20,7 @@ from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.transforms.geometric import Rotate, Scale, warp
 from featviz.types import Tensor
-from featviz.validation import positive_int
+from featviz.validation import positive_int, real
 
 
 def dream_video(
@@ -71,10 +71,8 @@ def dream_video(
     if not isinstance(model, Model):
         raise FeatvizError("dream_video takes a featviz.Model: wrap the network, fv.Model(net, …)")
     frames = positive_int("frames", frames)
-    if not 0 < zoom < math.inf:
-        raise FeatvizError(f"zoom must be positive, not {zoom}")
-    if not math.isfinite(rotate):
-        raise FeatvizError(f"rotate must be a number of degrees, not {rotate}")
+    zoom = real("zoom", zoom, 0, 1000, above=True)
+    rotate = real("rotate", rotate, -360, 360)
     start_image = read_image(image, model.channels, "image")
     if len(start_image) != 1:
         raise FeatvizError(f"a video starts from one image, not {len(start_image)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
@@ -12,7 +11,7 @@ from featviz.optim.tiling import check_tile
 from featviz.options import Options, documented, option
 from featviz.transforms import Transform
 from featviz.types import Precision, Schedule
-from featviz.validation import positive_int
+from featviz.validation import MOST
 
 
 @documented
@@ -20,15 +19,24 @@ from featviz.validation import positive_int
 class DreamSettings(Options):
     """How :func:`featviz.dream` enhances an image."""
 
-    octaves: int = option(4, "Number of octaves, from coarse to fine.", cli=int)
-    octave_scale: float = option(1.4, "Factor between the sizes of two octaves.", cli=float)
-    steps: int = option(10, "Updates per octave.", cli=int)
-    lr: float = option(0.01, "Mean change of a pixel per step, in image units.", cli=float)
+    octaves: int = option(4, "Number of octaves, from coarse to fine.", cli=int, bounds=(1, 64))
+    octave_scale: float = option(
+        1.4, "Factor between the sizes of two octaves.", cli=float, bounds=(1, 100), above=True
+    )
+    steps: int = option(10, "Updates per octave.", cli=int, bounds=(1, MOST))
+    lr: float = option(
+        0.01,
+        "Mean change of a pixel per step, in image units.",
+        cli=float,
+        bounds=(0, 1e6),
+        above=True,
+    )
     jitter: float | None = option(
         None,
         "Largest cyclic shift before each step, in pixels (below 1: as a fraction of the side). "
         "Default: 32, or half the side of a tile.",
         cli=float,
+        bounds=(0, 1e5),
     )
     normalize: Literal["mean", "max", "std"] = option(
         "mean",
@@ -53,6 +61,7 @@ class DreamSettings(Options):
         "Side in pixels of the tiles that the network processes one by one: memory then depends "
         "on the tile, not on the image size.",
         cli=int,
+        bounds=(8, 2**20),
     )
     precision: Precision = option(
         "fp32", "Precision of the network's activations: fp32, bf16 or fp16.", cli=str
@@ -66,11 +75,6 @@ class DreamSettings(Options):
         FeatvizError
             For invalid values.
         """
-        positive_int("octaves", self.octaves)
-        positive_int("steps", self.steps)
-        for name, value, bound in (("lr", self.lr, 0), ("octave_scale", self.octave_scale, 1)):
-            if not bound < value < math.inf:
-                raise FeatvizError(f"{name} must be more than {bound}, not {value}")
         if self.colors not in ("free", "preserve"):
             raise FeatvizError(f"no colors {self.colors!r}: use free or preserve")
         if self.colors == "preserve" and channels != 3:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from featviz.errors import FeatvizError
+from featviz.errors import FeatvizError, shorten
 from featviz.io.decode import from_pil
-from featviz.io.files import check_writable, write_bytes
+from featviz.io.files import check_readable, check_writable, write_bytes
 from featviz.types import Tensor
 
 #: Key of the PNG text chunk that holds the settings as JSON.
@@ -38,11 +41,19 @@ def check_output(path: str | Path) -> Path:
     FeatvizError
         If the suffix is no image format, or the folder is missing or not writable.
     """
+    if not os.fspath(path):
+        raise FeatvizError("cannot write to an empty path: name an image file (.png)")
     path = Path(path)
-    formats = Image.registered_extensions()
-    if formats.get(path.suffix.lower()) not in Image.SAVE:
+    image_format = Image.registered_extensions().get(path.suffix.lower())
+    writable = image_format in Image.SAVE
+    if writable and image_format != "PNG":
+        try:  # Pillow registers formats that it cannot write
+            Image.new("RGB", (16, 16)).save(io.BytesIO(), image_format)
+        except (OSError, ValueError, KeyError):
+            writable = False
+    if not writable:
         raise FeatvizError(
-            f"cannot write {str(path)!r}: its extension names no image format (.png)"
+            f"cannot write {shorten(repr(str(path)))}: its extension names no image format (.png)"
         )
     return check_writable(path)
 
@@ -76,6 +87,7 @@ def read(path: str | Path, channels: int, size: tuple[int, ...] | None = None) -
     """
     if channels not in (1, 3):
         raise FeatvizError(f"cannot read {str(path)!r} as {channels} channels: give a tensor")
+    check_readable(path)
     try:
         # Not by name: Pillow then memory-maps a TIFF and ignores its orientation.
         with Path(path).open("rb") as file, Image.open(file) as image:
@@ -100,11 +112,14 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     FeatvizError
         If the file is not an image or holds no settings.
     """
+    check_readable(path)
     try:
         with Image.open(path) as image:
-            image.load()
+            image.load()  # the text may come behind the pixels
             text = image.info.get(SETTINGS_KEY)
-    except (OSError, SyntaxError, ValueError) as error:
+    except Image.DecompressionBombError as error:
+        raise FeatvizError(f"cannot read {str(path)!r}: too many pixels") from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is not an image"
         raise FeatvizError(f"cannot read {str(path)!r}: {reason}") from error
     if text is None:
@@ -112,9 +127,15 @@ def read_settings(path: str | Path) -> dict[str, Any]:
             f"{str(path)!r} carries no featviz settings: only PNG files of featviz do"
         )
     try:
-        settings = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise FeatvizError(f"the settings in {str(path)!r} are damaged: {error}") from error
+        settings = json.loads(text, parse_constant=_refuse)
+        json.dumps(settings, ensure_ascii=False).encode()  # no lone surrogates
+    except (ValueError, TypeError, RecursionError) as error:
+        reason = shorten(str(error))
+        raise FeatvizError(f"the settings in {str(path)!r} are damaged: {reason}") from error
     if not isinstance(settings, dict):
         raise FeatvizError(f"the settings in {str(path)!r} are damaged: not an object")
     return settings
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a number of JSON")

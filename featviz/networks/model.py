@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,9 +21,13 @@ from featviz.errors import (
     did_you_mean,
 )
 from featviz.networks import layers as _layers
+from featviz.networks import preprocessing
 from featviz.networks.closures import reached_modules
 from featviz.networks.layers import LayerTable
+from featviz.networks.preprocessing import as_numbers, is_sequence
 from featviz.types import LayerInfo, Size, Tensor
+
+_SESSION_LOCK = threading.Lock()
 
 
 class _Function(nn.Module):
@@ -124,8 +129,11 @@ class Model:
         self.size: tuple[int, ...] = (size, size) if isinstance(size, int) else tuple(size)
         if not self.size or min(self.size) < 1:
             raise ModelError(f"size must be positive, not {size}")
-        self.mean, self.std = _numbers(mean, 0.0), _numbers(std, 1.0)
-        lengths = {len(n) for n, v in ((self.mean, mean), (self.std, std)) if _is_sequence(v)}
+        self.mean, self.std = (
+            as_numbers(mean, 0.0),
+            as_numbers(std, 1.0),
+        )
+        lengths = {len(n) for n, v in ((self.mean, mean), (self.std, std)) if is_sequence(v)}
         self.channels = channels or max(lengths, default=3 if len(self.size) == 2 else 1)
         if lengths - {self.channels}:
             raise ModelError(
@@ -139,7 +147,8 @@ class Model:
         )
         if min(self.std) <= 0:
             raise ModelError(f"std must be positive, not {std}")
-        self.range = (float(range[0]), float(range[1]))
+        self.range = preprocessing.check_range(self.mean, self.std, range)
+        preprocessing.check_logits(self.net, logits)
         self.classes = tuple(classes) if classes is not None else None
         self.logits = logits
         self.text = text
@@ -154,6 +163,7 @@ class Model:
         self._affine: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}
         self._sessions = 0
         self._guesses_told: set[str] = set()
+        self._thread: int | None = None  # the one in a session
 
     def __repr__(self) -> str:
         label = self.name or type(self.net).__name__
@@ -200,17 +210,30 @@ class Model:
                     "an nn.Module whose forward does what the function does"
                 )
         duplicate._affine = {}
+        duplicate._sessions, duplicate._thread = 0, None
         return duplicate
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
-        """Evaluate and freeze the network within the context, and restore it afterwards."""
-        if self._sessions:  # already prepared by an outer session
-            yield
-            return
+        """Evaluate and freeze the network within the context, and restore it afterwards.
+
+        Raises
+        ------
+        ModelError
+            If another thread is in a session.
+        """
+        thread = threading.get_ident()
         modes = [(m, m.training) for m in self.net.modules()]
         flags = [(p, p.requires_grad) for p in self.net.parameters()]
-        self._sessions += 1
+        with _SESSION_LOCK:
+            nested = self._sessions > 0
+            if nested and self._thread != thread:
+                raise ModelError("the model is in use by another thread: give each a model.copy()")
+            if not nested:
+                self._sessions, self._thread = 1, thread
+        if nested:  # already prepared by an outer session
+            yield
+            return
         try:
             for module, _ in modes:
                 module.training = False
@@ -218,11 +241,11 @@ class Model:
                 parameter.requires_grad_(False)
             yield
         finally:
-            self._sessions -= 1
             for module, mode in modes:
                 module.training = mode
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
+            self._sessions, self._thread = 0, None
 
     def normalize(self, images: Tensor) -> Tensor:
         """Map images in [0, 1] to the network's training range, in the type of its weights."""
@@ -357,15 +380,3 @@ class Model:
                 f"images must have shape (B, {self.channels}, {axes}) or another size, "
                 f"not {tuple(images.shape)}"
             )
-
-
-def _is_sequence(value: float | Sequence[float] | None) -> bool:
-    return value is not None and not isinstance(value, (int, float))
-
-
-def _numbers(value: float | Sequence[float] | None, default: float) -> tuple[float, ...]:
-    if value is None:
-        return (default,)
-    if isinstance(value, torch.Tensor):
-        value = value.flatten().tolist()
-    return (float(value),) if isinstance(value, (int, float)) else tuple(map(float, value))

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from featviz.errors import UnitError
+from featviz.errors import FeatvizError, UnitError, shorten
+from featviz.io.files import check_readable
 
 _PREFIX = "array:"
 #: Longest vector that is written out in the text.
@@ -121,6 +122,7 @@ def load(source: str | tuple[float, ...]) -> np.ndarray:
 
 def _read(path: str, key: str) -> np.ndarray:
     try:
+        check_readable(path)
         if path.endswith(".safetensors"):
             from safetensors.torch import load_file
 
@@ -133,16 +135,15 @@ def _read(path: str, key: str) -> np.ndarray:
                     f"no tensor {key!r} in {path!r}: select one with {path}#NAME: {known}"
                 )
             return tensors[key].float().numpy()
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        if isinstance(error, UnitError):
-            raise
-        reason = " ".join(str(error).split())[:120]
-        raise UnitError(f"cannot read {path!r}: {reason}") from error
-    except Exception as error:  # safetensors raises a class of its own
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise UnitError(f"cannot read {path!r}: {error}") from error
+        # Mapped first: a header of more numbers than the file holds is then refused, not allocated.
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+        array = np.array(array) if isinstance(array, np.ndarray) else array
+    except UnitError:
+        raise
+    except FeatvizError as error:  # the message has the path
+        raise UnitError(str(error)) from error
+    except Exception as error:  # a damaged header can fail in any way
+        raise UnitError(f"cannot read {path!r}: {shorten(str(error))}") from error
     if not isinstance(array, np.ndarray):
         raise UnitError(f"cannot read {path!r}: it holds several arrays; save a single one")
     return array

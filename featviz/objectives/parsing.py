@@ -36,7 +36,8 @@ class Quoted(str):
 #: The value of a field: a word or number as written, quoted text, or a vector.
 Field: TypeAlias = str | Quoted | tuple[float, ...]
 
-_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+# No digit can be matched in two ways, so that a failed match takes linear time.
+_NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _BARE = r"[\w.#]+(?:\[[\w.]+\])*"
 _TOKEN = re.compile(
     rf"(?P<space>\s+)|(?P<number>{_NUMBER})(?!\w)|(?P<name>[^\W\d]\w*)|(?P<mark>[-+*/(),])"
@@ -45,6 +46,11 @@ _FIELD = re.compile(
     rf':(?:(?P<key>[^\W\d]\w*)=)?(?:"(?P<quoted>(?:[^"\\]|\\.)*)"'
     rf"|\[(?P<vector>[^\[\]]*)\]|(?P<bare>-?{_NUMBER}(?![\w.#\[])|{_BARE}))"
 )
+
+
+_BRACKET = re.compile(r"\s*\(")
+#: Longest text of an objective, in characters.
+MAX_LENGTH = 2**18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +94,9 @@ def parse(text: str) -> Tree:
     ObjectiveSyntaxError
         With the position of the error and what was expected there.
     """
+    if len(text) > MAX_LENGTH:
+        problem = f"longer than {MAX_LENGTH:,} characters: use a list of objectives"
+        raise ObjectiveSyntaxError(text, MAX_LENGTH, problem)
     parser = _Parser(text)
     tree = parser.sum()
     if parser.kind != "end":
@@ -154,7 +163,7 @@ class _Parser:
             return NumberNode(value)
         if self.kind == "name":
             name = self.value
-            if re.match(r"\s*\(", self.text[self.end :]):
+            if _BRACKET.match(self.text, self.end):
                 self.advance()
                 self.accept("(")
                 return CallNode(name, tuple(self.arguments()), start)

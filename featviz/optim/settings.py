@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
@@ -37,7 +38,7 @@ from featviz.types import (
     ScheduleName,
     Size,
 )
-from featviz.validation import positive_int
+from featviz.validation import MOST, fits_memory
 
 #: Initial steps with redirected ReLU gradients, to reach dead units, as in lucid.
 REDIRECT = 16
@@ -76,7 +77,7 @@ class Settings(Options):
         recorded=False,
     )
     steps: int | None = option(
-        None, "Number of updates. Default: 256 for standard quality.", cli=int
+        None, "Number of updates. Default: 256 for standard quality.", cli=int, bounds=(1, MOST)
     )
     size: Size | None = option(
         None, "Image size: side in pixels, or HxW. Default: the model's own.", cli="size"
@@ -90,6 +91,8 @@ class Settings(Options):
         "Learning rate of the optimizer. Default: that of the quality preset for up to 256 steps, "
         "in inverse proportion to the steps for more.",
         cli=float,
+        bounds=(0, 1e6),
+        above=True,
     )
     schedule: Schedule | ScheduleName | None = option(
         None,
@@ -102,6 +105,7 @@ class Settings(Options):
         REDIRECT,
         "Initial steps in which dead ReLUs pass gradients that would activate them. 0: none.",
         cli=int,
+        bounds=(0, MOST),
     )
     precision: Precision = option(
         "fp32", "Precision of the network's activations: fp32, bf16 or fp16.", cli=str
@@ -122,7 +126,7 @@ class Settings(Options):
             If a setting has no text form, or the wrong type.
         """
         record = upgraded(record)
-        if record.get("optimizer") != "adam" or record.get("schedule") not in SCHEDULES:
+        if record.get("optimizer") != "adam" or record.get("schedule") not in tuple(SCHEDULES):
             raise FeatvizError(
                 "it was made with a custom optimizer or schedule: repeat it in Python"
             )
@@ -145,9 +149,7 @@ class Settings(Options):
             For invalid or inconsistent values.
         """
         preset = find_quality(self.quality)
-        steps = positive_int("steps", preset.steps if self.steps is None else self.steps)
-        if self.lr is not None and not 0 < self.lr < math.inf:
-            raise FeatvizError(f"lr must be positive, not {self.lr}")
+        steps = preset.steps if self.steps is None else operator.index(self.steps)
         param = self._sized_param(model)
         if self.transforms is not None:
             transforms = check_transforms(self.transforms)
@@ -155,6 +157,7 @@ class Settings(Options):
             transforms = applicable(check_transforms(preset.transforms), model, param.shape)
         else:
             transforms = check_transforms(FLAT_TRANSFORMS)
+        _check_memory(model, param, transforms)
         lr, schedule = self.lr, self.schedule
         if lr is None and self.optimizer is None:
             lr = default_rate(steps, preset.rate) * param.rate
@@ -206,7 +209,9 @@ class Settings(Options):
                     f"size {self.size} does not fit a parameterization of {param.shape}"
                 )
             param = sized
-        return param.sized(model.channels, model.size)
+        param = param.sized(model.channels, model.size)
+        _check_memory(model, param)
+        return param
 
 
 class SettingsKeywords(TypedDict, total=False):
@@ -251,6 +256,15 @@ class Plan:
         """Raise :class:`FeatvizError` if an objective does not fit the network."""
         channels = self.image_channels(model)
         objective.bind(Target(model, self.param.shape, batch, channels))
+
+
+def _check_memory(model: Model, param: Param, transforms: Sequence[Transform] = ()) -> None:
+    """Raise :class:`FeatvizError` if an image, or what a transform makes of it, is too large."""
+    channels, size = param.channels or model.channels, param.shape
+    fits_memory("an image", (channels, *size))
+    for transform in transforms:
+        size = transform.output_size(size)
+        fits_memory("an image", (channels, *size))
 
 
 def _optimizer(optimizer: OptimizerFactory | None, lr: float | None) -> OptimizerFactory:

@@ -9,6 +9,9 @@ from typing import Any
 #: What the names of 0.1 stood for, whose defaults have changed since.
 _STANDARD_0_1 = f"jitter:{1 / 7!r},rotate:15,scale:0.5:1.2,noise:0.1"
 
+#: Longest text of a parameterization that an earlier version wrote.
+_LONGEST = 1000
+
 
 def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record with the settings that an earlier version left out as its defaults."""
@@ -20,7 +23,7 @@ def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     if record.get("transforms") == "lucid":
         upgraded["transforms"] = "pad:12:gray,jitter:8,scale:0.9:1.1,rotate:10,jitter:4"
     param = record.get("param")
-    if isinstance(param, str):
+    if isinstance(param, str) and len(param) <= _LONGEST:  # the pattern takes quadratic time
         upgraded["param"] = re.sub(
             r"\bfourier\b(?!:(?:[^:]+:)*(?:decay=)?[\d.]+)", "fourier:decay=1", param
         )

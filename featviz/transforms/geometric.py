@@ -14,6 +14,7 @@ from featviz.errors import FeatvizError
 from featviz.transforms.base import Apply, Geometric
 from featviz.transforms.random_fields import spots
 from featviz.types import Tensor
+from featviz.validation import LARGEST, real
 
 FILLS = ("reflection", "border", "gray", "spots")
 
@@ -38,8 +39,7 @@ class Jitter(Geometric):
     amount: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 0 <= self.amount < math.inf:
-            raise FeatvizError(f"jitter must not be negative, not {self.amount}")
+        real("jitter", self.amount, 0, LARGEST)
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
         limits = torch.tensor([_in_pixels(self.amount, side) for side in reversed(size)])
@@ -56,6 +56,9 @@ class Rotate(Geometric):
     """Rotate about the centre by up to ``degrees`` in either direction; images (H, W) only."""
 
     degrees: float = 15.0
+
+    def __post_init__(self) -> None:
+        real("rotate", self.degrees, -360, 360)
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
         if len(size) != 2:
@@ -78,8 +81,10 @@ class Scale(Geometric):
     high: float = 1.2
 
     def __post_init__(self) -> None:
-        if not 0 < self.low <= self.high < math.inf:
-            raise FeatvizError(f"scale needs 0 < low <= high, not {self.low} and {self.high}")
+        if not 0 < self.low <= self.high <= LARGEST:
+            raise FeatvizError(
+                f"scale needs 0 < low <= high <= {LARGEST:g}, not {self.low} and {self.high}"
+            )
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
         fraction = torch.rand(steps, 1, generator=generator)
@@ -105,8 +110,7 @@ class Pad(Geometric):
     fill: str = "reflection"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.amount < math.inf:
-            raise FeatvizError(f"pad must not be negative, not {self.amount}")
+        real("pad", self.amount, 0, LARGEST)
         if self.fill not in FILLS:
             raise FeatvizError(f"no fill {self.fill!r}; known: {', '.join(FILLS)}")
 
@@ -134,8 +138,7 @@ class Crop(Geometric):
     side: float = 0.75
 
     def __post_init__(self) -> None:
-        if not 0 < self.side < math.inf:
-            raise FeatvizError(f"crop must be positive, not {self.side}")
+        real("crop", self.side, 0, LARGEST, above=True)
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
         return torch.zeros(steps, 0)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import torch
 
-from featviz.errors import FeatvizError
 from featviz.transforms.base import Apply, Intensity
 from featviz.transforms.random_fields import normal_fields, spots
 from featviz.types import Tensor
+from featviz.validation import LARGEST, real
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +23,7 @@ class Noise(Intensity):
     sd: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sd < math.inf:
-            raise FeatvizError(f"noise must not be negative, not {self.sd}")
+        real("noise", self.sd, 0, LARGEST)
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
         return torch.rand(steps, 1, generator=generator, dtype=torch.float64)
@@ -48,8 +46,7 @@ class Roll(Intensity):
     amount: float = 32
 
     def __post_init__(self) -> None:
-        if not 0 <= self.amount < math.inf:
-            raise FeatvizError(f"roll must not be negative, not {self.amount}")
+        real("roll", self.amount, 0, LARGEST)
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
         is_fraction = self.amount < 1
@@ -83,10 +80,8 @@ class Background(Intensity):
     cells: float = 6
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sd < math.inf:
-            raise FeatvizError(f"background: sd must not be negative, not {self.sd}")
-        if not 1 <= self.cells < math.inf:
-            raise FeatvizError(f"background: cells must be positive, not {self.cells}")
+        real("background: sd", self.sd, 0, LARGEST)
+        real("background: cells", self.cells, 1, LARGEST)
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
         return torch.rand(steps, 1, generator=generator, dtype=torch.float64)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import torch
 
 from featviz.errors import FeatvizError
 from featviz.transforms.base import Transform
+from featviz.validation import LARGEST, SEED_LIMIT, real
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +23,8 @@ class NetworkTransform(Transform):
     seed: float = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sd < math.inf:
-            raise FeatvizError(f"network noise must not be negative, not {self.sd}")
+        real("network noise", self.sd, 0, LARGEST)
+        real("the seed of network noise", self.seed, -SEED_LIMIT, SEED_LIMIT)
         if self.seed != int(self.seed):
             raise FeatvizError(f"the seed of network noise must be an integer, not {self.seed}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from featviz.errors import ModelError, did_you_mean
+from featviz.errors import ModelError, did_you_mean, shorten
 from featviz.networks.model import Model
 from featviz.networks.zoo import efficientnet, exported, huggingface, timm, torchvision
 from featviz.networks.zoo.exported import export as export
@@ -56,7 +56,7 @@ def models() -> list[ModelListing]:
     return listings
 
 
-def load(name: str) -> Model:
+def load(name: str, *, trust: bool = True) -> Model:
     """Return the network called ``name``, pretrained, with its preprocessing and class names.
 
     ``name`` is one of the embedded networks (``efficientnet_lite0``, ``…1``, ``…2``),
@@ -65,11 +65,21 @@ def load(name: str) -> Model:
     arguments that returns a :class:`featviz.Model`, or an ``nn.Module`` that takes RGB images in
     [0, 1] without further preprocessing.
 
+    Without ``trust``, for a name that was read from a file, only the embedded networks and those of
+    torchvision and timm are loaded: all others run code of whoever chose the name.
+
     Raises
     ------
     ModelError
-        If there is no such network, or its package is missing (with the pip command).
+        If there is no such network, it is not trusted, or its package is missing (with the pip
+        command).
     """
+    if not isinstance(name, str):
+        raise ModelError(f"the name of a model is a text, not {type(name).__name__}")
+    if not (trust or is_vetted(name)):
+        raise ModelError(
+            f"model {shorten(repr(name))} may run code: name it yourself, or trust the file"
+        )
     if name in efficientnet.NAMES:
         model = efficientnet.load(name)
     elif name.endswith(exported.SUFFIX):
@@ -86,6 +96,16 @@ def load(name: str) -> Model:
     return model
 
 
+def is_vetted(name: str) -> bool:
+    """Return whether a network comes from an installed package, whoever chose its name.
+
+    A factory and a ``.pt2`` file are code, and anybody may upload a network to the hub.
+    """
+    return name in efficientnet.NAMES or (
+        name.partition(":")[0] in ("torchvision", "timm") and not name.endswith(exported.SUFFIX)
+    )
+
+
 def _factory(module_name: str, function_name: str) -> Model:
     folder = str(Path.cwd())
     if folder not in sys.path:  # like `python -m`: the user's own modules are here
@@ -95,7 +115,7 @@ def _factory(module_name: str, function_name: str) -> Model:
         raise ModelError(f"no model {spec!r}: write package.module:function")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's own module raises
+    except (Exception, SystemExit) as error:  # whatever the user's own module raises
         raise ModelError(f"no model {spec!r}: {_reason(error)}") from error
     factory = getattr(module, function_name, None)
     if factory is None:
@@ -106,7 +126,7 @@ def _factory(module_name: str, function_name: str) -> Model:
     elif callable(factory):
         try:
             result = factory()
-        except Exception as error:  # whatever the user's own function raises
+        except (Exception, SystemExit) as error:  # whatever the user's own function raises
             raise ModelError(f"{spec} failed: {_reason(error)}") from error
     else:
         raise ModelError(f"no model {spec!r}: {function_name} is not a function")

@@ -51,7 +51,8 @@ def export(model: Model, path: str | Path) -> Path:
     target = Path(path)
     if target.suffix != SUFFIX:
         raise ModelError(f"the file of an exported network ends in {SUFFIX}, not {target.name!r}")
-    images = torch.rand(2, model.channels, *model.size, device=model.device)
+    # Not random: the global generator is the user's.
+    images = torch.full((2, model.channels, *model.size), 0.5, device=model.device)
     card = {name: getattr(model, name) for name in _FIELDS}
     buffer = io.BytesIO()
     try:
