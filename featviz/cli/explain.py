@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from featviz.types import Tensor
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model")
 @click.argument("paths", metavar="IMAGE…", nargs=-1)
-@click.option("-o", "--output", required=True, help="Sheet to write (.png).")
+@click.option("-o", "--output", help="Sheet to write (.png). Default: explain.png.")
 @click.option("--objective", help="Objective to explain. Default: the predicted class.")
 @options.of(AttributionSettings)
 @click.option(
@@ -38,6 +37,7 @@ from featviz.types import Tensor
 @options.seed
 @options.batch_size
 @options.device
+@options.quiet
 @options.as_json
 def explain(**values: Any) -> int:
     r"""Show which pixels of each IMAGE an objective of MODEL depends on.
@@ -49,7 +49,7 @@ def explain(**values: Any) -> int:
 
     Images are centre-cropped to the aspect ratio of the size and resized to it.
     """
-    output = images.check_output(values["output"])
+    output = images.check_output(values["output"] or options.default_output("explain"))
     if not values["paths"]:
         raise fv.FeatvizError("give at least one image to explain")
     model = fv.load(values["model"])
@@ -67,7 +67,7 @@ def explain(**values: Any) -> int:
         seed=values["seed"] or 0,
         batch_size=values["batch_size"],
         device=values["device"],
-        progress=sys.stderr.isatty(),
+        progress=options.progress(),
         **options.given(values, AttributionSettings),
     )
     (written,) = result.save(output)
@@ -96,9 +96,7 @@ def explain(**values: Any) -> int:
         click.echo(json.dumps(document, indent=1, allow_nan=False))
     else:
         _report(model, result, names, curves, uses_prediction, written, seconds)
-    if interrupted:
-        return 130
-    return 2 if result.failures else 0
+    return options.status(interrupted, [written], failed=bool(result.failures))
 
 
 def _predicted(model: fv.Model, images: Tensor, batch_size: int | None) -> list[fv.Objective]:
@@ -131,11 +129,11 @@ def _report(
             line += f", convergence delta {result.delta[i]:.2g}"
         if i in result.failures:
             line += ", no mask"
-        click.echo(line)
+        options.echo(line)
         if curves is not None:
-            click.echo(f"  {_verdict(curves.record, i)}")
+            options.echo(f"  {_verdict(curves.record, i)}")
     size = "x".join(map(str, result.images.shape[2:]))
-    click.echo(f"{written}: {result.method} at {size}  ({seconds:.1f} s)")
+    options.echo(f"{written}: {result.method} at {size}  ({seconds:.1f} s)")
 
 
 def _verdict(record: dict[str, Any], i: int) -> str:
