@@ -20,7 +20,9 @@ from featviz.io.inputs import read_images
 @click.argument("paths", metavar="IMAGE…", nargs=-1)
 @click.option("-o", "--output", help="Sheet to write (.png). Default: attack.png.")
 @click.option(
-    "--away", help="Class to lead away from, such as class:285, or any objective to minimize."
+    "--away",
+    help="Class to lead away from, such as class:285, or any objective to minimize. "
+    "Default: the predicted class, without --to.",
 )
 @click.option("--to", help="Target class, such as class:281, or any objective to maximize.")
 @options.of(AttackSettings)
@@ -51,8 +53,6 @@ def attack(**values: Any) -> int:
     output = images.check_output(values["output"] or options.default_output("attack"))
     if not values["paths"]:
         raise fv.FeatvizError("give at least one image to attack")
-    if values["to"] is None and values["away"] is None:
-        raise fv.FeatvizError("give --away class:285, --to class:281 or both")
     model = fv.load(values["model"])
     names = list(values["paths"])
     inputs = read_images(names, model.channels, model.size, "image", size=values["size"])

@@ -11,13 +11,12 @@ import click
 
 import featviz as fv
 from featviz.attribution.curves import Curves
+from featviz.attribution.prediction import predicted_logits
 from featviz.attribution.settings import AttributionSettings
 from featviz.cli import options
 from featviz.io import images
 from featviz.io.inputs import read_images
 from featviz.networks import devices
-from featviz.optim.collecting import logits_layer, predicted_classes
-from featviz.types import Tensor
 
 
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
@@ -58,7 +57,7 @@ def explain(**values: Any) -> int:
     model = model.on(devices.resolve(values["device"], model.device))
     objective, uses_prediction = values["objective"], values["objective"] is None
     if uses_prediction:
-        objective = _predicted(model, inputs, values["batch_size"])
+        objective = predicted_logits(model, inputs, values["batch_size"])
     started = time.perf_counter()
     result = fv.attribute(
         model,
@@ -97,15 +96,6 @@ def explain(**values: Any) -> int:
     else:
         _report(model, result, names, curves, uses_prediction, written, seconds)
     return options.status(interrupted, [written], failed=bool(result.failures))
-
-
-def _predicted(model: fv.Model, images: Tensor, batch_size: int | None) -> list[fv.Objective]:
-    """Return the logit of the predicted class of each image, as the objective to explain."""
-    layer = logits_layer(model, tuple(images.shape[2:]))
-    if layer is None:
-        raise fv.FeatvizError("the network has no class logits: give an --objective to explain")
-    classes = predicted_classes(model, images, layer, batch_size=batch_size)
-    return [fv.class_logit(int(c)) for c in classes]
 
 
 def _report(

@@ -218,7 +218,7 @@ class Model:
         """
         return _Classifier(self).eval()
 
-    def activations(self, images: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+    def activations(self, images: Tensor, names: str | Iterable[str]) -> dict[str, Tensor]:
         """Return the activations of the named layers, differentiable with respect to ``images``.
 
         The forward pass ends at the deepest of them. See :mod:`featviz.networks.layers` for names.
@@ -229,7 +229,7 @@ class Model:
             For an unknown name, with similar ones.
         """
         self.check_images(images)
-        names = list(names)
+        names = [names] if isinstance(names, str) else list(names)
         table = self.layers(tuple(images.shape[2:]))
         for name in names:
             table.find(name)
@@ -268,6 +268,9 @@ class Model:
         """Return one layer's :class:`LayerInfo`; raise :class:`LayerError` if there is none."""
         return self.layers(size).find(name)
 
+    def __getitem__(self, name: str) -> LayerInfo:
+        return self.layer(name)
+
     def class_index(self, name: str) -> int:
         """Return the index of the class called ``name``, ignoring case.
 
@@ -285,6 +288,9 @@ class Model:
         if matches:
             raise UnitError(f"class {name!r} is ambiguous: give one of the indices {matches}")
         by_folded_name = {c.casefold(): c for c in self.classes}
+        containing = [c for c in self.classes if folded_name in c.casefold().split()]
+        if containing:
+            raise UnitError(f"no class {name!r}; did you mean {_either(containing)}?")
         hint = did_you_mean(folded_name, by_folded_name)
         for folded, original in by_folded_name.items():
             hint = hint.replace(repr(folded), repr(original))
@@ -301,6 +307,10 @@ class Model:
                 f"images must have shape (B, {self.channels}, {axes}) or another size, "
                 f"not {tuple(images.shape)}"
             )
+
+
+def _either(names: list[str], most: int = 6) -> str:
+    return " or ".join(map(repr, names[:most])) + (" or …" if len(names) > most else "")
 
 
 def _is_sequence(value: float | Sequence[float] | None) -> bool:

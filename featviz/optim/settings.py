@@ -25,6 +25,7 @@ from featviz.param import Fourier, Param
 from featviz.param import parse as parse_param
 from featviz.param import text as param_text
 from featviz.transforms import Transform
+from featviz.transforms.foreign import adapted
 from featviz.transforms.presets import check as check_transforms
 from featviz.transforms.presets import text as transforms_text
 from featviz.types import OptimizerFactory, Precision, Schedule, Size
@@ -135,7 +136,7 @@ class Settings(Options):
             flat = len(param.shape) == 2
             transforms = check_transforms(preset.transforms if flat else FLAT_TRANSFORMS)
         else:
-            transforms = check_transforms(self.transforms)
+            transforms = check_transforms(adapted(self.transforms))
         lr = self.lr
         if lr is None and self.optimizer is None:
             lr = default_rate(steps) * param.rate
@@ -166,6 +167,15 @@ class Settings(Options):
         )
 
     def _sized_param(self, model: Model) -> Param:
+        if isinstance(self.param, type):
+            raise FeatvizError(f"param takes an instance: fv.param.{self.param.__name__}()")
+        if not isinstance(self.param, (Param, str, type(None))):
+            raise FeatvizError(
+                "param is one parameterization for all images, such as fourier or "
+                f"fv.param.Fourier(), not {type(self.param).__name__}"
+            )
+        if self.param == "fft":
+            raise FeatvizError("no parameterization 'fft': lucid's fft is called fourier")
         param = parse_param(self.param) if isinstance(self.param, str) else self.param or Fourier()
         if self.size is not None:
             sized = dataclasses.replace(param, size=self.size)

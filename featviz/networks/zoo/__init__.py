@@ -70,6 +70,8 @@ def load(name: str) -> Model:
     ModelError
         If there is no such network, or its package is missing (with the pip command).
     """
+    if not isinstance(name, str):
+        raise ModelError("load takes a name: wrap your own network, fv.Model(net, mean=…, std=…)")
     if name in efficientnet.NAMES:
         model = efficientnet.load(name)
     elif name.endswith(exported.SUFFIX):
@@ -80,7 +82,8 @@ def load(name: str) -> Model:
         model = source.load(source_name) if source else _factory(prefix, source_name)
     else:
         hint = did_you_mean(name, efficientnet.NAMES)
-        known = "" if hint else f"; known: {', '.join(efficientnet.NAMES)}, torchvision:NAME, …"
+        known = f"; known: {', '.join(efficientnet.NAMES)}, torchvision:{name}, timm:{name}, …"
+        known = "" if hint else known
         raise ModelError(f"no model {name!r}{hint}{known}")
     model.name = name
     return model
