@@ -13,7 +13,7 @@ from featviz.attribution.baselines import baseline as make_baseline
 from featviz.attribution.case import Case
 from featviz.attribution.masks import MaskProblem
 from featviz.attribution.methods import AttributionMethod, find_method
-from featviz.attribution.prediction import predicted_logits
+from featviz.attribution.prediction import goals_of, predicted_logits
 from featviz.attribution.result import Attribution, normalized
 from featviz.attribution.settings import AttributionKeywords, AttributionSettings
 from featviz.errors import FeatvizError, FeatvizWarning
@@ -22,8 +22,6 @@ from featviz.networks import devices
 from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.objectives import Objective
-from featviz.objectives import objective as as_objective
-from featviz.objectives.group import PerSample
 from featviz.optim.batching import evaluated_together
 from featviz.optim.callbacks import Callback, Progress, Step
 from featviz.optim.evaluator import Evaluator
@@ -105,7 +103,7 @@ def attribute(
     network = model.on(devices.resolve(device, model.device))
     if objective is None:
         objective = predicted_logits(network, images, batch_size)
-    goals = _goals(objective, len(images))
+    goals = goals_of(objective, len(images))
     if len(images) == 1:
         images = images.expand(len(goals), *images.shape[1:])
     seeds = expand(seed, len(images))
@@ -193,27 +191,6 @@ def attribute(
         total = attributions.double().flatten(1).sum(1)
         result.delta = (total - (result.scores - result.baseline_scores).double()).float()
     return result
-
-
-def _goals(objective: Objective | str | Sequence[Objective | str], count: int) -> list[Objective]:
-    """Return one objective for each image.
-
-    Raises
-    ------
-    FeatvizError
-        If their numbers differ, or an objective depends on a whole batch.
-    """
-    goal = as_objective(objective)
-    goals = list(goal.parts) if isinstance(goal, PerSample) else [goal] * count
-    if count not in (1, len(goals)):
-        raise FeatvizError(f"{len(goals)} objectives for {count} images")
-    for goal in goals:
-        if goal.relational:
-            raise FeatvizError(
-                f"attribution takes objectives of single images, not {goal}: "
-                "its value depends on the other images of the batch"
-            )
-    return goals
 
 
 def _scores(evaluators: list[Evaluator], images: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import html
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -132,6 +133,17 @@ class Model:
     def __repr__(self) -> str:
         label = self.name or type(self.net).__name__
         return f"<Model {label}: {self.channels} channels, size {self.size}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(i.name)}<td>{html.escape(i.type)}"
+            f"<td>{'x'.join(map(str, i.shape))}<td>{i.units}"
+            for i in self.layers()
+        )
+        head = "<tr><th>layer<th>type<th>shape<th>units"
+        table = f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+        summary = html.escape(repr(self)[1:-1])
+        return f"<details><summary>{summary}</summary>{table}</details>"
 
     @property
     def device(self) -> torch.device:

@@ -28,9 +28,21 @@ class ModelListing:
     install: str
 
 
-def models() -> list[ModelListing]:
+class ModelTable(list[ModelListing]):
+    """A list of :class:`ModelListing` that prints as a table."""
+
+    def __repr__(self) -> str:
+        width = max((len(entry.name) for entry in self), default=0)
+        return "\n".join(
+            f"{e.name.ljust(width)}  {e.description}"
+            + ("" if e.installed else f"  (not installed: {e.install})")
+            for e in self
+        )
+
+
+def models() -> ModelTable:
     """List the networks that :func:`load` knows, and whether their packages are installed."""
-    listings = []
+    listings = ModelTable()
     for name in efficientnet.NAMES:
         listings.append(
             ModelListing(
