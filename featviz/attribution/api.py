@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from featviz._version import __version__
 from featviz.attribution.baselines import baseline as make_baseline
 from featviz.attribution.case import Case
+from featviz.attribution.choice import choose_method
 from featviz.attribution.masks import MaskProblem
 from featviz.attribution.methods import AttributionMethod, find_method
 from featviz.attribution.prediction import goals_of, predicted_logits
@@ -95,9 +97,8 @@ def attribute(
     """
     model = as_model(model, "attribute")
     config = AttributionSettings.of(settings, options)
-    method, method_options = find_method(config)
-    if method.gradients and torch.is_inference_mode_enabled():
-        raise FeatvizError("gradients are off in torch.inference_mode(): leave it first")
+    if config.method != "auto":
+        find_method(config)  # refuse what cannot work before anything runs
     resized = (size,) * len(model.size) if isinstance(size, int) else size
     images = read_images(image, model.channels, model.size, "image", size=resized)
     network = model.on(devices.resolve(device, model.device))
@@ -106,6 +107,12 @@ def attribute(
     goals = goals_of(objective, len(images))
     if len(images) == 1:
         images = images.expand(len(goals), *images.shape[1:])
+    if config.method == "auto":
+        chosen = choose_method(config, network, goals, tuple(images.shape[2:]))
+        config = dataclasses.replace(config, method=chosen)
+    method, method_options = find_method(config)
+    if method.gradients and torch.is_inference_mode_enabled():
+        raise FeatvizError("gradients are off in torch.inference_mode(): leave it first")
     seeds = expand(seed, len(images))
     copies = evaluated_together(network.device, batch_size)
     baseline_spec = method.baseline if config.baseline is None else config.baseline
