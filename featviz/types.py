@@ -22,6 +22,8 @@ State: TypeAlias = dict[str, Tensor]
 Size: TypeAlias = int | tuple[int, ...]
 #: One seed for the first sample (sample i then uses seed + i), or one per sample.
 Seed: TypeAlias = int | Sequence[int]
+QualityName: TypeAlias = Literal["fast", "standard", "best", "lucid"]
+ScheduleName: TypeAlias = Literal["constant", "cosine"]
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 #: A ``torch.optim`` class, or any function that builds an optimizer from a list of tensors.
 OptimizerFactory: TypeAlias = Callable[[list[Tensor]], torch.optim.Optimizer]

@@ -26,6 +26,7 @@ TIERS = [
         "types",
         "_version",
         "seeds",
+        "normals",
         "resample",
         "codec",
         "validation",

@@ -168,7 +168,7 @@ def test_settings_come_back_from_their_record(tiny):
         ({"param": ["fourier"]}, "its param is damaged"),
         ({"precision": 32}, "its precision is damaged"),
         ({"optimizer": "SGD"}, "a custom optimizer"),
-        ({"schedule": "cosine"}, "a custom optimizer"),
+        ({"schedule": "Cosine"}, "a custom optimizer"),
     ],
 )
 def test_damaged_records(tiny, change, message):

@@ -29,6 +29,7 @@ from featviz.param import Canvas, Masked, Param
 from featviz.resample import resize
 from featviz.seeds import expand
 from featviz.transforms import Roll
+from featviz.transforms.presets import check as check_transforms
 from featviz.types import Seed, Tensor, Unpack
 from featviz.validation import positive_int
 
@@ -143,7 +144,7 @@ def dream(
             goal,
             seeds=seeds,
             param=param,
-            transforms=(shift,) if config.jitter else (),
+            transforms=(*([shift] if config.jitter else []), *check_transforms(config.transforms)),
             steps=config.steps,
             optimizer=optimizer,
             schedule=config.schedule,

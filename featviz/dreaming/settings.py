@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 from featviz.errors import FeatvizError
 from featviz.optim.tiling import check_tile
 from featviz.options import Options, documented, option
+from featviz.transforms import Transform
 from featviz.types import Precision, Schedule
 from featviz.validation import positive_int
 
@@ -35,6 +37,11 @@ class DreamSettings(Options):
     )
     schedule: Schedule | None = option(
         None, "Learning-rate factor as a function of the progress of each octave, from 0 to 1."
+    )
+    transforms: Sequence[Transform] | str = option(
+        (),
+        "Transforms after the cyclic shift, such as channel_noise:0.07 (noise in the network).",
+        cli=str,
     )
     colors: Literal["free", "preserve"] = option(
         "free",
@@ -85,6 +92,7 @@ class DreamKeywords(TypedDict, total=False):
     jitter: float | None
     normalize: Literal["mean", "max", "std"]
     schedule: Schedule | None
+    transforms: Sequence[Transform] | str
     colors: Literal["free", "preserve"]
     tile: int | None
     precision: Precision

@@ -18,6 +18,7 @@ from featviz.optim.callbacks import Run, Step
 from featviz.optim.checkpoint import Checkpoint
 from featviz.optim.diagnostics import GradientDiagnostics
 from featviz.optim.gradient_evaluator import GradientEvaluator
+from featviz.optim.network_noise import NoiseTape, network_transforms
 from featviz.optim.result import Result
 from featviz.optim.settings import Plan
 from featviz.optim.tiling import TiledEvaluator, tile_count
@@ -35,6 +36,8 @@ class Ascent:
         The free parameters, as a dictionary by name and as a list.
     transform
         Maps images (B, C, *size) and the index of a random draw to the network's input.
+    noise
+        The noise in the network, None without any.
     evaluator
         Computes scores and gradients for the network's input.
     progress, history
@@ -81,12 +84,30 @@ class Ascent:
             micro=micro,
             precision=plan.precision,
             until=until,
-            traces=traces,
         )
-        self._final_evaluator = evaluator(self.param.seen, traced=traces is not None)
+        self._final_evaluator = evaluator(self.param.seen, traced=traces is not None, traces=traces)
         input_size = output_size(transforms, size)
         traced = plan.steps * tile_count(input_size, tile) >= PAYS or traces is not None
-        self.evaluator = evaluator(input_size, traced=traced, compiled=plan.compile)
+        traces = traces or TraceCache()
+        noises = network_transforms(transforms)
+        self.noise = (
+            NoiseTape(
+                noises,
+                model,
+                tuple(min(side, tile or side) for side in input_size),
+                plan.steps * samples,
+                traces,
+            )
+            if noises
+            else None
+        )
+        self.evaluator = evaluator(
+            input_size,
+            traced=traced,
+            compiled=plan.compile,
+            traces=traces,
+            noise=None if self.noise is None else self.noise.noise,
+        )
         self.gradient_scale = self.evaluator.gradient_scale
         self.transform = prepare(transforms, self.seeds, plan.steps * samples, size, device)
 

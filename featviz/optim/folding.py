@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from featviz.networks.noise import NetworkNoise
 from featviz.optim.fusion import Clipped, FusedConvolution, Switch, rowwise_linear
 from featviz.types import Tensor
 
@@ -71,6 +72,27 @@ def fold_batchnorm(module: fx.GraphModule) -> None:
         node.replace_all_uses_with(replacement)
         graph.erase_node(node)
         graph.erase_node(convolution)
+
+
+def fold_noise(module: fx.GraphModule, noise: NetworkNoise) -> None:
+    """Move the factors of network noise from the output of a convolution into its settings.
+
+    :func:`fuse_activations` then scales the weights instead of the output.
+    """
+    graph = module.graph
+    for node in graph.nodes:
+        if node.target is not aten.mul.Tensor:
+            continue
+        source, factor = node.args
+        if not (isinstance(factor, fx.Node) and _is_constant(factor)):
+            continue
+        factors = _constant(module, factor)
+        if source.target not in _CONVOLUTIONS or len(source.users) > 1 or not noise.owns(factors):
+            continue
+        if all(map(_is_constant, _convolution(source)[1:3])):
+            source.meta["factors"] = (*source.meta.get("factors", ()), factors)
+            node.replace_all_uses_with(source)
+            graph.erase_node(node)
 
 
 def merge_padding(module: fx.GraphModule) -> None:
@@ -137,7 +159,8 @@ def fuse_activations(module: fx.GraphModule, switch: Switch, *, rowwise: bool) -
     def fused(node: fx.Node, bounds: tuple[float, float] | None) -> tuple[nn.Module, fx.Node]:
         source, weight, bias, *settings = _convolution(node)
         tensors = _constant(module, weight), _constant(module, bias)
-        return FusedConvolution(*tensors, tuple(settings), bounds, switch), source
+        factors = node.meta.get("factors", ())
+        return FusedConvolution(*tensors, tuple(settings), bounds, switch, factors), source
 
     for node in graph.nodes:
         bounds = _bounds(node)

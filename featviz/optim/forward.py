@@ -11,6 +11,7 @@ from featviz.networks import devices
 from featviz.networks.gradients import redirected_relu
 from featviz.networks.layers import INPUT
 from featviz.networks.model import Model
+from featviz.networks.noise import NetworkNoise
 from featviz.objectives.scene import Scene
 from featviz.optim.torch_internals import overrides_active
 from featviz.optim.tracing import TraceCache, Traced
@@ -26,7 +27,7 @@ class ForwardPass:
     :mod:`featviz.optim.tracing`, except inside the overrides of :mod:`featviz.networks.gradients`,
     which intercept function calls, and in inference mode. With ``traced_batch``, only batches of
     that size run traced, since every other size would need a trace of its own. ``traces`` shares
-    graphs between runs; ``compiled`` compiles them.
+    graphs between runs; ``compiled`` compiles them; ``noise`` is applied in every pass.
     """
 
     #: The redirection of ReLU gradients that is currently active, if any.
@@ -42,7 +43,9 @@ class ForwardPass:
         traced_batch: int | None = None,
         compiled: bool = False,
         traces: TraceCache | None = None,
+        noise: NetworkNoise | None = None,
     ) -> None:
+        self.noise = noise
         self.model, self.size, self.table = model, size, model.layers(size)
         self.half = devices.half(precision)
         self.traced, self.compiled = traced or compiled, compiled
@@ -58,7 +61,7 @@ class ForwardPass:
                 if traced is not None:
                     traced.switch.redirect = self.redirect
                     return dict(zip(needs, traced(images), strict=True))
-            with self.redirect or contextlib.nullcontext():
+            with self.redirect or contextlib.nullcontext(), self.noise or contextlib.nullcontext():
                 return self.model.capture(images, needs, self.table)
 
     def _trace(self, images: Tensor, needs: tuple[str, ...]) -> Traced | None:
@@ -68,11 +71,12 @@ class ForwardPass:
             return None
 
         def run(images: Tensor) -> list[Tensor]:
-            activations = self.model.capture(images, needs, self.table)
+            with self.noise or contextlib.nullcontext():
+                activations = self.model.capture(images, needs, self.table)
             return [activations[name] for name in needs]
 
         with torch.enable_grad():
-            return self.traces.find(run, images, needs, compiled=self.compiled)
+            return self.traces.find(run, images, needs, noise=self.noise, compiled=self.compiled)
 
     def scene(
         self,

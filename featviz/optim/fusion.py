@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from featviz.networks.gradients import redirected_relu
+from featviz.networks.noise import NetworkNoise
 from featviz.optim.torch_internals import fused_convolution
 from featviz.types import Tensor
 
@@ -19,9 +21,26 @@ _INFINITE = float("inf")
 
 @dataclasses.dataclass
 class Switch:
-    """The redirection of the ReLU gradients of a pass, or None for the true gradients."""
+    """What varies between calls of a traced pass.
+
+    ``redirect`` redirects the gradients of its ReLUs; ``noise`` holds the factors of its channels.
+    """
 
     redirect: redirected_relu | None = None
+    noise: NetworkNoise | None = None
+
+
+class Weights(NamedTuple):
+    """The weights of a convolution at one draw of the network noise.
+
+    ``adjoint`` are those of the convolution that computes the gradient; ``factors`` (C, 1, …)
+    multiply the output, if that is cheaper than to multiply the weights.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    adjoint: Tensor | None
+    factors: Tensor | None = None
 
 
 class Clipped(nn.Module):
@@ -41,7 +60,11 @@ class Clipped(nn.Module):
 
 
 class FusedConvolution(nn.Module):
-    """A convolution with constant weights, followed by a ReLU or ReLU6 if ``bounds`` is given."""
+    """A convolution with constant weights, followed by a ReLU or ReLU6 if ``bounds`` is given.
+
+    ``factors`` are network noise: tensors that multiply its output channels before the ReLU, and
+    that ``switch.noise`` overwrites.
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -56,8 +79,11 @@ class FusedConvolution(nn.Module):
         settings: tuple[list[int], list[int], list[int], int],
         bounds: tuple[float, float] | None,
         switch: Switch,
+        factors: Sequence[Tensor] = (),
     ) -> None:
         super().__init__()
+        self.factors = tuple(factors)
+        self._weights: tuple[int, Weights] | None = None
         self.one_kernel = _one_kernel(weight)
         if self.one_kernel:
             weight = weight.contiguous(memory_format=torch.channels_last)
@@ -67,10 +93,41 @@ class FusedConvolution(nn.Module):
         self.convolve = (F.conv1d, F.conv2d, F.conv3d)[weight.ndim - 3]
         self.register_buffer("back", _adjoint(weight, settings) if self.one_kernel else None)
 
+    def weights(self, images: Tensor) -> Weights:
+        """Return the weights at the current draw of the network noise."""
+        noise = self.switch.noise
+        if not self.factors or noise is None:
+            return Weights(self.weight, self.bias, self.back)
+        if torch.compiler.is_compiling():  # computed in the graph, from the current factors
+            return self._noisy(images)
+        if self._weights is None or self._weights[0] != noise.version:
+            self._weights = noise.version, self._noisy(images)
+        return self._weights[1]
+
+    @torch.no_grad()
+    def _noisy(self, images: Tensor) -> Weights:
+        factors = self.factors[0]
+        for factor in self.factors[1:]:
+            factors = factors * factor
+        axes = self.weight.ndim - 2
+        factors = factors.expand(len(self.weight), *(1,) * axes)
+        # Decided by one sample, so that its bits do not depend on the batch.
+        if self.weight.numel() > 2 * len(self.weight) * images[0, 0].numel():
+            return Weights(self.weight, self.bias, self.back, factors)
+        bias = None if self.bias is None else self.bias * factors.flatten()
+        adjoint = self.back
+        if adjoint is not None:
+            by_output = factors[:, None] if self.settings[3] > 1 else factors
+            adjoint = adjoint * by_output
+        return Weights(self.weight * factors[:, None], bias, adjoint)
+
     def forward(self, images: Tensor) -> Tensor:
         if not torch.is_autocast_enabled(images.device.type):
             return _Fused.apply(images, self)
-        output: Tensor = self.convolve(images, self.weight, self.bias, *self.settings)
+        weights = self.weights(images)
+        output: Tensor = self.convolve(images, weights.weight, weights.bias, *self.settings)
+        if weights.factors is not None:
+            output = output * weights.factors.to(output.dtype)
         if self.bounds is None:
             return output
         if self.switch.redirect is not None:
@@ -152,14 +209,20 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, layer: FusedConvolution) -> Tensor:
-        bounds = layer.bounds
+        bounds, weights = layer.bounds, layer.weights(images)
+        fused = layer.one_kernel and weights.factors is None
         if layer.one_kernel:
-            output = _convolve(images, layer.weight, layer.bias, layer.settings, bounds)
+            clip = bounds if fused else None
+            output = _convolve(images, weights.weight, weights.bias, layer.settings, clip)
         else:
-            output = layer.convolve(images, layer.weight, layer.bias, *layer.settings)
-            output = output if bounds is None else output.clamp_(*bounds)
+            output = layer.convolve(images, weights.weight, weights.bias, *layer.settings)
+        if weights.factors is not None:
+            output.mul_(weights.factors)
+        if bounds is not None and not fused:
+            output.clamp_(*bounds)
         if bounds is not None:
             ctx.save_for_backward(output)
+        ctx.weights = weights
         ctx.shape, ctx.layer, ctx.redirect = images.shape, layer, layer.switch.redirect
         return output
 
@@ -170,12 +233,14 @@ class _Fused(torch.autograd.Function):
             (output,) = ctx.saved_tensors
             gradient = _clip_gradient(gradient, output, layer.bounds, ctx.redirect, layer.owns)
         stride, padding, dilation, groups = layer.settings
-        weight = layer.weight
-        if layer.back is not None:
+        weight, _, adjoint, factors = ctx.weights
+        if factors is not None:
+            gradient = gradient * factors
+        if adjoint is not None:
             extent = [d * (k - 1) for k, d in zip(weight.shape[2:], dilation, strict=True)]
             gradient_padding = [r - p for r, p in zip(extent, padding, strict=True)]
             settings = stride, gradient_padding, dilation, groups
-            return _convolve(gradient, layer.back, None, settings, None), None
+            return _convolve(gradient, adjoint, None, settings, None), None
         # Only the shape of the images is read, since the weights need no gradient.
         memory_format = torch.channels_last if layer.one_kernel else torch.contiguous_format
         images = torch.empty(

@@ -12,6 +12,7 @@ from featviz.errors import FeatvizError
 from featviz.networks import devices
 from featviz.networks.gradients import redirected_relu
 from featviz.networks.model import Model
+from featviz.networks.noise import NetworkNoise
 from featviz.objectives.base import Objective
 from featviz.objectives.scene import Scene, Score, Target
 from featviz.optim.batching import is_out_of_memory, out_of_memory, warn_smaller
@@ -85,7 +86,7 @@ class GradientEvaluator:
     micro
         Samples per forward pass. By default all on a GPU; on a CPU one, or :data:`WIDE` if the
         first step shows that the results are bitwise identical.
-    traced, compiled, traces
+    traced, compiled, traces, noise
         As for :class:`featviz.optim.forward.ForwardPass`.
     """
 
@@ -103,12 +104,19 @@ class GradientEvaluator:
         compiled: bool = False,
         until: Objective | None = None,
         traces: TraceCache | None = None,
+        noise: NetworkNoise | None = None,
     ) -> None:
         self.model, self.objective, self.until = model, objective, until
         self.size, self.channels, self.batch = size, channels, batch
         self.gradient_scale = devices.gradient_scale(precision)
         self.forward = ForwardPass(
-            model, size, precision=precision, traced=traced, compiled=compiled, traces=traces
+            model,
+            size,
+            precision=precision,
+            traced=traced,
+            compiled=compiled,
+            traces=traces,
+            noise=noise,
         )
         objectives = [objective] if until is None else [objective, until]
         for item in objectives:

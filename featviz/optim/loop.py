@@ -191,7 +191,10 @@ def _draws(ascent: Ascent, step: Step, images: Tensor) -> Iterator[tuple[Tensor,
     """
     inputs = ascent.leaves if ascent.heat is None else [*ascent.leaves, images]
     for draw in range(ascent.samples):
-        seen = ascent.transform(images, step.index * ascent.samples + draw)
+        index = step.index * ascent.samples + draw
+        seen = ascent.transform(images, index)
+        if ascent.noise is not None:
+            ascent.noise.draw_(index)
         upstream = ascent.evaluator.gradients(
             images, seen, ascent.progress[step.index], ascent.best.active
         )

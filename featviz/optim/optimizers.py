@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 
-from featviz.errors import FeatvizError
-from featviz.types import OptimizerFactory, Tensor
+from featviz.errors import FeatvizError, did_you_mean
+from featviz.types import OptimizerFactory, Schedule, Tensor
 
 
-def default_rate(steps: int) -> float:
-    """Return Adam's default learning rate: 0.1 for up to 256 steps, 25.6 / steps for more.
+def default_rate(steps: int, rate: float = 0.1) -> float:
+    """Return Adam's default learning rate: ``rate`` for up to 256 steps, 256 rate / steps for more.
 
     This bounds the total distance that a free parameter can travel, so that more steps refine the
     image instead of increasing its contrast indefinitely.
     """
-    return 0.1 * min(1.0, 256 / steps)
+    return rate * min(1.0, 256 / steps)
 
 
 def adam(lr: float) -> OptimizerFactory:
@@ -97,6 +97,26 @@ class Cosine:
         return self.end + (1 - self.end) * (1 + math.cos(math.pi * progress)) / 2
 
 
+#: Named learning-rate schedules.
+SCHEDULES: dict[str, Schedule | None] = {"constant": None, "cosine": Cosine()}
+
+
+def find_schedule(schedule: Schedule | str) -> Schedule | None:
+    """Return a schedule by its name; None is constant.
+
+    Raises
+    ------
+    FeatvizError
+        If it is neither a name nor a function.
+    """
+    if isinstance(schedule, str) and schedule in SCHEDULES:
+        return SCHEDULES[schedule]
+    if callable(schedule):
+        return schedule
+    hint = did_you_mean(str(schedule), SCHEDULES) or f": use {', '.join(SCHEDULES)} or a function"
+    raise FeatvizError(f"no schedule {schedule!r}{hint}")
+
+
 class SampleAscent(torch.optim.Optimizer, abc.ABC):
     """Base class of optimizers that ascend for each sample separately, as attacks do.
 
@@ -126,4 +146,4 @@ class SampleAscent(torch.optim.Optimizer, abc.ABC):
         """Update ``leaf`` (B, …) in place; ``rate`` (B or 1, 1, …) broadcasts to it."""
 
 
-__all__ = ["Cosine", "adam", "default_rate", "normalized"]
+__all__ = ["Cosine", "adam", "default_rate", "find_schedule", "normalized"]

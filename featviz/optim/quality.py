@@ -1,6 +1,6 @@
-"""Quality presets: numbers of steps, with transforms that suit them.
+"""Quality presets: the settings that are not given.
 
-``benchmarks/time_to_recognition.py`` compares the presets.
+``docs/quality.md`` has what each ingredient buys; ``benchmarks/quality.py`` measures it.
 """
 
 from __future__ import annotations
@@ -8,21 +8,30 @@ from __future__ import annotations
 import dataclasses
 
 from featviz.errors import FeatvizError, did_you_mean
+from featviz.types import ScheduleName
 
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """A preset: ``steps``, and the ``transforms`` for images (H, W)."""
+    """A preset for images (H, W).
+
+    ``rate`` is Adam's learning rate for up to 256 steps, for a parameterization whose own rate is
+    1.
+    """
 
     steps: int
     transforms: str = "standard"
+    param: str = "fourier"
+    rate: float = 0.17
+    schedule: ScheduleName = "cosine"
 
 
 QUALITIES = {
-    # Few steps get further with weak transforms; noise and small scales pay off from about 200.
-    "fast": Quality(64, "jitter:0.05,rotate:10,scale:0.9:1.1"),
-    "standard": Quality(512),
-    "best": Quality(1024),
+    "fast": Quality(64, "jitter:0.05,rotate:10,scale:0.9:1.1,channel_noise:0.05", rate=0.25),
+    "standard": Quality(256),
+    "best": Quality(512),
+    # lucid's published defaults, where its images have their grain and their detail from.
+    "lucid": Quality(512, "lucid", "fourier:decay=1", rate=0.1, schedule="constant"),
 }
 
 

@@ -11,15 +11,17 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 from featviz.errors import FeatvizError
 from featviz.networks import devices
 from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives.scene import Target
-from featviz.optim.optimizers import adam, default_rate
+from featviz.optim.network_noise import applicable
+from featviz.optim.optimizers import SCHEDULES, adam, default_rate, find_schedule
 from featviz.optim.quality import find_quality
+from featviz.optim.upgrade import upgraded
 from featviz.options import Options, documented, option
 from featviz.param import Fourier, Param
 from featviz.param import parse as parse_param
@@ -28,13 +30,22 @@ from featviz.transforms import Transform
 from featviz.transforms.foreign import adapted
 from featviz.transforms.presets import check as check_transforms
 from featviz.transforms.presets import text as transforms_text
-from featviz.types import OptimizerFactory, Precision, Schedule, Size
+from featviz.types import (
+    OptimizerFactory,
+    Precision,
+    QualityName,
+    Schedule,
+    ScheduleName,
+    Size,
+)
 from featviz.validation import positive_int
 
 #: Initial steps with redirected ReLU gradients, to reach dead units, as in lucid.
 REDIRECT = 16
 #: Default transforms for inputs other than images (H, W).
 FLAT_TRANSFORMS = "jitter,noise"
+#: Decay of the Fourier basis for them.
+FLAT_DECAY = 1.0
 
 
 @documented
@@ -49,7 +60,7 @@ class Settings(Options):
     param: Param | str | None = option(
         None,
         "Parameterization: fourier, pixel, laplacian, maco, cppn, alpha or gan:NAME, with settings "
-        "as in fourier:decay=1.2. Default: fourier.",
+        "as in fourier:decay=1.2. Default: that of the quality preset, fourier.",
         cli=str,
     )
     transforms: Sequence[Transform] | str | None = option(
@@ -58,14 +69,15 @@ class Settings(Options):
         "jitter:8,rotate:5,noise:0.1. Default: those of the quality preset.",
         cli=str,
     )
-    quality: Literal["fast", "standard", "best"] = option(
+    quality: QualityName = option(
         "standard",
-        "Preset for the steps and transforms that are not given: fast, standard or best.",
+        "Preset for the settings that are not given: fast, standard, best, or lucid for the look "
+        "of lucid's published images.",
         cli=str,
         recorded=False,
     )
     steps: int | None = option(
-        None, "Number of updates. Default: 512 for standard quality.", cli=int
+        None, "Number of updates. Default: 256 for standard quality.", cli=int
     )
     size: Size | None = option(
         None, "Image size: side in pixels, or HxW. Default: the model's own.", cli="size"
@@ -76,11 +88,16 @@ class Settings(Options):
     )
     lr: float | None = option(
         None,
-        "Learning rate of the optimizer. Default: 0.1 for up to 256 steps, 25.6 / steps for more.",
+        "Learning rate of the optimizer. Default: that of the quality preset for up to 256 steps, "
+        "in inverse proportion to the steps for more.",
         cli=float,
     )
-    schedule: Schedule | None = option(
-        None, "Learning-rate factor as a function of the progress from 0 to 1."
+    schedule: Schedule | ScheduleName | None = option(
+        None,
+        "Decay of the learning rate: constant, cosine, or in Python a function from the progress, "
+        "0 to 1, to a factor. Default: that of the quality preset, cosine; constant for a custom "
+        "optimizer.",
+        cli=str,
     )
     redirect: int = option(
         REDIRECT,
@@ -105,7 +122,8 @@ class Settings(Options):
         FeatvizError
             If a setting has no text form, or the wrong type.
         """
-        if record.get("optimizer") != "adam" or record.get("schedule") is not None:
+        record = upgraded(record)
+        if record.get("optimizer") != "adam" or record.get("schedule") not in SCHEDULES:
             raise FeatvizError(
                 "it was made with a custom optimizer or schedule: repeat it in Python"
             )
@@ -132,24 +150,33 @@ class Settings(Options):
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise FeatvizError(f"lr must be positive, not {self.lr}")
         param = self._sized_param(model)
-        if self.transforms is None:
-            flat = len(param.shape) == 2
-            transforms = check_transforms(preset.transforms if flat else FLAT_TRANSFORMS)
-        else:
+        if self.transforms is not None:
             transforms = check_transforms(adapted(self.transforms))
-        lr = self.lr
+        elif len(param.shape) == 2:
+            transforms = applicable(check_transforms(preset.transforms), model, param.shape)
+        else:
+            transforms = check_transforms(FLAT_TRANSFORMS)
+        lr, schedule = self.lr, self.schedule
         if lr is None and self.optimizer is None:
-            lr = default_rate(steps) * param.rate
+            lr = default_rate(steps, preset.rate) * param.rate
+        if schedule is None:
+            schedule = preset.schedule if self.optimizer is None else "constant"
         devices.half(self.precision)
         return Plan(
             settings=dataclasses.replace(
-                self, param=param, transforms=transforms, steps=steps, size=None
+                self,
+                param=param,
+                transforms=transforms,
+                steps=steps,
+                size=None,
+                lr=lr,
+                schedule=schedule,
             ),
             param=param,
             transforms=transforms,
             steps=steps,
             optimizer=_optimizer(self.optimizer, lr),
-            schedule=self.schedule,
+            schedule=find_schedule(schedule),
             redirect=self.redirect,
             precision=self.precision,
             compile=self.compile,
@@ -160,7 +187,7 @@ class Settings(Options):
                 "transforms": transforms_text(transforms),
                 "optimizer": "adam" if self.optimizer is None else _name(self.optimizer, None),
                 "lr": lr,
-                "schedule": None if self.schedule is None else _name(self.schedule),
+                "schedule": schedule if isinstance(schedule, str) else _name(schedule),
                 "redirect": self.redirect,
                 "precision": self.precision,
             },
@@ -176,7 +203,12 @@ class Settings(Options):
             )
         if self.param == "fft":
             raise FeatvizError("no parameterization 'fft': lucid's fft is called fourier")
-        param = parse_param(self.param) if isinstance(self.param, str) else self.param or Fourier()
+        param = self.param
+        if param is None and len(model.size) == 2:
+            param = find_quality(self.quality).param
+        if isinstance(param, str):
+            param = parse_param(param)
+        param = param or Fourier(decay=FLAT_DECAY)
         if self.size is not None:
             sized = dataclasses.replace(param, size=self.size)
             if param.size is not None and param.shape != sized.shape:
@@ -192,12 +224,12 @@ class SettingsKeywords(TypedDict, total=False):
 
     param: Param | str | None
     transforms: Sequence[Transform] | str | None
-    quality: Literal["fast", "standard", "best"]
+    quality: QualityName
     steps: int | None
     size: Size | None
     optimizer: OptimizerFactory | None
     lr: float | None
-    schedule: Schedule | None
+    schedule: Schedule | ScheduleName | None
     redirect: int
     precision: Precision
     compile: bool

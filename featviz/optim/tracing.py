@@ -11,12 +11,14 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
 from featviz.errors import FeatvizWarning
-from featviz.optim.folding import fold_batchnorm, fuse_activations, merge_padding
+from featviz.networks.model import Model
+from featviz.networks.noise import NetworkNoise
+from featviz.optim.folding import fold_batchnorm, fold_noise, fuse_activations, merge_padding
 from featviz.optim.fusion import Switch
 from featviz.optim.torch_internals import flat_graph
 from featviz.types import Tensor
@@ -38,15 +40,18 @@ class Traced:
     """A traced pass from images (B, C, *spatial) of one batch size to the activations needed.
 
     ``switch.redirect`` redirects its ReLUs (:class:`featviz.networks.gradients.redirected_relu`).
+    ``noise`` is the noise in the network that ``run`` applies, if any.
     """
 
-    def __init__(self, run: Pass, images: Tensor) -> None:
-        self.switch = Switch()
+    def __init__(self, run: Pass, images: Tensor, noise: NetworkNoise | None = None) -> None:
+        self.switch = Switch(noise=noise)
         images = images.detach()
         self.graph = flat_graph(run, images)
         cpu = images.device.type == "cpu"
         self.channels_last = cpu and images.ndim == 4  # oneDNN's native layout
         fold_batchnorm(self.graph)
+        if noise is not None:
+            fold_noise(self.graph, noise)
         merge_padding(self.graph)
         fuse_activations(self.graph, self.switch, rowwise=cpu)
         self.graph.graph.eliminate_dead_code()
@@ -67,7 +72,12 @@ class Traced:
 
 
 def trace(
-    run: Pass, images: Tensor, *, compiled: bool = False, checked: bool = True
+    run: Pass,
+    images: Tensor,
+    *,
+    noise: NetworkNoise | None = None,
+    compiled: bool = False,
+    checked: bool = True,
 ) -> Traced | None:
     """Return a traced version of ``run``, or None, with a warning, if it cannot be traced.
 
@@ -78,7 +88,7 @@ def trace(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            traced = Traced(run, images)
+            traced = Traced(run, images, noise)
             reason = _difference(run, traced, images) if checked else None
     except Exception as error:
         # Whatever the reason why the network cannot be traced, it still works untraced.
@@ -131,26 +141,44 @@ def _difference(run: Pass, traced: Pass, images: Tensor) -> str | None:
 class TraceCache:
     """Traced passes of one network in one precision, shared by several runs.
 
-    ``passes`` holds them by input shape and layers. ``batchwise`` indicates whether the results of
-    a sample depend on the batch in the last bits; None while that is unknown.
+    ``passes`` holds them by input shape, layers and noise. ``batchwise`` indicates whether the
+    results of a sample depend on the batch in the last bits; None while that is unknown.
     """
 
-    passes: dict[tuple[tuple[int, ...], tuple[str, ...]], Traced | None] = dataclasses.field(
+    passes: dict[tuple[tuple[int, ...], tuple[str, ...], int], Traced | None] = dataclasses.field(
         default_factory=dict
     )
+    noises: dict[tuple[Any, ...], NetworkNoise] = dataclasses.field(default_factory=dict)
     batchwise: bool | None = None
 
+    def noise(
+        self, model: Model, size: tuple[int, ...], *, channels: bool, branches: bool
+    ) -> NetworkNoise:
+        """Return the noise that traced passes of ``model`` refer to; create it if need be."""
+        key = model.device, size, channels, branches
+        if key not in self.noises:
+            self.noises[key] = NetworkNoise(model, size, channels=channels, branches=branches)
+        return self.noises[key]
+
     def find(
-        self, run: Pass, images: Tensor, needs: tuple[str, ...], *, compiled: bool = False
+        self,
+        run: Pass,
+        images: Tensor,
+        needs: tuple[str, ...],
+        *,
+        noise: NetworkNoise | None = None,
+        compiled: bool = False,
     ) -> Traced | None:
         """Return the traced pass for this shape and these layers, or None; trace it if need be."""
-        key = tuple(images.shape), needs
+        key = tuple(images.shape), needs, id(noise)
         if key not in self.passes:
             # The gradient evaluator compares a pass of several samples with that of a single one.
-            single = (1, *images.shape[1:]), needs
+            single = (1, *images.shape[1:]), needs, id(noise)
             single_known = single in self.passes
             if single_known and self.passes[single] is None:
                 self.passes[key] = None
             else:
-                self.passes[key] = trace(run, images, compiled=compiled, checked=not single_known)
+                self.passes[key] = trace(
+                    run, images, noise=noise, compiled=compiled, checked=not single_known
+                )
         return self.passes[key]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import kornia.geometry.transform as kornia_transform
 import torch
 
 from featviz.errors import FeatvizError
 from featviz.transforms.base import Apply, Geometric
+from featviz.transforms.random_fields import spots
 from featviz.types import Tensor
 
-FILLS = ("reflection", "border", "gray")
+FILLS = ("reflection", "border", "gray", "spots")
 
 
 def _uniform(generator: torch.Generator, steps: int, count: int) -> Tensor:
@@ -95,7 +97,8 @@ class Pad(Geometric):
     """Add ``amount`` (pixels, or a fraction of the side if below 1) on every side.
 
     ``fill`` defines the values outside the image for the whole warp: ``reflection`` (also without a
-    pad), ``border`` or ``gray`` (0.5, as in lucid).
+    pad), ``border``, ``gray`` (0.5, as in lucid) or ``spots``: soft blobs of random colours, drawn
+    anew for each sample and step, which neither mirror an object at the border nor reward a frame.
     """
 
     amount: float = 12
@@ -108,6 +111,8 @@ class Pad(Geometric):
             raise FeatvizError(f"no fill {self.fill!r}; known: {', '.join(FILLS)}")
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
+        if self.fill == "spots":
+            return torch.rand(steps, 1, generator=generator, dtype=torch.float64)
         return torch.zeros(steps, 0)
 
     def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
@@ -158,6 +163,9 @@ def warp(
     """
     axes = len(size)
     fill = next((t.fill for t, _ in group if isinstance(t, Pad)), "reflection")
+    starts = next(
+        (tape[..., 0] for t, tape in group if isinstance(t, Pad) and fill == "spots"), None
+    )
     composed = torch.eye(axes + 1)
     output = size
     for transform, tape in group:
@@ -171,6 +179,8 @@ def warp(
 
     def apply(images: Tensor, step: int) -> Tensor:
         matrix = matrices[step].to(images.dtype)
+        if starts is not None:
+            return _onto_spots(images, matrix, output, starts[step])
         mode = "fill" if fill == "gray" else fill
         if axes == 2:
             gray = images.new_full((images.shape[1],), 0.5) if mode == "fill" else None
@@ -185,6 +195,20 @@ def warp(
         return _warp_other(images, matrix, output, mode)
 
     return apply
+
+
+def _onto_spots(images: Tensor, matrix: Tensor, out: tuple[int, ...], starts: Tensor) -> Tensor:
+    """Warp images (B, C, H, W) onto random spots, one slice of the normal numbers per sample."""
+    if len(out) != 2:
+        raise FeatvizError("pad with spots takes images (H, W); use fill=border")
+    options: dict[str, Any] = {"padding_mode": "zeros", "align_corners": True}
+    warped = kornia_transform.warp_affine(images, matrix, out, **options)
+    with torch.no_grad():
+        inside = images.new_ones(len(images), 1, *images.shape[2:])
+        coverage = kornia_transform.warp_affine(inside, matrix, out, **options)
+        background = spots(starts, images.shape[1], out, images)
+        background.mul_(1 - coverage)
+    return warped + background
 
 
 def _warp_other(images: Tensor, matrix: Tensor, out: tuple[int, ...], mode: str) -> Tensor:

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 
 import torch
 
 from featviz.errors import FeatvizError
-from featviz.resample import resize
 from featviz.transforms.base import Apply, Intensity
+from featviz.transforms.random_fields import normal_fields, spots
 from featviz.types import Tensor
-
-#: Normal numbers that noise is sliced from: 16 MiB, 28 times an image of 224 px.
-_BANK_SIZE = 1 << 22
-_GOLDEN = (math.sqrt(5) - 1) / 2
-
-
-@functools.lru_cache(maxsize=2)
-def _bank(device: torch.device) -> Tensor:
-    generator = torch.Generator().manual_seed(_BANK_SIZE)
-    return torch.randn(_BANK_SIZE, generator=generator).to(device)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +32,7 @@ class Noise(Intensity):
 
     def prepare(self, tape: Tensor) -> Apply:
         def apply(images: Tensor, step: int) -> Tensor:
-            noise = _normal(tape[step, :, 0], tuple(images.shape[1:]), images)
+            noise = normal_fields(tape[step, :, 0], tuple(images.shape[1:]), images)
             return images.add(noise, alpha=self.sd)
 
         return apply
@@ -105,10 +94,15 @@ class Background(Intensity):
     def prepare(self, tape: Tensor) -> Apply:
         def apply(images: Tensor, step: int) -> Tensor:
             colours, opacity = images[:, :-1], images[:, -1:]
-            size = tuple(images.shape[2:])
-            grid = (colours.shape[1], *(min(int(self.cells), side) for side in size))
-            blobs = _normal(tape[step, :, 0], grid, images).mul(self.sd).add(0.5).clamp(0, 1)
-            return resize(blobs, size).lerp(colours, opacity)
+            background = spots(
+                tape[step, :, 0],
+                colours.shape[1],
+                tuple(images.shape[2:]),
+                images,
+                sd=self.sd,
+                cells=int(self.cells),
+            )
+            return background.lerp(colours, opacity)
 
         return apply
 
@@ -131,22 +125,3 @@ class Backdrop(Intensity):
             return self.images.to(colours).lerp(colours, opacity)
 
         return apply
-
-
-def _normal(starts: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Return normal numbers (B, *shape), for each sample those at its start in the bank."""
-    bank, count = _bank(like.device), math.prod(shape)
-    # The tape is on the CPU: reading it does not wait for a device.
-    noise = torch.stack([_bank_slice(bank, start, count) for start in starts.tolist()])
-    return noise.reshape(-1, *shape).to(like.dtype)
-
-
-def _bank_slice(bank: Tensor, start: float, count: int) -> Tensor:
-    """Return ``count`` numbers of the bank from a fraction ``start`` on, long slices in pieces."""
-    piece = min(count, len(bank) // 2)
-    last_start = len(bank) - piece
-    parts = []
-    for k in range(-(-count // piece)):
-        begin = int((start + k * _GOLDEN) % 1 * last_start)  # successive pieces are far apart
-        parts.append(bank[begin : begin + min(piece, count - k * piece)])
-    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -10,6 +10,7 @@ from featviz.errors import FeatvizError
 from featviz.seeds import generator
 from featviz.transforms.base import Apply, Geometric, Intensity, Transform
 from featviz.transforms.geometric import fusible, warp
+from featviz.transforms.network import NetworkTransform
 from featviz.types import Tensor
 
 
@@ -35,7 +36,10 @@ def prepare(
     size: tuple[int, ...],
     device: torch.device,
 ) -> Apply:
-    """Draw the tapes of all samples and return the map of images (B, C, *size) at step t."""
+    """Draw the tapes of all samples and return the map of images (B, C, *size) at step t.
+
+    Network transforms do not change the images and are skipped.
+    """
     stages: list[Apply] = []
     group: list[tuple[Geometric, Tensor]] = []
     group_size = size  # the input size of the group
@@ -46,6 +50,8 @@ def prepare(
             group.clear()
 
     for place, transform in enumerate(transforms):
+        if isinstance(transform, NetworkTransform):
+            continue  # applied within the forward pass
         tape = draw_tape(transform, place, seeds, steps, size)
         if isinstance(transform, Geometric):
             if not fusible([t for t, _ in group], transform):
