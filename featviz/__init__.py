@@ -14,4 +14,15 @@ Names are imported when they are first used, so that ``featviz --help`` need not
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    try:
+        return _load(name)
+    except AttributeError:
+        from featviz.errors import did_you_mean
+        from featviz.other_libraries import FUNCTIONS
+
+        hint = f"; call {FUNCTIONS[name]}" if name in FUNCTIONS else did_you_mean(name, __all__)
+        raise AttributeError(f"featviz has no {name!r}{hint}") from None

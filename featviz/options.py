@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from featviz.errors import FeatvizError, did_you_mean
+from featviz.other_libraries import KEYWORDS
 from featviz.process_state import reset
 from featviz.types import Self
 from featviz.validation import real, whole
@@ -71,6 +72,8 @@ class Options:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in keywords:
             if name not in known:
+                if name in KEYWORDS:
+                    raise FeatvizError(f"no option {name!r}: {KEYWORDS[name]}")
                 hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
                 raise FeatvizError(f"no option {name!r}{hint}")
         if options is None:

@@ -547,7 +547,6 @@ def test_the_command(picture, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "give --away"),
         (["--away", "class:0", "--eps", "0"], "eps must be above 0"),
         (["--away", "class:0", "--eps", "1.5"], "eps must be above 0 and at most 1"),
         (["--away", "class:0", "--eps", "1/1000"], "at least 1/255"),

@@ -152,7 +152,7 @@ def test_on_a_linear_network(seed, ground):
 def test_integrated_gradients_are_complete(seed):
     model = nets.tiny()
     x = pictures(1, 2, (8, 8), seed)
-    made = fv.attribute(model, x, CLASS, steps=300)
+    made = fv.attribute(model, x, CLASS, method="integrated_gradients", steps=300)
     rise = made.scores - made.baseline_scores
     torch.testing.assert_close(
         made.attributions.sum((1, 2, 3)) - rise, made.delta, atol=1e-5, rtol=0
@@ -663,3 +663,28 @@ def test_an_interrupt_returns_what_is_done(tiny, second_is_interrupted):
     second_is_interrupted[:] = [None]
     with pytest.raises(KeyboardInterrupt):
         fv.attribute(tiny, pictures(3), CLASS, method="saliency")
+
+
+def test_auto_is_grad_cam_on_late_maps_and_kernel_shap_otherwise(lite0):
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    named = fv.attribute(lite0, x, "class:285", method="grad_cam")
+    auto = fv.attribute(lite0, x, "class:285")
+    assert (auto.method, auto.record["method"]) == ("grad_cam", "grad_cam")
+    assert torch.equal(auto.attributions, named.attributions)
+    patches = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 8, 8), torch.nn.Flatten(), torch.nn.Linear(16, 8), torch.nn.ReLU(),
+        torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3),
+    )  # fmt: skip
+    flat = fv.Model(patches, size=16)
+    tiny = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert fv.attribute(flat, tiny, "class:1").method == "kernel_shap"
+
+
+@pytest.mark.parametrize(
+    ("option", "method"),
+    [({"layer": "_blocks.3"}, "grad_cam"), ({"cells": 2, "steps": 8}, "kernel_shap"),
+     ({"baseline": "black", "steps": 8}, "kernel_shap")],
+)  # fmt: skip
+def test_options_decide_what_auto_is(lite0, option, method):
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert fv.attribute(lite0, x, "class:285", **option).method == method

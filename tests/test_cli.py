@@ -1,6 +1,8 @@
 """The command line, as a user meets it: output, exit status, one line for what cannot work."""
 
+import contextlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +13,8 @@ import numpy as np
 import pytest
 
 import featviz as fv
-from featviz.cli.main import main, shield
+from featviz.cli import options
+from featviz.cli.main import ALIASES, COMMANDS, main, shield
 from featviz.io import images
 from tests import nets
 
@@ -159,7 +162,6 @@ def test_tensorboard_option(capsys, tmp_path):
         (["render", "efficientnet_lite0", "class:1", "-o", "a.png", "--steps", "x"], "'x' is not a valid integer"),
         (["render", "efficientnet_lite0", "class:1", "-o", "nowhere/a.png"], "there is no folder"),
         (["render", "efficientnet_lite0", "class:1", "-o", "a.txt"], "names no image format"),
-        (["render", "efficientnet_lite0", "class:1"], "Missing option '-o'"),
         (["render", "efficientnet_lite0", "-o", "a.png"], "at least one objective"),
         (["render", "--from", "README.md", "-o", "a.png"], "not an image"),
         (["render", "--from", "nowhere.png", "-o", "a.png"], "No such file"),
@@ -180,8 +182,6 @@ def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, monkeypatch, argum
         (tmp_path / "README.md").write_text("# no image")
     monkeypatch.chdir(tmp_path)
     err = refused(capsys, *arguments)
-    import re
-
     assert re.search(message, err), err
     assert not (tmp_path / "a.png").exists()
 
@@ -254,6 +254,7 @@ def test_ctrl_c_saves_what_there_is_and_exits_with_130(tmp_path):
             process.kill()
     assert process.returncode == 130, err
     assert "Traceback" not in err
+    assert f"featviz: interrupted; saved {out}" in err
     assert nets.opened(out).size == (64, 64)
 
 
@@ -263,3 +264,75 @@ def test_help(capsys):
     assert "render" in out
     status, out, _ = run(capsys, "render", "--help")
     assert "OBJECTIVES" in out
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c != "models"])
+def test_help_shows_each_example_on_a_line_of_its_own(capsys, command):
+    status, out, _ = run(capsys, command, "--help")
+    assert status == 0
+    assert "\\b" not in out
+    assert "\b" not in out
+    assert max(map(len, out.splitlines())) <= 100
+    if command != "layers":
+        name = ALIASES.get(command, command)
+        assert re.search(rf"^  featviz {name} ", out, re.MULTILINE)
+
+
+def test_without_arguments_it_prints_its_help(capsys):
+    status, out, err = run(capsys)
+    assert (status, err) == (0, "")
+    assert out == run(capsys, "--help")[1]
+    assert re.search(r"^  featviz models$", out, re.MULTILINE)
+
+
+def test_version(capsys):
+    assert run(capsys, "--version")[1] == f"featviz, version {fv.__version__}\n"
+
+
+def test_quiet_writes_the_file_and_nothing_else(capsys, tmp_path):
+    out = tmp_path / "a.png"
+    assert run(capsys, "render", "efficientnet_lite0", "class:1", "-o", out, *FAST, "-q") == (
+        0, "", "",
+    )  # fmt: skip
+    assert out.exists()
+
+
+def test_the_default_output_is_named_after_the_objective_and_overwrites_nothing(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert run(capsys, "render", "efficientnet_lite0", "class:1", *FAST)[0] == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"class-1.png", "class-1-2.png"}
+
+
+def test_options_come_from_the_environment(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATVIZ_RENDER_STEPS", "3")
+    out = tmp_path / "a.png"
+    run(capsys, "render", "efficientnet_lite0", "class:1", "-o", out, "--size", "64")
+    assert images.read_settings(out)["steps"] == 3
+
+
+def test_completion(capsys, monkeypatch):
+    monkeypatch.setenv("_FEATVIZ_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "featviz ren")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    with contextlib.suppress(SystemExit):
+        main([])
+    assert "plain,render" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("saved", "line"),
+    [(["a.png"], "featviz: interrupted; saved a.png\n")],
+)
+def test_ctrl_c_says_what_was_saved(capsys, saved, line):
+    assert options.status(True, saved) == 130
+    assert capsys.readouterr().err == line
+    assert options.status(False, saved, failed=True) == 2
+
+
+def test_help_does_not_import_torch():
+    code = "import sys\nfrom featviz.cli.main import main\nmain(['--help'])\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")

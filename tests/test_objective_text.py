@@ -161,7 +161,8 @@ def test_errors_point_at_the_place(text, position, problem):
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
-        (lambda: fv.objective(3), "not int"),
+        (lambda: fv.objective(3.5), "not float"),
+        (lambda: fv.objective(True), "not bool"),
         (lambda: fv.channel("a", 1) + "b", "not str"),
         (lambda: fv.channel("a", 1) * float("nan"), "nan"),
         (lambda: fv.channel("a", 1) + True, "not bool"),

@@ -23,6 +23,7 @@ from featviz.atlases.tensorboard import ContactSheetWriter
 from featviz.atlases.unit_tables import observe
 from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.io.dataset import Dataset, ImageDataset
+from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.optim.batching import optimized_together
 from featviz.optim.callbacks import Callback, Step
@@ -34,7 +35,7 @@ from featviz.validation import positive_int
 
 @takes(AtlasSettings, Settings)
 def atlas(
-    model: Model,
+    model: Model | str,
     layers: Sequence[str] | str,
     *,
     out: str | Path,
@@ -55,7 +56,7 @@ def atlas(
     Parameters
     ----------
     model
-        From :func:`featviz.load` or :class:`featviz.Model`.
+        From :func:`featviz.load` or :class:`featviz.Model`, or the name of a network.
     layers
         Layer names, or patterns such as ``_blocks.*`` (with ``*`` and ``?``).
     out
@@ -90,8 +91,7 @@ def atlas(
         For invalid input, before the first image; for a folder made with other settings; for a
         full disk. Stored images are kept.
     """
-    if not isinstance(model, Model):
-        raise FeatvizError("atlas takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
+    model = as_model(model, "atlas")
     if not isinstance(out, (str, Path)) or not str(out):
         raise FeatvizError(f"out must be a folder or URL, not {out!r}")
     atlas_options, render_options = split(options, AtlasSettings, Settings)

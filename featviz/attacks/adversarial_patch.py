@@ -15,6 +15,7 @@ from featviz.attacks.settings import PatchKeywords, PatchSettings
 from featviz.errors import FeatvizError
 from featviz.io.inputs import ImageLike, read_images
 from featviz.networks import devices
+from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.optim.callbacks import Callback, Progress, Step
 from featviz.optim.collecting import predicted_classes
@@ -36,7 +37,7 @@ _HELD_OUT_STREAM = "patch, judged"
 
 @takes(PatchSettings)
 def patch_attack(
-    model: Model,
+    model: Model | str,
     images: ImageLike | Sequence[ImageLike],
     *,
     to: Goal = None,
@@ -79,8 +80,7 @@ def patch_attack(
         For invalid input, before the first step.
     """
     started = time.perf_counter()
-    if not isinstance(model, Model):
-        raise FeatvizError("patch_attack takes a featviz.Model: wrap the network, fv.Model(net)")
+    model = as_model(model, "patch_attack")
     config = PatchSettings.of(settings, options)
     inputs = read_images(images, model.channels, model.size, "images")
     network = model.on(devices.resolve(device, model.device))

@@ -18,6 +18,7 @@ from featviz.attacks.settings import AttackKeywords, AttackSettings
 from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.io.inputs import ImageLike, read_images
 from featviz.networks import devices
+from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.optim.callbacks import Callback, Progress, Step
 from featviz.optim.result import Result
@@ -30,7 +31,7 @@ from featviz.validation import positive_int
 
 @takes(AttackSettings)
 def attack(
-    model: Model,
+    model: Model | str,
     images: ImageLike | Sequence[ImageLike],
     *,
     away: Goal = None,
@@ -49,7 +50,7 @@ def attack(
     Parameters
     ----------
     model
-        From :func:`featviz.load` or :class:`featviz.Model`.
+        From :func:`featviz.load` or :class:`featviz.Model`, or the name of a network.
     images
         Files, Pillow images, arrays, or floats (B, C, *size) in [0, 1], before the network's
         normalization. Files and Pillow images are cropped and resized to the model's size.
@@ -87,8 +88,7 @@ def attack(
         For invalid input, before the first step.
     """
     started = time.perf_counter()
-    if not isinstance(model, Model):
-        raise FeatvizError("attack takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
+    model = as_model(model, "attack")
     inputs = read_images(images, model.channels, model.size, "images")
     count = len(inputs)
     requested = AttackSettings.of(settings, options)

@@ -19,7 +19,7 @@ from featviz.types import Self, Tensor
 _PER_SAMPLE = ("originals", "success", "before", "after", "norm", "eps", "steps_used")
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(kw_only=True, repr=False)
 class AttackResult(Result):
     """Attacked images; a :class:`Result` with additional values for each image.
 
@@ -62,11 +62,15 @@ class AttackResult(Result):
     classes: Sequence[str] | None
     seconds: float
 
-    def __getitem__(self, index: int) -> Self:
-        """Return the result of one image."""
+    def __getitem__(self, index: int | slice) -> Self:
+        if isinstance(index, slice):
+            rows = range(len(self))[index]
+            values = {name: getattr(self, name)[list(rows)] for name in _PER_SAMPLE}
+            base = Result.__getitem__(self, index)
+            return dataclasses.replace(base, **values)
         i = range(len(self))[index]
         values = {name: getattr(self, name)[i : i + 1] for name in _PER_SAMPLE}
-        return dataclasses.replace(super().__getitem__(i), **values)  # type: ignore[return-value]
+        return dataclasses.replace(super().__getitem__(i), **values)
 
     @property
     def record(self) -> dict[str, Any]:

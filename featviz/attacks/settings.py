@@ -189,11 +189,20 @@ def read_radius(eps: float | str, norm: str, numel: int) -> float:
         If it is not a number, not positive, or larger than any difference between images.
     """
     try:
+        if isinstance(eps, (list, tuple)):
+            raise FeatvizError(
+                "eps is one radius: [fv.attack(model, images, eps=e) for e in radii] for several"
+            )
         numerator, slash, denominator = str(eps).partition("/")
         value = float(numerator) / (float(denominator) if slash else 1.0)
+    except FeatvizError:
+        raise
     except (ValueError, TypeError, ZeroDivisionError):
         raise FeatvizError(f"eps must be a number such as 4/255, or min, not {eps!r}") from None
     largest = {"linf": 1.0, "l2": math.sqrt(numel), "l1": float(numel)}[norm]
     if not 0 < value <= largest:
-        raise FeatvizError(f"eps must be above 0 and at most {largest:g} for {norm}, not {eps}")
+        hint = f": did you mean {eps}/255?" if norm == "linf" and 1 < value <= 255 else ""
+        raise FeatvizError(
+            f"eps must be above 0 and at most {largest:g} for {norm}, not {eps}{hint}"
+        )
     return value

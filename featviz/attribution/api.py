@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,17 +12,18 @@ import torch
 from featviz._version import __version__
 from featviz.attribution.baselines import baseline as make_baseline
 from featviz.attribution.case import Case
+from featviz.attribution.choice import choose_method
 from featviz.attribution.masks import MaskProblem
 from featviz.attribution.methods import AttributionMethod, find_method
+from featviz.attribution.prediction import goals_of, predicted_logits
 from featviz.attribution.result import Attribution, normalized
 from featviz.attribution.settings import AttributionKeywords, AttributionSettings
 from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.io.inputs import ImageLike, read_images
 from featviz.networks import devices
+from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.objectives import Objective
-from featviz.objectives import objective as as_objective
-from featviz.objectives.group import PerSample
 from featviz.optim.batching import evaluated_together
 from featviz.optim.callbacks import Callback, Progress, Step
 from featviz.optim.evaluator import Evaluator
@@ -36,9 +38,9 @@ PERCENTILE = 99.0
 
 @takes(AttributionSettings)
 def attribute(
-    model: Model,
+    model: Model | str,
     image: ImageLike | Sequence[ImageLike],
-    objective: Objective | str | Sequence[Objective | str],
+    objective: Objective | str | Sequence[Objective | str] | None = None,
     *,
     settings: AttributionSettings | None = None,
     size: Size | None = None,
@@ -54,14 +56,15 @@ def attribute(
     Parameters
     ----------
     model
-        From :func:`featviz.load` or :class:`featviz.Model`.
+        From :func:`featviz.load` or :class:`featviz.Model`, or the name of a network.
     image
         A file, a Pillow image, an array, floats (C, *size) or (B, C, *size) in [0, 1], or a list of
         these. Files and Pillow images are centre-cropped to the aspect ratio of ``size`` and
         resized; arrays and tensors are used as they are, in any size that the network accepts.
     objective
         The objective to explain, or its text: one for all images, or one for each. A single image
-        with several objectives is explained once for each of them.
+        with several objectives is explained once for each of them. By default, the logit of each
+        image's predicted class.
     settings
         How attributions are computed; keyword arguments override its fields.
     size
@@ -92,19 +95,25 @@ def attribute(
     FeatvizError
         For invalid input, or if no mask can be found; if a method needs captum and it is missing.
     """
-    if not isinstance(model, Model):
-        raise FeatvizError("attribute takes a featviz.Model: wrap the network, fv.Model(net, …)")
+    model = as_model(model, "attribute")
     config = AttributionSettings.of(settings, options)
+    if config.method != "auto":
+        find_method(config)  # refuse what cannot work before anything runs
+    resized = (size,) * len(model.size) if isinstance(size, int) else size
+    images = read_images(image, model.channels, model.size, "image", size=resized)
+    network = model.on(devices.resolve(device, model.device))
+    if objective is None:
+        objective = predicted_logits(network, images, batch_size)
+    goals = goals_of(objective, len(images))
+    if len(images) == 1:
+        images = images.expand(len(goals), *images.shape[1:])
+    if config.method == "auto":
+        chosen = choose_method(config, network, goals, tuple(images.shape[2:]))
+        config = dataclasses.replace(config, method=chosen)
     method, method_options = find_method(config)
     if method.gradients and torch.is_inference_mode_enabled():
         raise FeatvizError("gradients are off in torch.inference_mode(): leave it first")
-    resized = (size,) * len(model.size) if isinstance(size, int) else size
-    images = read_images(image, model.channels, model.size, "image", size=resized)
-    goals = _goals(objective, len(images))
-    if len(images) == 1:
-        images = images.expand(len(goals), *images.shape[1:])
     seeds = expand(seed, len(images))
-    network = model.on(devices.resolve(device, model.device))
     copies = evaluated_together(network.device, batch_size)
     baseline_spec = method.baseline if config.baseline is None else config.baseline
     baselines = None if baseline_spec is None else make_baseline(baseline_spec, images)
@@ -192,27 +201,6 @@ def attribute(
         total = attributions.double().flatten(1).sum(1)
         result.delta = (total - (result.scores - result.baseline_scores).double()).float()
     return result
-
-
-def _goals(objective: Objective | str | Sequence[Objective | str], count: int) -> list[Objective]:
-    """Return one objective for each image.
-
-    Raises
-    ------
-    FeatvizError
-        If their numbers differ, or an objective depends on a whole batch.
-    """
-    goal = as_objective(objective)
-    goals = list(goal.parts) if isinstance(goal, PerSample) else [goal] * count
-    if count not in (1, len(goals)):
-        raise FeatvizError(f"{len(goals)} objectives for {count} images")
-    for goal in goals:
-        if goal.relational:
-            raise FeatvizError(
-                f"attribution takes objectives of single images, not {goal}: "
-                "its value depends on the other images of the batch"
-            )
-    return goals
 
 
 def _scores(evaluators: list[Evaluator], images: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ _LUMINANCE = (0.2126, 0.7152, 0.0722)
 _VISIBLE, _CONTRAST = 0.25, 0.75
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class Attribution(BaseResult):
     """Images and the attribution of an objective to their pixels; one row for each image.
 

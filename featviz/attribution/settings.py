@@ -16,8 +16,9 @@ class AttributionSettings(Options):
     """How :func:`featviz.attribute` explains an image; methods refuse options of others."""
 
     method: str = option(
-        "integrated_gradients",
-        "One of featviz.attribution.methods.METHODS; docs/attribution.md explains each.",
+        "auto",
+        "auto (grad_cam, or kernel_shap where no late maps are) or one of "
+        "featviz.attribution.methods.METHODS; docs/attribution.md explains each.",
         cli=str,
     )
     baseline: str | float | Tensor | None = option(

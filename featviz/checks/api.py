@@ -15,6 +15,7 @@ from featviz.checks.settings import CheckKeywords, CheckSettings
 from featviz.errors import FeatvizError
 from featviz.io.dataset import Dataset, ImageDataset
 from featviz.networks import devices
+from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
@@ -35,7 +36,7 @@ PRIORS = (TotalVariation, L1, L2, Blur, BoundaryComplexity, Spectrum, BatchnormM
 
 @takes(CheckSettings, Settings)
 def check(
-    model: Model,
+    model: Model | str,
     objective: Objective | str | Sequence[Objective | str] | None = None,
     *,
     result: Result | None = None,
@@ -57,7 +58,7 @@ def check(
     Parameters
     ----------
     model
-        From :func:`featviz.load` or :class:`featviz.Model`.
+        From :func:`featviz.load` or :class:`featviz.Model`, or the name of a network.
     objective
         One objective or a list. Penalties in it shape the image, but are left out of its score.
     result
@@ -87,8 +88,7 @@ def check(
     OptimizationError
         If no image could be optimized.
     """
-    if not isinstance(model, Model):
-        raise FeatvizError("check takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
+    model = as_model(model, "check")
     if (objective is None) == (result is None):
         raise FeatvizError("check takes either objectives or a result")
     if result is not None and not isinstance(result, Result):

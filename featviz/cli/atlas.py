@@ -38,6 +38,7 @@ from featviz.optim.settings import Settings
 @options.of(Settings)
 @options.batch_size
 @options.device
+@options.quiet
 @options.as_json
 def atlas(**values: Any) -> int:
     r"""Render every unit of some layers of MODEL, or resume an earlier run.
@@ -68,7 +69,7 @@ def atlas(**values: Any) -> int:
         batch_size=values["batch_size"],
         device=values["device"],
         on_stored=[count],
-        progress=True,
+        progress=not options.is_quiet(),
         **settings,
     )
     seconds = time.perf_counter() - started
@@ -93,7 +94,7 @@ def atlas(**values: Any) -> int:
             name, why = next(iter(failures.items()))
             more = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
             print(f"featviz: warning: {name}{more}: {why}", file=sys.stderr)
-        click.echo(
+        options.echo(
             f"{new_images} images rendered, {len(result)} in {values['output']}  ({seconds:.1f} s)"
         )
-    return 130 if result.interrupted else 0
+    return options.status(result.interrupted, [f"{len(result)} images in {values['output']}"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,11 @@ from featviz.io.inputs import read_images
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model")
 @click.argument("paths", metavar="IMAGE…", nargs=-1)
-@click.option("-o", "--output", required=True, help="Sheet to write (.png).")
+@click.option("-o", "--output", help="Sheet to write (.png). Default: attack.png.")
 @click.option(
-    "--away", help="Class to lead away from, such as class:285, or any objective to minimize."
+    "--away",
+    help="Class to lead away from, such as class:285, or any objective to minimize. "
+    "Default: the predicted class, without --to.",
 )
 @click.option("--to", help="Target class, such as class:281, or any objective to maximize.")
 @options.of(AttackSettings)
@@ -39,6 +40,7 @@ from featviz.io.inputs import read_images
     "--separate", is_flag=True, help="Also write each result, and the patch, to a file of its own."
 )
 @options.device
+@options.quiet
 @options.as_json
 def attack(**values: Any) -> int:
     r"""Perturb each IMAGE imperceptibly until MODEL misclassifies it.
@@ -48,16 +50,14 @@ def attack(**values: Any) -> int:
     featviz attack efficientnet_lite0 cat.png -o dog.png --to 'class:"golden retriever"' --eps min
     featviz attack efficientnet_lite0 *.jpg -o patch.png --to class:954 --patch 60
     """
-    output = images.check_output(values["output"])
+    output = images.check_output(values["output"] or options.default_output("attack"))
     if not values["paths"]:
         raise fv.FeatvizError("give at least one image to attack")
-    if values["to"] is None and values["away"] is None:
-        raise fv.FeatvizError("give --away class:285, --to class:281 or both")
     model = fv.load(values["model"])
     names = list(values["paths"])
     inputs = read_images(names, model.channels, model.size, "image", size=values["size"])
     shared: dict[str, Any] = {name: values[name] for name in ("away", "to", "device")}
-    shared |= {"seed": values["seed"] or 0, "progress": sys.stderr.isatty()}
+    shared |= {"seed": values["seed"] or 0, "progress": options.progress()}
     if values["batch_size"] is not None:
         shared["batch_size"] = values["batch_size"]
     if values["patch"]:
@@ -71,7 +71,7 @@ def attack(**values: Any) -> int:
         patch_path = output.with_name(f"{output.stem}.patch{output.suffix}")
         written.append(images.save(sheets.to_pil(result.patch), patch_path, result.record))
     _report(result, names, written, values["as_json"])
-    return 130 if result.interrupted else 0
+    return options.status(result.interrupted, written)
 
 
 def _report(result: fv.AttackResult, names: list[str], written: list[Path], as_json: bool) -> None:
@@ -86,6 +86,6 @@ def _report(result: fv.AttackResult, names: list[str], written: list[Path], as_j
         click.echo(json.dumps(document, indent=1))
         return
     for name, label in zip(names, result.labels, strict=True):
-        click.echo(f"{name}: {label}")
+        options.echo(f"{name}: {label}")
     fooled = f"{int(result.success.sum())} of {len(result)} fooled"
-    click.echo(f"{fooled}; {', '.join(map(str, written))}  ({result.seconds:.1f} s)")
+    options.echo(f"{fooled}; {', '.join(map(str, written))}  ({result.seconds:.1f} s)")

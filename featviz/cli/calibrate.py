@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -14,9 +13,16 @@ from featviz.io.files import check_writable
 
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("images")
-@click.option("-o", "--output", required=True, help="Statistics file to write (.safetensors).")
+@click.option(
+    "-o",
+    "--output",
+    default="stats.safetensors",
+    show_default=True,
+    help="Statistics file to write (.safetensors).",
+)
 @click.option("--size", type=options.SIZE, default="224", show_default=True)
 @click.option("--gray", is_flag=True, help="Measure one channel instead of three.")
+@options.quiet
 def calibrate(images: str, output: str, size: tuple[int, int], gray: bool) -> None:
     r"""Measure the colour statistics and spectrum of a folder of IMAGES.
 
@@ -30,9 +36,9 @@ def calibrate(images: str, output: str, size: tuple[int, int], gray: bool) -> No
             f"cannot write {output!r}: give a .safetensors file in an existing folder"
         )
     check_writable(path)
-    stats = fv.calibrate(images, size=size, channels=1 if gray else 3, progress=sys.stderr.isatty())
+    stats = fv.calibrate(images, size=size, channels=1 if gray else 3, progress=options.progress())
     stats.save(path)
-    click.echo(f"{output}: {stats.count} images, mean {_row(stats.mean.tolist())}")
+    options.echo(f"{output}: {stats.count} images, mean {_row(stats.mean.tolist())}")
 
 
 def _row(values: list[float]) -> str:

@@ -19,10 +19,7 @@ def models(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(e) for e in entries], indent=1))
         return
-    width = max(len(e.name) for e in entries)
-    for entry in entries:
-        state = "" if entry.installed else f"  (not installed: {entry.install})"
-        click.echo(f"{entry.name.ljust(width)}  {entry.description}{state}")
+    click.echo(repr(entries))
 
 
 @click.command(cls=options.Command, context_settings=options.CONTEXT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,7 @@ from featviz.optim.stored_run import StoredRun
 @click.option("--seed", type=int, default=None, help="Seed of the first image. Default: 0.")
 @options.batch_size
 @options.device
+@options.quiet
 @options.as_json
 def check(**values: Any) -> int:
     r"""Check whether the images of OBJECTIVES can be trusted, by six criteria.
@@ -80,7 +80,7 @@ def check(**values: Any) -> int:
         seed=seed or 0,
         batch_size=values["batch_size"],
         device=values["device"],
-        progress=sys.stderr.isatty(),
+        progress=options.progress(),
         **{k: values[k] for k in ("seeds", "k") if values[k] is not None},
         **overrides,
     )
@@ -90,9 +90,9 @@ def check(**values: Any) -> int:
         document = {**result.record, "files": written, "seconds": seconds}
         click.echo(json.dumps(document, indent=1, allow_nan=False))
     else:
-        click.echo(str(result))
-        click.echo(f"{', '.join(written)}  ({seconds:.1f} s)".strip())
-    return 130 if result.interrupted else 0
+        options.echo(str(result))
+        options.echo(f"{', '.join(written)}  ({seconds:.1f} s)".strip())
+    return options.status(result.interrupted, written or ["nothing: no -o was given"])
 
 
 def _split_judges(

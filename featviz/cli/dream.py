@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from featviz.validation import fits_memory
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model")
 @click.argument("image")
-@click.option("-o", "--output", help="Image to write (.png).")
+@click.option("-o", "--output", help="Image to write (.png). Default: dream.png, without --video.")
 @click.option("--objective", help="Objective to maximize. Default: a layer's energy.")
 @click.option("--guide", metavar="IMAGE", help="Guide image, whose features are enhanced.")
 @click.option("--mask", metavar="IMAGE", help="Dream where this image is white.")
@@ -45,6 +44,7 @@ from featviz.validation import fits_memory
 )
 @options.batch_size
 @options.device
+@options.quiet
 @options.as_json
 def dream(**values: Any) -> int:
     r"""Enhance what MODEL sees in IMAGE.
@@ -58,7 +58,7 @@ def dream(**values: Any) -> int:
     stored in FILE.frames, from where the same command resumes.
     """
     if values["output"] is None and values["video"] is None:
-        raise fv.FeatvizError("give -o OUT.png, --video OUT.mp4, or both")
+        values["output"] = options.default_output("dream")
     output = images.check_output(values["output"]) if values["output"] is not None else None
     video_path = video.check_output(values["video"]) if values["video"] is not None else None
     model = fv.load(values["model"])
@@ -72,7 +72,7 @@ def dream(**values: Any) -> int:
     interrupted = False
     if output is not None:
         result = fv.dream(
-            model, image, values["objective"], progress=sys.stderr.isatty(), **settings
+            model, image, values["objective"], progress=options.progress(), **settings
         )
         files += [str(path) for path in result.save(output)]
         document, interrupted = result.record, result.interrupted
@@ -85,7 +85,7 @@ def dream(**values: Any) -> int:
             zoom=values["zoom"],
             rotate=values["rotate"],
             folder=Path(f"{video_path}.frames"),
-            progress=sys.stderr.isatty(),
+            progress=options.progress(),
             **settings,
         )
         files.append(str(video.write(video_path, frames, values["fps"])))
@@ -95,8 +95,8 @@ def dream(**values: Any) -> int:
         document |= {"files": files, "seconds": round(seconds, 3), "interrupted": interrupted}
         click.echo(json.dumps(document, indent=1))
     else:
-        click.echo(f"{', '.join(files)}  ({seconds:.1f} s)")
-    return 130 if interrupted else 0
+        options.echo(f"{', '.join(files)}  ({seconds:.1f} s)")
+    return options.status(interrupted, files)
 
 
 def _resized(image: Tensor, longer: int | None) -> Tensor:

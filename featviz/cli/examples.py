@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,14 @@ from featviz.io.images import check_output
     multiple=True,
     help="Objective to measure; may be repeated.",
 )
-@click.option("-o", "--output", required=True, help="Sheet to write (.png).")
+@click.option("-o", "--output", help="Sheet to write (.png). Default: examples.png.")
 @click.option(
     "-k", "k", type=int, default=None, help="Number of top and of bottom images. Default: 9."
 )
 @options.of(ExamplesSettings, skip=("k",))
 @options.batch_size
 @options.device
+@options.quiet
 @options.as_json
 def examples(**values: Any) -> int:
     r"""Find the images with the highest and lowest values in the folder IMAGES.
@@ -41,7 +41,7 @@ def examples(**values: Any) -> int:
     \b
     featviz examples efficientnet_lite0 photos/ --objective channel:_blocks.10:5 -o units.png
     """
-    output = check_output(values["output"])
+    output = check_output(values["output"] or options.default_output("examples"))
     if not Path(values["images"]).exists():
         raise fv.FeatvizError(f"no folder {values['images']!r} of images")
     if len(values["objectives"]) > MOST:
@@ -53,7 +53,7 @@ def examples(**values: Any) -> int:
         list(values["objectives"]),
         batch_size=values["batch_size"],
         device=values["device"],
-        progress=sys.stderr.isatty(),
+        progress=options.progress(),
         **options.given(values, ExamplesSettings),
     )
     (written,) = result.save(output)
@@ -64,9 +64,9 @@ def examples(**values: Any) -> int:
         click.echo(json.dumps(document, indent=1))
     else:
         for unit, text in enumerate(result.objectives):
-            click.echo(_line(result, unit, text))
-        click.echo(f"{result.count} images; {written}  ({seconds:.1f} s)")
-    return 130 if result.interrupted else 0
+            options.echo(_line(result, unit, text))
+        options.echo(f"{result.count} images; {written}  ({seconds:.1f} s)")
+    return options.status(result.interrupted, [written])
 
 
 def _line(result: fv.Examples, unit: int, text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,18 @@ import click
 
 import featviz as fv
 from featviz.attribution.curves import Curves
+from featviz.attribution.prediction import predicted_logits
 from featviz.attribution.settings import AttributionSettings
 from featviz.cli import options
 from featviz.io import images
 from featviz.io.inputs import read_images
 from featviz.networks import devices
-from featviz.optim.collecting import logits_layer, predicted_classes
-from featviz.types import Tensor
 
 
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model")
 @click.argument("paths", metavar="IMAGE…", nargs=-1)
-@click.option("-o", "--output", required=True, help="Sheet to write (.png).")
+@click.option("-o", "--output", help="Sheet to write (.png). Default: explain.png.")
 @click.option("--objective", help="Objective to explain. Default: the predicted class.")
 @options.of(AttributionSettings)
 @click.option(
@@ -38,6 +36,7 @@ from featviz.types import Tensor
 @options.seed
 @options.batch_size
 @options.device
+@options.quiet
 @options.as_json
 def explain(**values: Any) -> int:
     r"""Show which pixels of each IMAGE an objective of MODEL depends on.
@@ -49,7 +48,7 @@ def explain(**values: Any) -> int:
 
     Images are centre-cropped to the aspect ratio of the size and resized to it.
     """
-    output = images.check_output(values["output"])
+    output = images.check_output(values["output"] or options.default_output("explain"))
     if not values["paths"]:
         raise fv.FeatvizError("give at least one image to explain")
     model = fv.load(values["model"])
@@ -58,7 +57,7 @@ def explain(**values: Any) -> int:
     model = model.on(devices.resolve(values["device"], model.device))
     objective, uses_prediction = values["objective"], values["objective"] is None
     if uses_prediction:
-        objective = _predicted(model, inputs, values["batch_size"])
+        objective = predicted_logits(model, inputs, values["batch_size"])
     started = time.perf_counter()
     result = fv.attribute(
         model,
@@ -67,7 +66,7 @@ def explain(**values: Any) -> int:
         seed=values["seed"] or 0,
         batch_size=values["batch_size"],
         device=values["device"],
-        progress=sys.stderr.isatty(),
+        progress=options.progress(),
         **options.given(values, AttributionSettings),
     )
     (written,) = result.save(output)
@@ -96,18 +95,7 @@ def explain(**values: Any) -> int:
         click.echo(json.dumps(document, indent=1, allow_nan=False))
     else:
         _report(model, result, names, curves, uses_prediction, written, seconds)
-    if interrupted:
-        return 130
-    return 2 if result.failures else 0
-
-
-def _predicted(model: fv.Model, images: Tensor, batch_size: int | None) -> list[fv.Objective]:
-    """Return the logit of the predicted class of each image, as the objective to explain."""
-    layer = logits_layer(model, tuple(images.shape[2:]))
-    if layer is None:
-        raise fv.FeatvizError("the network has no class logits: give an --objective to explain")
-    classes = predicted_classes(model, images, layer, batch_size=batch_size)
-    return [fv.class_logit(int(c)) for c in classes]
+    return options.status(interrupted, [written], failed=bool(result.failures))
 
 
 def _report(
@@ -131,11 +119,11 @@ def _report(
             line += f", convergence delta {result.delta[i]:.2g}"
         if i in result.failures:
             line += ", no mask"
-        click.echo(line)
+        options.echo(line)
         if curves is not None:
-            click.echo(f"  {_verdict(curves.record, i)}")
+            options.echo(f"  {_verdict(curves.record, i)}")
     size = "x".join(map(str, result.images.shape[2:]))
-    click.echo(f"{written}: {result.method} at {size}  ({seconds:.1f} s)")
+    options.echo(f"{written}: {result.method} at {size}  ({seconds:.1f} s)")
 
 
 def _verdict(record: dict[str, Any], i: int) -> str:

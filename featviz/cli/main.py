@@ -23,7 +23,10 @@ COMMANDS = {
     "render": ("render", "Render what units respond to."),
     "dream": ("dream", "Enhance what a network sees in an image; write images or videos."),
     "attack": ("attack", "Perturb images until a network misclassifies them."),
-    "explain": ("explain", "Show which pixels of images an objective depends on."),
+    "explain": (
+        "explain",
+        "Show which pixels of images an objective depends on (alias: attribute).",
+    ),
     "attribute": ("explain", ""),
     "atlas": ("atlas", "Render every unit of some layers into a folder."),
     "examples": ("examples", "Find the dataset images that activate units most and least."),
@@ -61,10 +64,26 @@ class _Lazy(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items() if text])
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Lazy,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "FEATVIZ"},
+)
 @click.version_option(__version__, prog_name="featviz")
-def cli() -> None:
-    """See what the units of a trained network respond to."""
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """See what the units of a trained network respond to.
+
+    \b
+    featviz models
+    featviz layers efficientnet_lite0
+    featviz render efficientnet_lite0 'class:"Egyptian cat"'
+    featviz COMMAND --help
+
+    Every option has an environment variable, such as FEATVIZ_RENDER_DEVICE=cuda.
+    """  # noqa: D301
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def shield(argument: str) -> str:
@@ -96,9 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = _print_warning
             status: Any = cli.main(words, prog_name="featviz", standalone_mode=False)
             sys.stdout.flush()  # a full disk is reported here rather than at exit
-    except click.exceptions.Abort:
-        return 130
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        print("featviz: interrupted before a result was finished", file=sys.stderr)
         return 130
     except click.ClickException as error:
         return _print_error(error.format_message())

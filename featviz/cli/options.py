@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from featviz.errors import FeatvizError, shorten
-from featviz.networks import zoo
-from featviz.networks.model import Model
 from featviz.options import Options
 from featviz.validation import fits_memory, positive_int
+
+if TYPE_CHECKING:
+    from featviz.networks.model import Model
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -85,10 +88,19 @@ def _option(field: dataclasses.Field[Any]) -> Callable[[F], F]:
     if field.default not in (None, (), ""):
         help = f"{help} Default: {_default_text(field)}."
     option_type = _TYPES.get(field.metadata["cli"], field.metadata["cli"])
-    metavar = field.metadata["metavar"]
+    metavar = field.metadata["metavar"] or _choices(field)
     return click.option(
         flag, field.name, type=option_type, default=None, metavar=metavar, help=help
     )
+
+
+def _choices(field: dataclasses.Field[Any]) -> str | None:
+    """Return ``fast|standard|best`` for a field that takes one of a few words."""
+    annotation = str(field.type)
+    if annotation == "Precision":
+        return "fp32|bf16|fp16"
+    words = re.match(r"Literal\[(.*?)\]", annotation)
+    return "|".join(re.findall(r'"([^"]+)"', words[1])) if words else None
 
 
 def _default_text(field: dataclasses.Field[Any]) -> str:
@@ -140,6 +152,8 @@ def load(name: str, values: Mapping[str, Any]) -> Model:
     FeatvizError
         If it would run code that the user did not name.
     """
+    from featviz.networks import zoo  # imports torch, which help does without
+
     if values["source"] is None or values["model"] == name or values["trust"]:
         return zoo.load(name)
     if not zoo.is_vetted(name):
@@ -148,6 +162,53 @@ def load(name: str, values: Mapping[str, Any]) -> Model:
             "--trust if you know where the file comes from, or the model itself"
         )
     return zoo.load(name, trust=False)
+
+
+def _remember_quiet(context: click.Context, _: Any, value: bool) -> None:
+    context.meta["featviz.quiet"] = value
+
+
+quiet = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_remember_quiet,
+    help="Print nothing but warnings and errors.",
+)
+
+
+def is_quiet() -> bool:
+    """Return whether ``--quiet`` was given."""
+    return bool(click.get_current_context().meta.get("featviz.quiet"))
+
+
+def progress() -> bool:
+    """Return whether to show a progress bar: on a terminal, without ``--quiet``."""
+    return sys.stderr.isatty() and not is_quiet()
+
+
+def echo(line: str) -> None:
+    """Print a line of a report, unless ``--quiet`` was given."""
+    if not is_quiet():
+        click.echo(line)
+
+
+def status(interrupted: bool, saved: Iterable[object], *, failed: bool = False) -> int:
+    """Return the exit status; after Ctrl-C, say on stderr what was saved."""
+    if interrupted:
+        print(f"featviz: interrupted; saved {', '.join(map(str, saved))}", file=sys.stderr)
+        return 130
+    return 2 if failed else 0
+
+
+def default_output(name: str) -> str:
+    """Return ``name`` plus ``.png``, numbered if there is such a file: nothing is overwritten."""
+    path, number = Path(f"{name}.png"), 1
+    while path.exists():
+        number += 1
+        path = Path(f"{name}-{number}.png")
+    return str(path)
 
 
 class Command(click.Command):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import click
 import featviz as fv
 from featviz.cli import options
 from featviz.io import images
+from featviz.optim.result import slug
 from featviz.optim.settings import Settings
 from featviz.optim.stored_run import StoredRun
 
@@ -20,7 +20,7 @@ from featviz.optim.stored_run import StoredRun
 @click.command(cls=options.Command, context_settings=options.CONTEXT)
 @click.argument("model", required=False)
 @click.argument("objectives", nargs=-1)
-@click.option("-o", "--output", required=True, help="Image to write (.png).")
+@click.option("-o", "--output", help="Image to write (.png). Default: named after OBJECTIVES.")
 @click.option("--from", "source", metavar="PNG", help="Render the image in this file again.")
 @options.trust
 @options.of(Settings)
@@ -33,6 +33,7 @@ from featviz.optim.stored_run import StoredRun
 @click.option("--separate", is_flag=True, help="Also write a file for each objective.")
 @options.tensorboard
 @options.device
+@options.quiet
 @options.as_json
 def render(**values: Any) -> int:
     r"""Render images that maximize OBJECTIVES, such as units of MODEL.
@@ -42,7 +43,7 @@ def render(**values: Any) -> int:
     featviz render efficientnet_lite0 class:285 'class:"daisy"' -o classes.png --steps 256
     featviz render efficientnet_lite0 '-channel:_blocks.10:5' -o negative.png
     """
-    output = images.check_output(values["output"])
+    output = images.check_output(values["output"]) if values["output"] else None
     if values["columns"] is not None and values["columns"] < 1:
         raise fv.FeatvizError(f"columns must be positive, not {values['columns']}")
     name, texts, seed, settings = values["model"], list(values["objectives"]), values["seed"], None
@@ -54,6 +55,9 @@ def render(**values: Any) -> int:
     if not name or not texts:
         raise fv.FeatvizError("give a model and at least one objective, such as class:285")
     goal = fv.objective(texts[0] if len(texts) == 1 else texts)
+    if output is None:
+        first = slug(texts[0].strip()) + (f"-and-{len(texts) - 1}-more" if len(texts) > 1 else "")
+        output = images.check_output(options.default_output(first))
     model = options.load(name, values)
     callbacks = [fv.callbacks.TensorBoard(values["tensorboard"])] if values["tensorboard"] else []
     started = time.perf_counter()
@@ -67,7 +71,7 @@ def render(**values: Any) -> int:
             batch_size=values["batch_size"],
             device=values["device"],
             callbacks=callbacks,
-            progress=sys.stderr.isatty(),
+            progress=options.progress(),
             **options.given(values, Settings),
         )
     except fv.OptimizationError as error:
@@ -79,9 +83,7 @@ def render(**values: Any) -> int:
         output, columns=values["columns"], separate=values["separate"], alpha=values["alpha"]
     )
     _report(result, written, seconds, values["as_json"])
-    if result.interrupted:
-        return 130
-    return 2 if result.failures else 0
+    return options.status(result.interrupted, written, failed=bool(result.failures))
 
 
 def _report(result: fv.Result, written: list[Path], seconds: float, as_json: bool) -> None:
@@ -99,11 +101,11 @@ def _report(result: fv.Result, written: list[Path], seconds: float, as_json: boo
     for text, seed, score in zip(
         result.objectives, result.seeds, result.scores.tolist(), strict=True
     ):
-        click.echo(f"{text}  seed {seed}  score {score:.4g}")
+        options.echo(f"{text}  seed {seed}  score {score:.4g}")
     if result.redirected is not None and result.redirected.any():
         redirected = [t for t, r in zip(result.objectives, result.redirected, strict=True) if r]
-        click.echo(f"optimized through redirected ReLUs: {', '.join(dict.fromkeys(redirected))}")
-    click.echo(f"{', '.join(map(str, written))}  ({seconds:.1f} s)")
+        options.echo(f"optimized through redirected ReLUs: {', '.join(dict.fromkeys(redirected))}")
+    options.echo(f"{', '.join(map(str, written))}  ({seconds:.1f} s)")
 
 
 def _recall(values: dict[str, Any]) -> StoredRun:

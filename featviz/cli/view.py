@@ -19,6 +19,7 @@ from featviz.cli import options
     default=None,
     help="Open the pages in the web browser. Default: only in a terminal.",
 )
+@options.quiet
 def view(url: str, show: bool | None) -> None:
     r"""Write pages for browsing the atlas in DIR, a folder or a URL.
 
@@ -30,8 +31,8 @@ def view(url: str, show: bool | None) -> None:
     """
     from featviz import atlases
 
-    page = atlases.view(url, progress=sys.stderr.isatty())
-    click.echo(page)
+    page = atlases.view(url, progress=options.progress())
+    options.echo(page)
     path = Path(page)
     if show is None:
         show = sys.stdin.isatty() and sys.stdout.isatty()

@@ -16,6 +16,7 @@ from featviz.dataset_examples.tally import Tally
 from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.io.dataset import Dataset, DatasetItem, ImageDataset, UnreadableError
 from featviz.networks import devices
+from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
@@ -31,7 +32,7 @@ _LISTED = 5
 
 @takes(ExamplesSettings)
 def examples(
-    model: Model,
+    model: Model | str,
     images: Dataset,
     objective: Objective | str | Sequence[Objective | str],
     *,
@@ -53,7 +54,7 @@ def examples(
     Parameters
     ----------
     model
-        From :func:`featviz.load` or :class:`featviz.Model`.
+        From :func:`featviz.load` or :class:`featviz.Model`, or the name of a network.
     images
         A folder of images (including subfolders), a file, or anything that yields tensors
         (C, *size) in [0, 1], Pillow images, paths, tuples that start with one of these (like
@@ -88,8 +89,7 @@ def examples(
     FeatvizError
         If there is no image, or an objective does not fit the network or depends on a whole batch.
     """
-    if not isinstance(model, Model):
-        raise FeatvizError("examples takes a featviz.Model: wrap the network first")
+    model = as_model(model, "examples")
     config = ExamplesSettings.of(settings, options)
     config.check()
     objectives = [objective] if isinstance(objective, (str, Objective)) else objective

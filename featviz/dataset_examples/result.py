@@ -50,7 +50,7 @@ class Ranked:
     boxes: Tensor
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class Examples(BaseResult):
     """The images with the highest and the lowest values, and the distribution of the values.
 

@@ -15,6 +15,7 @@ from featviz.dreaming.settings import DreamKeywords, DreamSettings
 from featviz.errors import FeatvizError, FeatvizWarning, ModelError
 from featviz.io.inputs import ImageLike, read_image, read_mask
 from featviz.networks import devices
+from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives.reference import Picture
@@ -35,7 +36,7 @@ from featviz.validation import positive_int
 
 @takes(DreamSettings)
 def dream(
-    model: Model,
+    model: Model | str,
     image: ImageLike,
     objective: Objective | str | None = None,
     *,
@@ -58,7 +59,7 @@ def dream(
     Parameters
     ----------
     model
-        From :func:`featviz.load` or :class:`featviz.Model`.
+        From :func:`featviz.load` or :class:`featviz.Model`, or the name of a network.
     image
         A file, a Pillow image, an array, or floats (C, H, W) or (B, C, H, W) in [0, 1].
     objective
@@ -98,8 +99,7 @@ def dream(
     OptimizationError
         If no image has a gradient.
     """
-    if not isinstance(model, Model):
-        raise FeatvizError("dream takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
+    model = as_model(model, "dream")
     if len(model.size) != 2:
         raise FeatvizError(f"dream needs a network for images (H, W), not one of size {model.size}")
     config = DreamSettings.of(settings, options).resolve(model.channels)

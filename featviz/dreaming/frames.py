@@ -16,6 +16,7 @@ from featviz.dreaming.defaults import dream_objective
 from featviz.errors import FeatvizError
 from featviz.io import images, sheets
 from featviz.io.inputs import ImageLike, read_image
+from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.transforms.geometric import Rotate, Scale, warp
@@ -24,7 +25,7 @@ from featviz.validation import positive_int, real
 
 
 def dream_video(
-    model: Model,
+    model: Model | str,
     image: ImageLike,
     objective: Objective | str | None = None,
     *,
@@ -68,8 +69,7 @@ def dream_video(
     KeyboardInterrupt
         For Ctrl-C; finished frames are in ``folder``.
     """
-    if not isinstance(model, Model):
-        raise FeatvizError("dream_video takes a featviz.Model: wrap the network, fv.Model(net, …)")
+    model = as_model(model, "dream_video")
     frames = positive_int("frames", frames)
     zoom = real("zoom", zoom, 0, 1000, above=True)
     rotate = real("rotate", rotate, -360, 360)

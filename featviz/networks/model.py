@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import html
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -169,6 +170,17 @@ class Model:
         label = self.name or type(self.net).__name__
         return f"<Model {label}: {self.channels} channels, size {self.size}>"
 
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(i.name)}<td>{html.escape(i.type)}"
+            f"<td>{'x'.join(map(str, i.shape))}<td>{i.units}"
+            for i in self.layers()
+        )
+        head = "<tr><th>layer<th>type<th>shape<th>units"
+        table = f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+        summary = html.escape(repr(self)[1:-1])
+        return f"<details><summary>{summary}</summary>{table}</details>"
+
     @property
     def device(self) -> torch.device:
         """The device of the network's weights."""
@@ -202,7 +214,7 @@ class Model:
         """
         duplicate = copy.copy(self)
         duplicate.net = copy.deepcopy(self.net)
-        if isinstance(self.net, _Function) and self.net.owner is not None:
+        if isinstance(duplicate.net, _Function) and duplicate.net.owner is not None:
             copied = {id(module) for module in duplicate.net.modules()}
             if not all(id(m) in copied for m in reached_modules(duplicate.net.function)):
                 raise ModelError(
@@ -282,7 +294,7 @@ class Model:
         """
         return _Classifier(self).eval()
 
-    def activations(self, images: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+    def activations(self, images: Tensor, names: str | Iterable[str]) -> dict[str, Tensor]:
         """Return the activations of the named layers, differentiable with respect to ``images``.
 
         The forward pass ends at the deepest of them. See :mod:`featviz.networks.layers` for names.
@@ -293,7 +305,7 @@ class Model:
             For an unknown name, with similar ones.
         """
         self.check_images(images)
-        names = list(names)
+        names = [names] if isinstance(names, str) else list(names)
         table = self.layers(tuple(images.shape[2:]))
         for name in names:
             table.find(name)
@@ -347,6 +359,9 @@ class Model:
             )
         return info
 
+    def __getitem__(self, name: str) -> LayerInfo:
+        return self.layer(name)
+
     def class_index(self, name: str) -> int:
         """Return the index of the class called ``name``, ignoring case.
 
@@ -364,6 +379,9 @@ class Model:
         if matches:
             raise UnitError(f"class {name!r} is ambiguous: give one of the indices {matches}")
         by_folded_name = {c.casefold(): c for c in self.classes}
+        containing = [c for c in self.classes if folded_name in c.casefold().split()]
+        if containing:
+            raise UnitError(f"no class {name!r}; did you mean {_either(containing)}?")
         hint = did_you_mean(folded_name, by_folded_name)
         for folded, original in by_folded_name.items():
             hint = hint.replace(repr(folded), repr(original))
@@ -380,3 +398,7 @@ class Model:
                 f"images must have shape (B, {self.channels}, {axes}) or another size, "
                 f"not {tuple(images.shape)}"
             )
+
+
+def _either(names: list[str], most: int = 6) -> str:
+    return " or ".join(map(repr, names[:most])) + (" or …" if len(names) > most else "")

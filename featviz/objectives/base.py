@@ -32,7 +32,8 @@ class Objective(abc.ABC):
     """An immutable score of images by a network; see the module docstring.
 
     ``str(o)`` is its canonical text and ``featviz.objective(str(o)) == o``. Objectives combine with
-    numbers and other objectives by ``+``, ``-``, ``*`` and ``/`` (by a number).
+    numbers and other objectives by ``+``, ``-``, ``*``, ``/`` (by a
+    number) and ``**`` (a positive int).
     """
 
     #: The objectives that this one combines; empty for an elementary one.
@@ -120,6 +121,14 @@ class Objective(abc.ABC):
         if divisor == 0:
             raise FeatvizError(f"division of {self} by zero")
         return _scaled(self, 1 / divisor)
+
+    def __rtruediv__(self, other: float) -> Objective:
+        raise FeatvizError(f"an objective cannot be a divisor: maximize -({self}) to lower it")
+
+    def __pow__(self, exponent: int) -> Objective:
+        if not isinstance(exponent, int) or isinstance(exponent, bool) or exponent < 1:
+            raise FeatvizError(f"the power of an objective must be a positive int, not {exponent}")
+        return functools.reduce(_product, [self] * exponent)
 
     __radd__ = __add__
     __rmul__ = __mul__

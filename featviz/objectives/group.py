@@ -50,15 +50,16 @@ class PerSample(Objective):
         return f"per_sample({', '.join(map(str, self.parts))})"
 
 
-def mean(objectives: Iterable[Objective]) -> Objective:
-    """Return the mean of objectives: ``mean([channel("a", 1), channel("b", 2)])``.
+def mean(objectives: Objective | Iterable[Objective], *more: Objective) -> Objective:
+    """Return the mean of objectives: ``mean([a, b])`` or ``mean(a, b)``.
 
     Raises
     ------
     FeatvizError
         If there are none.
     """
-    return Mean(_at_least_one("mean", objectives))
+    first = [objectives] if isinstance(objectives, Objective) else objectives
+    return Mean(_at_least_one("mean", [*first, *more]))
 
 
 def per_sample(objectives: Iterable[Objective]) -> Objective:

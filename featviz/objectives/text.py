@@ -10,16 +10,20 @@ from typing import Any
 from featviz.errors import FeatvizError, ObjectiveSyntaxError, did_you_mean
 from featviz.objectives import arrays, custom
 from featviz.objectives.base import ONE, Objective, lift, terms_of
+from featviz.objectives.classes import class_logit
 from featviz.objectives.group import mean, per_sample
 from featviz.objectives.parsing import CallNode, Field, NumberNode, Tree, UnitNode, parse
 from featviz.objectives.reduction import check as check_reduction
 from featviz.objectives.relations import interpolate
 from featviz.objectives.schedule import ramp
+from featviz.objectives.shorthand import suggestion
 from featviz.objectives.unit import KINDS, usage
 
 
-def objective(source: str | Objective | Sequence[str | Objective]) -> Objective:
+def objective(source: str | int | Objective | Sequence[str | int | Objective]) -> Objective:
     """Return the objective that a text describes; a list gives one objective per sample.
+
+    An int is the logit of a class.
 
     >>> objective("channel:_blocks.10:42 - 0.5*channel:_blocks.10:7").parts[1]
     objective('channel:_blocks.10:7')
@@ -40,8 +44,19 @@ def objective(source: str | Objective | Sequence[str | Objective]) -> Objective:
             return _build(parse(source), source)
         except RecursionError:
             raise FeatvizError("objective is nested too deeply") from None
+        except ObjectiveSyntaxError as error:
+            hint = suggestion(source)
+            if hint is None:
+                raise
+            raise ObjectiveSyntaxError(source, error.position, hint) from None
+    if isinstance(source, int) and not isinstance(source, bool):
+        return class_logit(source)
     if isinstance(source, Sequence):
         return per_sample([objective(item) for item in source])
+    if callable(source):
+        raise FeatvizError(
+            "a function of activations needs their layers: fv.function(function, 'output')"
+        )
     raise FeatvizError(f"expected an Objective or its text, not {type(source).__name__}")
 
 

@@ -25,6 +25,16 @@ def where_text(where: Where) -> str:
     return "" if where is None else arrays.register_name(where, "where")
 
 
+def layer_name(layer: object) -> str:
+    """Return the name of a layer; raise :class:`UnitError` for a module, which has none."""
+    if isinstance(layer, torch.nn.Module):
+        raise UnitError(
+            f"a layer is given by its name, not as a {type(layer).__name__}: "
+            "model.layers() lists the names"
+        )
+    return str(layer)
+
+
 def stack_rows(
     members: Sequence[Any],
     target: Target,
@@ -175,17 +185,23 @@ def channel(layer: str, channel: int, *, reduce: str = "mean", where: Where = No
     sum_square, norm or topN (the mean of the N largest); ``where`` selects positions:
     ``"2:5,3:7"``, ``"cls"``, ``"patches"``, weights or an ``.npy`` file of them. [Olah2017]_
     """
-    return Channel(str(layer), index(channel), reduction.check(reduce), where_text(where))
+    return Channel(layer_name(layer), index(channel), reduction.check(reduce), where_text(where))
 
 
-def neuron(layer: str, channel: int, *position: int) -> Objective:
+def neuron(
+    layer: str, channel: int, *position: int, y: int | None = None, x: int | None = None
+) -> Objective:
     """Return the activation of one channel at one position, (y, x) in a feature map.
 
     ``neuron("_blocks.10", 42, 3, 5)`` is ``neuron:_blocks.10:42:3:5``; the default position is the
     centre (n // 2 along each axis, of the patches for tokens). For tokens, one number is the
-    token, and two are (y, x) of the patch. [Olah2017]_
+    token, and two are (y, x) of the patch. ``y=3, x=5`` is another way to write it. [Olah2017]_
     """
-    return Neuron(str(layer), index(channel), tuple(index(p) for p in position))
+    if y is not None or x is not None:
+        if position or y is None or x is None:
+            raise UnitError("give the position as y= and x=, or as two numbers (y, x)")
+        position = (y, x)
+    return Neuron(layer_name(layer), index(channel), tuple(index(p) for p in position))
 
 
 def layer(layer: str, *, reduce: str = "mean_square", where: Where = None) -> Objective:
@@ -194,7 +210,7 @@ def layer(layer: str, *, reduce: str = "mean_square", where: Where = None) -> Ob
     ``layer("_blocks.10")`` is ``layer:_blocks.10``; ``reduce`` may be ``sum_square``, ``norm`` or
     any other of :func:`channel`'s, and ``where`` is as there. [Mordvintsev2015]_
     """
-    return Layer(str(layer), reduction.check(reduce), where_text(where))
+    return Layer(layer_name(layer), reduction.check(reduce), where_text(where))
 
 
 def head(

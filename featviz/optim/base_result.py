@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import base64
+import html
 import math
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,27 @@ class BaseResult(abc.ABC):
             As :meth:`sheet`, or if the file cannot be written.
         """
         return [images.save(self.sheet(), path, self.record)]
+
+    def pil(self, *, columns: int | None = None) -> Image.Image:
+        """Return the sheet as a Pillow image; another name of :meth:`sheet`."""
+        return self.sheet(columns=columns)
+
+    def show(self) -> None:
+        """Open the sheet in an image viewer. In a notebook, a result as last line shows itself."""
+        self.sheet().show()
+
+    def __repr__(self) -> str:
+        texts = ", ".join(self.objectives[:3]) + (", …" if len(self.objectives) > 3 else "")
+        ended = "; interrupted" if self.interrupted else ""
+        return f"<{type(self).__name__}: {texts}{ended}>"
+
+    def _repr_html_(self) -> str | None:
+        png = self._repr_png_()
+        if png is None:
+            return None
+        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        caption = html.escape(repr(self)[1:-1])
+        return f'<figure><img src="{source}"><figcaption>{caption}</figcaption></figure>'
 
     def _repr_png_(self) -> bytes | None:
         return images.png_bytes(self.sheet(), self.record)

@@ -176,3 +176,11 @@ def _tags(run: Run) -> list[str]:
 
 
 __all__ = ["Callback", "Progress", "Run", "Step", "TensorBoard"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Live":  # it draws sheets, which nothing else here needs
+        from featviz.optim.live import Live
+
+        return Live
+    raise AttributeError(f"featviz.callbacks has no {name!r}")

@@ -8,21 +8,22 @@ import operator
 import re
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
 from featviz.errors import FeatvizError
 from featviz.io import images as _images
-from featviz.io import sheets
+from featviz.io import plots, sheets
 from featviz.optim.base_result import BaseResult, finite
 from featviz.optim.checkpoint import Checkpoint
-from featviz.types import Tensor
+from featviz.types import Self, Tensor
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class Result(BaseResult):
     """Optimized images and their scores.
 
@@ -79,8 +80,10 @@ class Result(BaseResult):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Result:
-        """Return the result of one image."""
+    def __getitem__(self, index: int | slice) -> Self:
+        """Return the result of one image, or of a slice of them."""
+        if isinstance(index, slice):
+            return self._sliced(range(len(self))[index])
         i = range(len(self))[operator.index(index)]
         settings = {**self.settings, "goal": self.objectives[i]}
         if self.relational:
@@ -101,6 +104,34 @@ class Result(BaseResult):
             checkpoint=None,
             state={n: t[i : i + 1] if len(t) == len(self) else t for n, t in self.state.items()},
         )
+
+    def _sliced(self, indices: range) -> Self:
+        if not indices:
+            raise FeatvizError(f"no images {indices.start}:{indices.stop} of {len(self)}")
+        part = cast("Self", self.join([self[i] for i in indices]))
+        if len(part) > 1:
+            goal = None if self.relational else f"per_sample({', '.join(part.objectives)})"
+            part.settings = {**part.settings, "goal": goal}
+        return part
+
+    def numpy(self) -> np.ndarray:
+        """Return the images as an array (B, *size, C) of floats in [0, 1], channels last."""
+        return self.images.movedim(1, -1).numpy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.numpy() if dtype is None else self.numpy().astype(dtype)
+        return array.copy() if copy else array
+
+    def plot(self) -> Image.Image:
+        """Draw the score of each image over the steps, under the transforms."""
+        return plots.lines(self.history, label="score")
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{s:.4g}" for s in self.scores[:3].tolist())
+        scores += ", …" if len(self) > 3 else ""
+        size = "x".join(map(str, self.images.shape[2:]))
+        steps = f"{len(self.history)} steps"
+        return f"{super().__repr__()[:-1]}; score {scores}; {len(self)} of {size}, {steps}>"
 
     @property
     def record(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from featviz.param import Fourier, Param
 from featviz.param import parse as parse_param
 from featviz.param import text as param_text
 from featviz.transforms import Transform
+from featviz.transforms.foreign import adapted
 from featviz.transforms.presets import check as check_transforms
 from featviz.transforms.presets import text as transforms_text
 from featviz.types import (
@@ -152,7 +153,7 @@ class Settings(Options):
         steps = preset.steps if self.steps is None else operator.index(self.steps)
         param = self._sized_param(model)
         if self.transforms is not None:
-            transforms = check_transforms(self.transforms)
+            transforms = check_transforms(adapted(self.transforms))
         elif len(param.shape) == 2:
             transforms = applicable(check_transforms(preset.transforms), model, param.shape)
         else:
@@ -196,6 +197,15 @@ class Settings(Options):
         )
 
     def _sized_param(self, model: Model) -> Param:
+        if isinstance(self.param, type):
+            raise FeatvizError(f"param takes an instance: fv.param.{self.param.__name__}()")
+        if not isinstance(self.param, (Param, str, type(None))):
+            raise FeatvizError(
+                "param is one parameterization for all images, such as fourier or "
+                f"fv.param.Fourier(), not {type(self.param).__name__}"
+            )
+        if self.param == "fft":
+            raise FeatvizError("no parameterization 'fft': lucid's fft is called fourier")
         param = self.param
         if param is None and len(model.size) == 2:
             param = find_quality(self.quality).param

@@ -87,6 +87,13 @@ def text(param: Param) -> str | None:
     return codec.write(param, NAMES)
 
 
+def __getattr__(name: str) -> Param:
+    from featviz.other_libraries import FUNCTIONS
+
+    hint = f"; call {FUNCTIONS[name]}" if name in FUNCTIONS else ""
+    raise AttributeError(f"featviz.param has no {name!r}{hint}")
+
+
 __all__ = [
     "Alpha",
     "Basis",

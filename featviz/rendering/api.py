@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from featviz.errors import FeatvizError, FeatvizWarning, OptimizationError
+from featviz.errors import FeatvizWarning, OptimizationError
 from featviz.networks import devices
+from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
@@ -28,7 +29,7 @@ from featviz.validation import positive_int
 
 @takes(Settings)
 def render(
-    model: Model,
+    model: Model | str,
     objective: Objective | str | Sequence[Objective | str],
     *,
     settings: Settings | None = None,
@@ -44,7 +45,7 @@ def render(
     Parameters
     ----------
     model
-        From :func:`featviz.load` or :class:`featviz.Model`.
+        From :func:`featviz.load` or :class:`featviz.Model`, or the name of a network.
     objective
         An objective or its text, or a list of them for one image each.
     settings
@@ -76,8 +77,7 @@ def render(
     OptimizationError
         If none of the images could be optimized.
     """
-    if not isinstance(model, Model):
-        raise FeatvizError("render takes a featviz.Model: wrap the network, fv.Model(net, mean=…)")
+    model = as_model(model, "render")
     goal = as_objective(objective)
     is_per_sample = isinstance(goal, PerSample)
     if isinstance(goal, PerSample):

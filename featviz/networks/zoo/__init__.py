@@ -28,9 +28,21 @@ class ModelListing:
     install: str
 
 
-def models() -> list[ModelListing]:
+class ModelTable(list[ModelListing]):
+    """A list of :class:`ModelListing` that prints as a table."""
+
+    def __repr__(self) -> str:
+        width = max((len(entry.name) for entry in self), default=0)
+        return "\n".join(
+            f"{e.name.ljust(width)}  {e.description}"
+            + ("" if e.installed else f"  (not installed: {e.install})")
+            for e in self
+        )
+
+
+def models() -> ModelTable:
     """List the networks that :func:`load` knows, and whether their packages are installed."""
-    listings = []
+    listings = ModelTable()
     for name in efficientnet.NAMES:
         listings.append(
             ModelListing(
@@ -75,7 +87,7 @@ def load(name: str, *, trust: bool = True) -> Model:
         command).
     """
     if not isinstance(name, str):
-        raise ModelError(f"the name of a model is a text, not {type(name).__name__}")
+        raise ModelError("load takes a name: wrap your own network, fv.Model(net, mean=…, std=…)")
     if not (trust or is_vetted(name)):
         raise ModelError(
             f"model {shorten(repr(name))} may run code: name it yourself, or trust the file"
@@ -90,7 +102,8 @@ def load(name: str, *, trust: bool = True) -> Model:
         model = source.load(source_name) if source else _factory(prefix, source_name)
     else:
         hint = did_you_mean(name, efficientnet.NAMES)
-        known = "" if hint else f"; known: {', '.join(efficientnet.NAMES)}, torchvision:NAME, …"
+        known = f"; known: {', '.join(efficientnet.NAMES)}, torchvision:{name}, timm:{name}, …"
+        known = "" if hint else known
         raise ModelError(f"no model {name!r}{hint}{known}")
     model.name = name
     return model
