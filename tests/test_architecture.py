@@ -147,6 +147,7 @@ def test_gradients_are_taken_in_few_places():
     pattern = re.compile(r"\.backward\(|autograd\.grad\(")
     users = {p.relative_to(ROOT).as_posix() for p in FILES if pattern.search(p.read_text("utf-8"))}
     assert users == {
+        "attribution/cam.py",
         "attribution/gradient_based.py",
         "optim/gradient_evaluator.py",
         "optim/loop.py",

@@ -45,7 +45,9 @@ def measured(processor: Any, name: str) -> dict[str, Any]:
         pure = [_uniform(tuple(float(c == s) for c in range(3)), size) for s in range(3)]
         gains = torch.stack([_pixels(processor, p).mean((2, 3))[0] - black for p in pure])
         order = gains.abs().argmax(0).tolist()  # the image's channel in each of the network's
-        image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+        generator = torch.Generator().manual_seed(0)
+        random = torch.randint(0, 256, (*size, 3), generator=generator, dtype=torch.uint8)
+        image = random.numpy()
         expected = _pixels(processor, Image.fromarray(image))
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         if isinstance(error, ModelError):
