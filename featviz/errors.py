@@ -45,7 +45,9 @@ class ObjectiveSyntaxError(FeatvizError):
         start, end = max(0, position - _QUOTED), position + _QUOTED
         before = f"{'…' * (start > 0)}{text[start:position]}"
         marked = f"{before}^{text[position:end]}{'…' * (end < len(text))}"
-        super().__init__(f"cannot parse objective at column {position + 1}: {marked} ({problem})")
+        super().__init__(
+            f"cannot parse objective at column {position + 1}: {marked} ({shorten(problem, 300)})"
+        )
 
 
 class OptimizationError(FeatvizError):

@@ -115,7 +115,7 @@ def test_a_network_that_cannot_be_sent_is_said(tmp_path, net):
 def test_what_fails_keeps_nothing_else_from_being_made(tmp_path):
     model = fv.Model(nets.seeded(Homesick), size=8)
     with pytest.raises(FeatvizError, match="4 of 7 batches failed: Odd: odd far away") as error:
-        build(model, tmp_path, ["second", "first"], workers=2)
+        build(model, tmp_path, ["second", "first"], workers=2, transforms="none")
     assert "\n" not in str(error.value)
     assert len(pictures(tmp_path)) == 8
     assert not multiprocessing.active_children()
@@ -393,6 +393,6 @@ def test_a_ray_cluster_that_others_use(model, tmp_path, whole, ray, address, mon
 def test_what_fails_on_a_ray_cluster_keeps_nothing_else_from_being_made(tmp_path, ray, address):
     model = fv.Model(nets.seeded(Homesick), size=8)
     with pytest.raises(FeatvizError, match="4 of 7 batches failed: Odd: odd far away") as error:
-        build(model, tmp_path, ["second", "first"], ray=address, workers=1)
+        build(model, tmp_path, ["second", "first"], ray=address, workers=1, transforms="none")
     assert "\n" not in str(error.value)
     assert len(pictures(tmp_path)) == 8

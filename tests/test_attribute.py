@@ -683,7 +683,7 @@ def test_auto_is_grad_cam_on_late_maps_and_kernel_shap_otherwise(lite0):
 @pytest.mark.parametrize(
     ("option", "method"),
     [({"layer": "_blocks.3"}, "grad_cam"), ({"cells": 2, "steps": 8}, "kernel_shap"),
-     ({"baseline": "black", "steps": 8}, "kernel_shap")],
+     ({"baseline": "black", "cells": 2, "steps": 8}, "kernel_shap")],
 )  # fmt: skip
 def test_options_decide_what_auto_is(lite0, option, method):
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))

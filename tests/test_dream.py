@@ -487,7 +487,6 @@ def test_the_command_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], "give -o OUT.png, --video OUT.mp4, or both"),
         (["-o", "a.txt"], "names no image format"),
         (["--video", "a.avi"], "a video ends in"),
         (["-o", "a.png", "--size", "0"], "size must be positive"),

@@ -283,7 +283,7 @@ def test_explain_needs_an_objective_where_there_are_no_classes(capsys, tmp_path,
     model = nets.Deep()
     monkeypatch.setattr(fv, "load", lambda name: fv.Model(model, size=16))
     error = refused(capsys, "explain", "own", cat, "-o", tmp_path / "o.png")
-    assert "give an --objective to explain" in error
+    assert "give an objective to explain" in error
 
 
 def test_explain_of_a_network_of_signals_is_one_line(capsys, tmp_path, cat, monkeypatch):

@@ -421,7 +421,7 @@ def test_a_transparent_picture_lies_on_gray_when_done_and_on_colours_before():
     assert behind.std() > 0.1
     with pytest.raises(FeatvizError, match=r"opacity \(B, C \+ 1"):
         P.Alpha().from_image(torch.rand(1, 1, 8, 8))
-    with pytest.raises(FeatvizError, match="cells must be positive"):
+    with pytest.raises(FeatvizError, match="cells must be at least 1"):
         fv.transforms.Background(cells=0)
 
 

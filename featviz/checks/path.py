@@ -38,7 +38,9 @@ def layers(model: Model, goal: Objective) -> list[LayerInfo]:
     names = [info.name for info in table]
     read = [names.index(name) for name in goal.needs(Target(model, model.size, 1)) if name in names]
     candidates = [
-        i for i in table[: max(read, default=-1) + 1] if i.units >= LEAST and "#" not in i.name
+        i
+        for i in table[: max(read, default=-1) + 1]
+        if i.units >= LEAST and "#" not in i.name and i.batched
     ]
     if len(candidates) <= MOST:
         return candidates
@@ -48,8 +50,7 @@ def layers(model: Model, goal: Objective) -> list[LayerInfo]:
 def profiles(model: Model, images: Tensor, infos: Sequence[LayerInfo]) -> dict[str, Tensor]:
     """Return the mean of every unit over its positions, (B, units), for each layer.
 
-    Layers whose first axis is not the batch (windows of an image, sequence-first tensors) are left
-    out.
+    Layers whose first axis turns out not to be the batch (windows of an image) are left out.
     """
     layers = {info.name: info for info in infos}
     without_batch: set[str] = set()
