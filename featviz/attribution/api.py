@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from featviz._version import __version__
+from featviz.attribution.baseline_sets import baseline_sets
 from featviz.attribution.baselines import baseline as make_baseline
 from featviz.attribution.case import Case
 from featviz.attribution.choice import choose_method
@@ -22,8 +24,10 @@ from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.io.inputs import ImageLike, read_images
 from featviz.networks import devices
 from featviz.networks.coercion import as_model
+from featviz.networks.differentiability import gradient_errors_explained
 from featviz.networks.model import Model
 from featviz.objectives import Objective
+from featviz.objectives import objective as as_objective
 from featviz.optim.batching import evaluated_together
 from featviz.optim.callbacks import Callback, Progress, Step
 from featviz.optim.evaluator import Evaluator
@@ -31,6 +35,7 @@ from featviz.optim.tracing import TraceCache
 from featviz.options import takes
 from featviz.seeds import expand
 from featviz.types import Seed, Size, Tensor, Unpack
+from featviz.validation import positive_int
 
 #: Percentile of the absolute values at which the colours of a heat map saturate.
 PERCENTILE = 99.0
@@ -99,8 +104,9 @@ def attribute(
     config = AttributionSettings.of(settings, options)
     if config.method != "auto":
         find_method(config)  # refuse what cannot work before anything runs
-    resized = (size,) * len(model.size) if isinstance(size, int) else size
-    images = read_images(image, model.channels, model.size, "image", size=resized)
+    if size is not None and not isinstance(size, (tuple, list)):
+        size = (positive_int("size", size),) * len(model.size)
+    images = read_images(image, model.channels, model.size, "image", size=size, crop=model.crop)
     network = model.on(devices.resolve(device, model.device))
     if objective is None:
         objective = predicted_logits(network, images, batch_size)
@@ -111,12 +117,14 @@ def attribute(
         chosen = choose_method(config, network, goals, tuple(images.shape[2:]))
         config = dataclasses.replace(config, method=chosen)
     method, method_options = find_method(config)
-    if method.gradients and torch.is_inference_mode_enabled():
-        raise FeatvizError("gradients are off in torch.inference_mode(): leave it first")
     seeds = expand(seed, len(images))
     copies = evaluated_together(network.device, batch_size)
     baseline_spec = method.baseline if config.baseline is None else config.baseline
-    baselines = None if baseline_spec is None else make_baseline(baseline_spec, images)
+    baselines, sets = None, None
+    if method.several:
+        sets = baseline_sets(baseline_spec, images, seeds)
+    elif baseline_spec is not None:
+        baselines = make_baseline(baseline_spec, images)  # type: ignore[arg-type]
     input_size = tuple(images.shape[2:])
     traces = TraceCache() if method.evaluations(method_options, input_size) >= 32 else None
     evaluators = [
@@ -128,11 +136,16 @@ def attribute(
     failures: dict[int, str] = {}
     notes: dict[str, Any] = {}
     try:
-        with network.session():
+        with network.session(), gradient_errors_explained(network.net):
             scores = _scores(evaluators, images)
             baseline_scores = None if baselines is None else _scores(evaluators, baselines)
+            if sets is not None:
+                pairs = zip(evaluators, sets, strict=True)
+                baseline_scores = torch.stack([e.scores(b).double().mean() for e, b in pairs])
+                baseline_scores = baseline_scores.float()
             if method.optimize is None:
-                cases = _cases(evaluators, images, baselines, seeds, method_options)
+                shown = baselines[:, None] if baselines is not None else sets
+                cases = _cases(evaluators, images, shown, seeds, method_options)
                 attributions, interrupted = _explain(method, cases, progress)
                 notes = _notes(cases[: len(attributions)])
             else:
@@ -183,8 +196,10 @@ def attribute(
             "model": model.name,
             "method": config.method,
             "size": list(input_size),
-            "baseline": "given" if isinstance(baseline_spec, torch.Tensor) else baseline_spec,
-            **{key: value for key, value in method_options.items() if key != "segments"},
+            "baseline": _recorded(baseline_spec),
+            **{k: v for k, v in method_options.items() if k not in ("segments", "data")},
+            **({"data": _named(config.data)} if config.data is not None else {}),
+            **({"through": str(as_objective(config.through))} if config.through else {}),
             **notes,
             "segments": method_options.get("segments") is not None,
             "over": method.reduction,
@@ -203,6 +218,18 @@ def attribute(
     return result
 
 
+def _named(data: Any) -> str:
+    """Return a dataset as JSON can hold it."""
+    return str(data) if isinstance(data, (str, Path)) else "given"
+
+
+def _recorded(baseline: Any) -> Any:
+    """Return a baseline as JSON can hold it."""
+    if isinstance(baseline, (list, tuple)):
+        return [_recorded(item) for item in baseline]
+    return "given" if isinstance(baseline, torch.Tensor) else baseline
+
+
 def _scores(evaluators: list[Evaluator], images: Tensor) -> Tensor:
     """Return each image's score (B,), one at a time so that none depends on the others."""
     pairs = zip(evaluators, images.split(1), strict=True)
@@ -217,13 +244,15 @@ def _cases(
     options: dict[str, Any],
 ) -> list[Case]:
     device = evaluators[0].model.device
+    shared: dict[Any, Any] = {}
     return [
         Case(
             evaluator,
             images[i : i + 1].to(device),
-            None if baselines is None else baselines[i : i + 1].to(device),
+            None if baselines is None else baselines[i].to(device),
             seeds[i],
             options,
+            shared=shared,
         )
         for i, evaluator in enumerate(evaluators)
     ]

@@ -1,88 +1,119 @@
-"""Class activation maps: attribution by the feature maps of a layer."""
+"""Class activation maps: attribution by the feature maps of a layer.
+
+A_k are the maps of a layer at the positions p, n their number, g_k = ∂o/∂A_k. All are weighted sums
+of the maps, resized linearly to the image; the methods differ in the weights.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any
+import warnings
 
 import torch
-from torch import nn
 
-from featviz.attribution.case import Case, captum
-from featviz.attribution.gradient_based import gradient, guided_backprop
-from featviz.errors import FeatvizError, UnitError
-from featviz.networks.layers import module_names
-from featviz.objectives.reduction import token_grid
-from featviz.objectives.scene import Target
-from featviz.optim.evaluator import Evaluator
+from featviz.attribution.cam_layers import LayerMaps, layer_maps
+from featviz.attribution.case import Case
+from featviz.attribution.gradient_based import guided_backprop
+from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.resample import resize
-from featviz.types import LayerInfo, Tensor
+from featviz.types import Tensor
+
+#: How far the gradient of an average may differ between positions, relative to the largest.
+_EVEN = 1e-3
 
 
-def grad_cam(case: Case) -> Tensor:
-    """Return max(0, Σ_k w_k A_k), w_k the mean of ∂o/∂A_k over the map, resized linearly.
+def cam(case: Case) -> Tensor:
+    """Return Σ_k w_k A_k for an objective Σ_k w_k mean(A_k) + c. [Zhou2016]_.
 
-    A_k are the feature maps of ``layer``; by default, of the last layer with positions that the
-    objective depends on. The patch tokens of a transformer are a map, without its class token.
-    [Selvaraju2017]_
+    The mean over the positions is the objective minus its constant, evidence against it included.
+    The weights are read from the gradient, so that no layer of class weights has to be named.
 
     Raises
     ------
     FeatvizError
-        As :func:`find_layers`, or if the objective has no gradient with respect to the layer.
+        If the objective is not a weighted sum of the averages of the layer's maps.
     """
-    name = case.options["layer"]
-    candidates = find_layers(case.evaluator, name)
-    layers = with_gradient(case, candidates)
-    if not layers:
+    found = layer_maps(case)
+    axes = tuple(range(2, found.slopes.ndim))
+    mean = found.slopes.mean(axes, keepdim=True)
+    uneven = (found.slopes - mean).abs().amax() > _EVEN * found.slopes.abs().amax()
+    if uneven or not _is_linear(case, found):
         raise FeatvizError(
-            f"{case.evaluator.objective} has no gradient with respect to the maps of "
-            f"{'any layer' if name is None else f'layer {name!r}: name another one'}"
+            f"cam needs an objective that is a weighted sum of averages of a layer's maps, and "
+            f"{case.evaluator.objective} is none of layer {found.info.name!r}: use grad_cam"
         )
-    info = layers[-1]
-    case.notes["layer"] = info.name
-    module = module_names(case.evaluator.model.net)[info.name]
-    if info.axis == 1 and len(info.positions) == len(case.evaluator.size):
-        explain = captum().LayerGradCam(case.evaluator, module)
-        maps: Tensor = explain.attribute(case.leaf(), relu_attributions=True)
-    else:
-        maps = _cam_of_other_layouts(case, info, module)
-    # Gradients with respect to a layer are scaled, like all inside the network.
-    return resize(
-        maps.detach().float() / case.evaluator.gradient_scale, tuple(case.image.shape[2:])
-    )
+    count = found.maps[0, 0].numel()
+    return _resized(case, (mean * count * found.maps).sum(1, keepdim=True))
 
 
-def _cam_of_other_layouts(case: Case, info: LayerInfo, module: nn.Module) -> Tensor:
-    """Return Grad-CAM's map (1, 1, *grid) of tokens, or of a map with its channels last."""
-    activations: list[Tensor] = []
-
-    def hook(module: nn.Module, _: Any, output: Tensor) -> Tensor:
-        activations.append(output)
-        return output.clone()  # later operations may change it in place
-
-    handle = module.register_forward_hook(hook)
+def _is_linear(case: Case, found: LayerMaps) -> bool:
+    """Return whether the gradient by the maps is the same for another image."""
+    other = Case(case.evaluator, 1 - case.image, None, case.seed, {"layer": found.info.name})
     try:
-        with torch.enable_grad():
-            value = case.evaluator(case.leaf()).sum()
-            (gradients,) = torch.autograd.grad(value, activations[-1])
-    finally:
-        handle.remove()
-    maps, slopes = (
-        _on_grid(case, info, tensor.movedim(info.axis, 1))
-        for tensor in (activations[-1], gradients)
-    )
-    weights = slopes.flatten(2).mean(2).view(*slopes.shape[:2], *(1 for _ in maps.shape[2:]))
-    return (weights * maps).sum(1, keepdim=True).clamp_min(0)
+        slopes = layer_maps(other).slopes
+    except FeatvizError:  # no gradient there
+        return False
+    return bool((slopes - found.slopes).abs().amax() <= _EVEN * found.slopes.abs().amax())
 
 
-def _on_grid(case: Case, info: LayerInfo, units: Tensor) -> Tensor:
-    """Return activations (B, C, *positions) on the grid of the image, without class tokens."""
-    if units.ndim == case.image.ndim:
-        return units
-    prefix, grid = token_grid(info, Target(case.evaluator.model, case.evaluator.size, 1))
-    return units[..., prefix:].unflatten(2, grid)
+def grad_cam(case: Case) -> Tensor:
+    """Return max(0, Σ_k w_k A_k), w_k the mean of g_k over the positions. [Selvaraju2017]_."""
+    found = layer_maps(case)
+    weights = found.slopes.mean(tuple(range(2, found.slopes.ndim)), keepdim=True)
+    return _positive(case, weights * found.maps)
+
+
+def grad_cam_plus_plus(case: Case) -> Tensor:
+    """Return max(0, Σ_k w_k A_k), w_k = Σ_p α_k max(0, g_k). [Chattopadhay2018]_.
+
+    α_k = g_k² / (2 g_k² + g_k³ Σ_p A_k), 0 where g_k is. The paper derives it for exp(o); the
+    factor exp(o) that all weights then share is left out.
+    """
+    found = layer_maps(case)
+    slopes, maps = found.slopes.double(), found.maps.double()
+    axes = tuple(range(2, maps.ndim))
+    # Divided by g², so that small gradients do not vanish in their cubes.
+    denominator = 2 + slopes * maps.sum(axes, keepdim=True)
+    alpha = torch.where((slopes != 0) & (denominator != 0), 1 / denominator, 0.0)
+    weights = (alpha * slopes.clamp_min(0)).sum(axes, keepdim=True)
+    return _positive(case, (weights * maps).float())
+
+
+def layer_cam(case: Case) -> Tensor:
+    """Return max(0, Σ_k max(0, g_k) A_k), a weight for each position. [Jiang2021]_."""
+    found = layer_maps(case)
+    return _positive(case, found.slopes.clamp_min(0) * found.maps)
+
+
+def score_cam(case: Case) -> Tensor:
+    """Return max(0, Σ_k w_k A_k), w the softmax of the value behind each map. [Wang2020]_.
+
+    Behind a map, resized and scaled to [0, 1], the image is shown where it is 1 and the baseline
+    where it is 0. Maps that are the same everywhere hide nothing and have no weight. The softmax
+    depends on the unit of the objective: with a logit, a few maps have all the weight.
+
+    Raises
+    ------
+    FeatvizError
+        As :func:`layer_maps`, or if no map varies.
+    """
+    found = layer_maps(case)
+    masks = resize(found.maps[0, :, None], tuple(case.image.shape[2:]))
+    flat = masks.flatten(1)
+    low, high = flat.amin(1), flat.amax(1)
+    varied = (high > low).nonzero().flatten()
+    if not len(varied):
+        raise FeatvizError(
+            f"score_cam: every map of layer {found.info.name!r} is the same at all positions: "
+            "name another layer"
+        )
+    values = []
+    shape = (-1, *(1 for _ in masks.shape[1:]))
+    for chosen in varied.split(case.batch_size):
+        spread = (high[chosen] - low[chosen]).view(shape)
+        opacity = ((masks[chosen] - low[chosen].view(shape)) / spread).to(case.image)
+        values.append(case.evaluator.scores(case.base.lerp(case.image, opacity)))
+    weights = torch.cat(values).double().softmax(0).to(found.maps)
+    return _positive(case, weights.view(1, *shape[:-1]) * found.maps[:, varied])
 
 
 def guided_grad_cam(case: Case) -> Tensor:
@@ -90,90 +121,21 @@ def guided_grad_cam(case: Case) -> Tensor:
     return guided_backprop(case) * grad_cam(case)
 
 
-def with_gradient(case: Case, layers: list[LayerInfo]) -> list[LayerInfo]:
-    """Return the layers through which a gradient flows from the objective to the image.
+def _positive(case: Case, terms: Tensor) -> Tensor:
+    """Return the positive part of Σ_k of terms (1, K, *grid) at the size of the image.
 
-    A layer that runs before those that the objective reads need not lead to them.
+    Warns where nothing is positive: the map is then zero, which says nothing of the image.
     """
-    modules = module_names(case.evaluator.model.net)
-    reached: set[str] = set()
-    calls: dict[str, int] = {}
-
-    def reach(info: LayerInfo, gradient: Tensor) -> None:
-        # Behind the last attention, only the class token leads to a classifier.
-        if info.axis == 1 or _on_grid(case, info, gradient.movedim(info.axis, 1)).any():
-            reached.add(info.name)
-
-    def watch(info: LayerInfo) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(module: nn.Module, _: Any, output: Tensor) -> None:
-            calls[info.name] = calls.get(info.name, 0) + 1
-            if calls[info.name] == info.calls and output.requires_grad:  # the last call counts
-                output.register_hook(lambda gradient: reach(info, gradient))
-
-        return hook
-
-    handles = [modules[info.name].register_forward_hook(watch(info)) for info in layers]
-    try:
-        gradient(case)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [info for info in layers if info.name in reached]
-
-
-def find_layers(evaluator: Evaluator, name: str | None) -> list[LayerInfo]:
-    """Return the layer whose maps are used; without a name, all candidates in execution order.
-
-    Raises
-    ------
-    FeatvizError
-        If the layer has no maps (C, *spatial) or runs after the layers that the objective reads, or
-        if no name is given and there are no candidates.
-    """
-    table = evaluator.forward.table
-    order = [info.name for info in table]
-    last = max((order.index(n) for n in evaluator.needs), default=0)
-    modules = module_names(evaluator.model.net)
-
-    axes = len(evaluator.size)
-
-    def fits(info: LayerInfo) -> bool:
-        maps = info.axis == 1 and len(info.positions) == axes
-        maps = maps or info.is_map(axes) or (axes == 2 and _has_grid(info, evaluator))
-        return maps and math.prod(info.positions) > 1 and info.name in modules
-
-    if name is not None:
-        info = table.find(name)
-        if not fits(info):
-            raise FeatvizError(
-                f"Grad-CAM needs maps (C, *positions) or patch tokens of a module: layer {name!r} "
-                f"has shape {info.shape}"
-            )
-        if order.index(name) > last:
-            raise FeatvizError(
-                f"layer {name!r} runs after what {evaluator.objective} reads: name an earlier one"
-            )
-        return [info]
-    candidates = [info for info in table[: last + 1] if info.batched and fits(info)]
-    tokens = [info for info in candidates if len(info.positions) < axes]
-    if len(tokens) > len(candidates) / 2:  # a transformer: the residual stream and its norms
-        candidates = [info for info in tokens if not isinstance(modules[info.name], nn.Linear)]
-    else:
-        candidates = [info for info in candidates if len(info.positions) == axes]
-    if not candidates:
-        raise FeatvizError(
-            f"no layer that {evaluator.objective} depends on has maps (C, *positions) or patch "
-            "tokens: Grad-CAM needs one; use another method"
+    total = terms.sum(1, keepdim=True).clamp_min(0)
+    if not total.any():
+        warnings.warn(
+            f"layer {case.notes['layer']!r} has no evidence for {case.evaluator.objective} at any "
+            "position: its map is zero; name another layer, or use layer_cam or cam",
+            FeatvizWarning,
+            stacklevel=2,
         )
-    return candidates
+    return _resized(case, total)
 
 
-def _has_grid(info: LayerInfo, evaluator: Evaluator) -> bool:
-    """Return whether a layer's positions are tokens of the image's patches."""
-    if not info.is_tokens(2):
-        return False
-    try:
-        token_grid(info, Target(evaluator.model, evaluator.size, 1))
-    except UnitError:
-        return False
-    return True
+def _resized(case: Case, maps: Tensor) -> Tensor:
+    return resize(maps, tuple(case.image.shape[2:]))

@@ -15,8 +15,10 @@ from featviz.types import Tensor
 class Case:
     """One image (1, C, *size) on the network's device, within the model's session.
 
-    ``baseline`` has the same shape, for methods that use one. ``options`` holds every option of the
-    method. ``notes`` collects what the method chose by itself, such as a layer.
+    ``baseline`` has the same shape, for methods that use one; (N, C, *size) for those that average
+    over several. ``options`` holds every option of the
+    method. ``notes`` collects what the method chose by itself, such as a layer. ``shared`` is one
+    dictionary for all images of a run: what is found out about the network for one of them.
     """
 
     evaluator: Evaluator
@@ -25,6 +27,7 @@ class Case:
     seed: int
     options: dict[str, Any]
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    shared: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def batch_size(self) -> int:

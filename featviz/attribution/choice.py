@@ -15,6 +15,7 @@ _BY_OPTION = {
     "layer": "grad_cam",
     "area": "extremal_perturbation",
     "kind": "extremal_perturbation",
+    "channel_noise": "fusion_grad",
     "baseline": "kernel_shap",
     "steps": "kernel_shap",
     "cells": "kernel_shap",
@@ -40,8 +41,8 @@ def choose_method(
 
 def _has_late_maps(model: Model, goal: Objective, size: tuple[int, ...]) -> bool:
     table = model.layers(size)
-    order = [info.name for info in table]
-    last = max((order.index(name) for name in goal.needs(Target(model, size, 1))), default=0)
+    needs = [table.find(name) for name in goal.needs(Target(model, size, 1))]
+    last = max(map(table.index, needs), default=0)
     return any(
         info.axis == 1 and len(info.positions) == len(size) and math.prod(info.positions) > 1
         for info in table[last // 2 + 1 : last + 1]

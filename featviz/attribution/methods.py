@@ -10,12 +10,29 @@ from typing import Any, Literal
 
 import torch
 
-from featviz.attribution import cam, gradient_based, masks, perturbation_based
+from featviz.attribution import (
+    cam,
+    full_gradient,
+    gradient_based,
+    integrated,
+    local_models,
+    masks,
+    noisy_gradients,
+    perturbation_based,
+    random_masks,
+    window_samples,
+    xrai,
+)
+from featviz.attribution.baseline_sets import are_several
 from featviz.attribution.case import Case
 from featviz.attribution.masks import KINDS, FoundMasks, MaskProblem
+from featviz.attribution.propagation import deep_lift, lrp, pattern_attribution
+from featviz.attribution.propagation.composites import parse_composite
+from featviz.attribution.propagation.concepts import chosen_units
 from featviz.attribution.settings import AttributionSettings
 from featviz.errors import FeatvizError, did_you_mean
 from featviz.networks import devices
+from featviz.objectives import objective as as_objective
 from featviz.param.mask import cell_counts
 from featviz.types import Tensor
 
@@ -28,7 +45,9 @@ class AttributionMethod:
     ``signed`` indicates whether values have a sign, ``complete`` whether they should add up to the
     score minus the baseline's score, and ``gradients`` whether the method needs gradients;
     ``reduction`` is how channels become one value per pixel. ``baseline`` is the default baseline
-    of methods that use one, ``options`` all options with their defaults.
+    of methods that use one, ``several`` whether they average over several, ``options`` all options
+    with their defaults. ``passes`` is roughly how many copies of an image are evaluated where no
+    option says so.
     """
 
     explain: Callable[[Case], Tensor] | None = None
@@ -38,6 +57,8 @@ class AttributionMethod:
     complete: bool = False
     reduction: Literal["sum", "max"] = "sum"
     baseline: str | None = None
+    several: bool = False
+    passes: int = 1
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def evaluations(self, options: dict[str, Any], size: tuple[int, ...]) -> int:
@@ -45,27 +66,62 @@ class AttributionMethod:
         if self.explain is None:
             return 1
         if "steps" in options:
-            return int(options["steps"])
+            return int(options["steps"] or integrated.MOST)
         cells = options.get("cells")
-        return 1 if cells is None else math.prod(cell_counts(size, int(cells)))
+        return self.passes if cells is None else math.prod(cell_counts(size, int(cells)))
 
 
 _REGIONS = {"cells": 14, "segments": None}
+_COPIES = {"steps": 25, "sd": 0.15}
 
 METHODS = {
     "saliency": AttributionMethod(gradient_based.saliency, signed=False, reduction="max"),
+    "sensitivity": AttributionMethod(gradient_based.sensitivity, signed=False),
     "input_x_gradient": AttributionMethod(gradient_based.input_x_gradient),
     "integrated_gradients": AttributionMethod(
-        gradient_based.integrated_gradients,
+        integrated.integrated_gradients,
         complete=True,
         baseline="black",
-        options={"steps": 50},
+        several=True,
+        options={"steps": None, "tolerance": 0.01},
     ),
-    "smooth_grad": AttributionMethod(gradient_based.smooth_grad, options={"steps": 25, "sd": 0.15}),
+    "smooth_grad": AttributionMethod(noisy_gradients.smooth_grad, options=_COPIES),
+    "smooth_grad_squared": AttributionMethod(
+        noisy_gradients.smooth_grad_squared, signed=False, options=_COPIES
+    ),
+    "var_grad": AttributionMethod(noisy_gradients.var_grad, signed=False, options=_COPIES),
+    "noise_grad": AttributionMethod(
+        noisy_gradients.noise_grad, options={"steps": 25, "channel_noise": 0.2}
+    ),
+    "fusion_grad": AttributionMethod(
+        noisy_gradients.fusion_grad, options={"steps": 25, "sd": 0.075, "channel_noise": 0.1}
+    ),
+    "full_grad": AttributionMethod(full_gradient.full_grad, signed=False),
+    "xrai": AttributionMethod(xrai.xrai, options={"steps": 32, "segments": None}),
     "guided_backprop": AttributionMethod(gradient_based.guided_backprop),
     "deconvnet": AttributionMethod(gradient_based.deconvnet),
     "grad_cam": AttributionMethod(cam.grad_cam, signed=False, options={"layer": None}),
+    "cam": AttributionMethod(cam.cam, options={"layer": None}),
+    "grad_cam_plus_plus": AttributionMethod(
+        cam.grad_cam_plus_plus, signed=False, options={"layer": None}
+    ),
+    "layer_cam": AttributionMethod(cam.layer_cam, signed=False, options={"layer": None}),
+    "score_cam": AttributionMethod(
+        cam.score_cam, signed=False, baseline="mean", passes=256, options={"layer": None}
+    ),
     "guided_grad_cam": AttributionMethod(cam.guided_grad_cam, options={"layer": None}),
+    "lrp": AttributionMethod(lrp.lrp, options={"rule": "epsilon_plus", "through": None}),
+    "pattern_attribution": AttributionMethod(
+        pattern_attribution.pattern_attribution, options={"data": None}
+    ),
+    "deep_taylor": AttributionMethod(lrp.deep_taylor, signed=False),
+    "deep_lift": AttributionMethod(
+        deep_lift.deep_lift,
+        complete=True,
+        baseline="black",
+        several=True,
+        options={"tolerance": 0.01},
+    ),
     "occlusion": AttributionMethod(
         perturbation_based.occlusion, gradients=False, baseline="mean", options={"cells": 14}
     ),
@@ -77,6 +133,21 @@ METHODS = {
         gradients=False,
         baseline="blur",
         options={"cells": 7, "segments": None, "steps": 512},
+    ),
+    "lime": AttributionMethod(
+        local_models.lime,
+        gradients=False,
+        baseline="blur",
+        options={"cells": 7, "segments": None, "steps": 512},
+    ),
+    "prediction_difference": AttributionMethod(
+        window_samples.prediction_difference, gradients=False, options={"cells": 14, "steps": 4}
+    ),
+    "rise": AttributionMethod(
+        random_masks.rise,
+        gradients=False,
+        baseline="mean",
+        options={"cells": 7, "steps": 1000},
     ),
     "meaningful_perturbation": AttributionMethod(
         optimize=masks.meaningful_perturbation,
@@ -115,9 +186,20 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "steps": (_is_positive_integer, "a positive whole number"),
     "cells": (_is_positive_integer, "a positive whole number"),
     "sd": (lambda value: _is_finite_number(value) and value >= 0, "a number of at least 0"),
+    "tolerance": (lambda value: _is_finite_number(value) and value > 0, "a number above 0"),
+    "channel_noise": (
+        lambda value: _is_finite_number(value) and value >= 0,
+        "a number of at least 0",
+    ),
     "area": (lambda value: _is_finite_number(value) and 0 < value < 1, "between 0 and 1"),
     "layer": (lambda value: isinstance(value, str), "the name of a layer"),
     "segments": (_are_integers, "whole numbers, as a tensor"),
+    "rule": (
+        lambda value: isinstance(value, str) and bool(parse_composite(value)),
+        "a rule or composite, as a text",
+    ),
+    "through": (lambda value: bool(chosen_units(as_objective(value))), "channels or neurons"),
+    "data": (lambda value: not isinstance(value, numbers.Number), "a folder or images"),
     "kind": (lambda value: value in KINDS, " or ".join(KINDS)),
 }
 
@@ -145,9 +227,12 @@ def find_method(settings: AttributionSettings) -> tuple[AttributionMethod, dict[
         if not is_valid(value):
             shown = " ".join(repr(value).split())[:60]
             raise FeatvizError(f"{key} must be {expected}, not {shown}")
-        if key in ("sd", "area"):
+        if key in ("sd", "channel_noise", "area", "tolerance"):
             options[key] = float(value)  # JSON records cannot hold NumPy scalars
     if settings.baseline is not None and method.baseline is None:
         raise FeatvizError(f"method {name} takes no baseline")
+    if are_several(settings.baseline) and not method.several:
+        averaging = ", ".join(key for key, known in METHODS.items() if known.several)
+        raise FeatvizError(f"method {name} takes one baseline: several are for {averaging}")
     devices.half(settings.precision)
     return method, {**method.options, **options}

@@ -23,6 +23,7 @@ def predicted_logits(model: Model, images: Tensor, batch_size: int | None) -> li
     """
     layer = logits_layer(model, tuple(images.shape[2:]))
     if layer is None:
+        model.layers(tuple(images.shape[2:])).find(model.logits)  # says which of several outputs
         raise FeatvizError("the network has no class logits: give an objective to explain")
     classes = predicted_classes(model, images, layer, batch_size=batch_size)
     return [class_logit(int(c)) for c in classes]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal, TypedDict
 
+from featviz.io.dataset import Dataset
+from featviz.objectives import Objective
 from featviz.options import Options, documented, option
 from featviz.types import Precision, Tensor
 from featviz.validation import MOST
@@ -21,15 +24,16 @@ class AttributionSettings(Options):
         "featviz.attribution.methods.METHODS; docs/attribution.md explains each.",
         cli=str,
     )
-    baseline: str | float | Tensor | None = option(
+    baseline: str | float | Tensor | Sequence[str | float | Tensor] | None = option(
         None,
         "What replaces removed pixels: blur, black, mean, a number, or images. Default: the "
-        "method's own.",
+        "method's own. Some methods average over several: a list, or a text such as "
+        "'black, blur, noise:8, uniform:8, data:FOLDER:8'.",
         cli=str,
     )
     steps: int | None = option(
         None,
-        "Integration points, noisy copies, coalitions, or optimization steps of a mask.",
+        "Integration points, noisy copies, coalitions, masks, samples of a window, or steps.",
         cli=int,
         bounds=(1, MOST),
     )
@@ -39,10 +43,16 @@ class AttributionSettings(Options):
         cli=int,
         bounds=(1, 4096),
     )
-    layer: str | None = option(None, "The layer of Grad-CAM.", cli=str)
+    layer: str | None = option(None, "The layer of activation maps, such as Grad-CAM.", cli=str)
     sd: float | None = option(
         None,
-        "Standard deviation of SmoothGrad's noise, relative to the range of the image's values.",
+        "Standard deviation of noise on the image, relative to the range of the image's values.",
+        cli=float,
+        bounds=(0, 1e3),
+    )
+    channel_noise: float | None = option(
+        None,
+        "Standard deviation of the factors on the network's channels, for NoiseGrad.",
         cli=float,
         bounds=(0, 1e3),
     )
@@ -60,6 +70,30 @@ class AttributionSettings(Options):
         "deletes it by removing as little as possible.",
         cli=str,
     )
+    tolerance: float | None = option(
+        None,
+        "By what share of the difference from the baseline attributions may fail to add up to it.",
+        cli=float,
+        bounds=(0, 1),
+        above=True,
+    )
+    rule: str | None = option(
+        None,
+        "The rules of layer-wise relevance propagation: a rule, a composite such as "
+        "epsilon_plus_flat, or a text such as 'first=flat, convolution=zplus, linear=epsilon'.",
+        cli=str,
+    )
+    through: Objective | str | None = option(
+        None,
+        "The units that relevance has to flow through: a channel or neuron, or a sum of several "
+        "of one layer.",
+        cli=str,
+    )
+    data: Dataset | None = option(
+        None,
+        "The images that patterns are fitted to: a folder, or any dataset of featviz.examples.",
+        cli=str,
+    )
     precision: Precision = option(
         "fp32", "Precision of the network's activations: fp32, bf16 or fp16.", cli=str
     )
@@ -69,12 +103,17 @@ class AttributionKeywords(TypedDict, total=False):
     """The fields of :class:`AttributionSettings` as keywords."""
 
     method: str
-    baseline: str | float | Tensor | None
+    baseline: str | float | Tensor | Sequence[str | float | Tensor] | None
     steps: int | None
     cells: int | None
     layer: str | None
     sd: float | None
+    channel_noise: float | None
     segments: Tensor | None
     area: float | None
     kind: Literal["preserve", "delete"] | None
+    tolerance: float | None
+    rule: str | None
+    through: Objective | str | None
+    data: Dataset | None
     precision: Precision

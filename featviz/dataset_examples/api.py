@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from featviz._version import __version__
+from featviz.dataset_examples.relevance_table import DEFAULT_RULE
 from featviz.dataset_examples.result import Examples
 from featviz.dataset_examples.settings import ExamplesKeywords, ExamplesSettings
 from featviz.dataset_examples.tally import Tally
@@ -19,11 +20,12 @@ from featviz.networks import devices
 from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.objectives import Objective
-from featviz.objectives import objective as as_objective
+from featviz.objectives.text import objective as as_objective
+from featviz.objectives.text import objectives as as_objectives
 from featviz.optim.batching import evaluated_together
 from featviz.optim.callbacks import Callback, Run, Step, as_callback
 from featviz.options import takes
-from featviz.seeds import generator
+from featviz.seeds import expand, generator
 from featviz.types import Tensor, Unpack
 
 #: The most names of unreadable files that a warning lists.
@@ -45,6 +47,9 @@ def examples(
     **options: Unpack[ExamplesKeywords],
 ) -> Examples:
     """Return the images with the highest and the lowest values of each objective.
+
+    With ``by="relevance"`` the objectives are channels and neurons, and their values how much they
+    contribute to ``relevant_for``, by default to each image's predicted class. [Achtibat2023]_
 
     The dataset is read once, and memory does not grow with the number of images. All objectives,
     even thousands, share one truncated forward pass. The values are those of
@@ -92,11 +97,13 @@ def examples(
     model = as_model(model, "examples")
     config = ExamplesSettings.of(settings, options)
     config.check()
-    objectives = [objective] if isinstance(objective, (str, Objective)) else objective
-    goals = [as_objective(o) for o in objectives]
+    (seed,) = expand(seed, 1)
+    goals = as_objectives(objective)
+    if not goals:
+        raise FeatvizError("give at least one objective, such as class:285")
     network = model.on(devices.resolve(device, model.device))
     chunk_size = evaluated_together(network.device, batch_size)
-    dataset = ImageDataset(images)
+    dataset = ImageDataset(images, model.crop)
     tally = Tally(network, goals, dataset, config, generator(seed, "sampled images"), chunk_size)
     watchers = [as_callback(callback) for callback in callbacks]
     steps = math.ceil(dataset.count / chunk_size) if dataset.count is not None else 0
@@ -128,10 +135,21 @@ def examples(
         "verb": "examples",
         "model": model.name,
         "k": config.k,
+        "by": config.by,
+        **_relevant(config),
         "fraction": config.fraction,
         "precision": config.precision,
     }
     return tally.result(record, interrupted)
+
+
+def _relevant(config: ExamplesSettings) -> dict[str, Any]:
+    """Return what relevance is measured for, and by which rules, as JSON can hold it."""
+    if config.by != "relevance":
+        return {}
+    goal = config.relevant_for
+    text = "predicted class" if goal is None else str(as_objective(goal))
+    return {"relevant_for": text, "rule": config.rule or DEFAULT_RULE}
 
 
 def _batches(

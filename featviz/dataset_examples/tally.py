@@ -11,12 +11,14 @@ from featviz.dataset_examples.correlation import Correlation
 from featviz.dataset_examples.positions import UnitPositions
 from featviz.dataset_examples.ranking import Extremes
 from featviz.dataset_examples.receptive_field import ReceptiveField, measure
+from featviz.dataset_examples.relevance_table import DEFAULT_RULE, RelevanceTable
 from featviz.dataset_examples.result import Examples, Ranked
 from featviz.dataset_examples.settings import ExamplesSettings
 from featviz.dataset_examples.statistics import RunningStatistics
 from featviz.io.dataset import DatasetItem, ImageDataset
 from featviz.networks.model import Model
 from featviz.objectives import Objective
+from featviz.objectives import objective as as_objective
 from featviz.objectives.scene import IMAGE
 from featviz.optim.score_table import ScoreTable
 from featviz.types import Tensor
@@ -35,13 +37,7 @@ class Tally:
         batch_size: int,
     ) -> None:
         self.model, self.settings, self._random = model, settings, random
-        self.table = ScoreTable(
-            model,
-            objectives,
-            precision=settings.precision,
-            batch_size=batch_size,
-            expected=dataset.count or 1,
-        )
+        self.table = _table(model, objectives, settings, batch_size, dataset.count or 1)
         self.positions = UnitPositions(objectives, self.table.target(1))
         self.top = Extremes(len(objectives), settings.k)
         self.bottom = Extremes(len(objectives), settings.k, largest=False)
@@ -119,3 +115,23 @@ class Tally:
             positions[rows] = field.positions(extremes.places[rows, :k])
             boxes[rows] = field.boxes(positions[rows])
         return Ranked(extremes.values[:, :k], extremes.indices[:, :k], positions, boxes)
+
+
+def _table(
+    model: Model,
+    objectives: list[Objective],
+    settings: ExamplesSettings,
+    batch_size: int,
+    expected: int,
+) -> ScoreTable | RelevanceTable:
+    if settings.by == "relevance":
+        goal = settings.relevant_for
+        of = None if goal is None else as_objective(goal)
+        return RelevanceTable(model, objectives, of, settings.rule or DEFAULT_RULE)
+    return ScoreTable(
+        model,
+        objectives,
+        precision=settings.precision,
+        batch_size=batch_size,
+        expected=expected,
+    )

@@ -1,0 +1,1 @@
+"""Measures of attribution: what a map is worth, by the experiments of the field."""
