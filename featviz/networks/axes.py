@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -50,8 +51,8 @@ class AxisTracker(TorchDispatchMode):
         if any(self.labels(tensor) for tensor in inputs):
             for output in _tensors([result]):
                 labels = self._of(name, arguments, inputs, output)
-                if len(labels) == output.ndim:
-                    self._labels[output] = labels
+                unknown = (OTHER,) * output.ndim  # but computed from the images
+                self._labels[output] = labels if len(labels) == output.ndim else unknown
         return result
 
     def _of(
@@ -60,8 +61,8 @@ class AxisTracker(TorchDispatchMode):
         """Return the labels of one output of an operation."""
         first, axes = self.labels(inputs[0]), output.ndim
         if any(word in name for word in _CHANNELS_FIRST) and axes > 1:
-            spatial = first[2:] or (OTHER,) * (axes - 2)
-            return (first[0] if first else OTHER, UNIT, *spatial)
+            batch, _, *spatial = (OTHER if w == UNIT else w for w in first or (OTHER,) * axes)
+            return (batch, UNIT, *spatial)
         if name == "linear":
             return _with_unit_last(first)
         if "layer_norm" in name or "rms_norm" in name:
@@ -100,6 +101,20 @@ class AxisTracker(TorchDispatchMode):
             reversed(labelled),
             key=lambda t: (t.ndim == axes, UNIT in self.labels(t), t is inputs[0]),
         )
+
+
+def labels_of(module: nn.Module, labels: Labels, axes: int) -> Labels:
+    """Return the labels of a module's output of ``axes`` axes, by its type where they are unknown.
+
+    ``labels`` are those of the operations.
+    """
+    if labels.count(UNIT) == 1 or axes < 2:
+        return labels
+    if isinstance(module, (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm)):
+        return (OTHER, UNIT, *(OTHER,) * (axes - 2))
+    if isinstance(module, (nn.Linear, nn.Embedding, nn.RNNBase)):
+        return (OTHER,) * (axes - 1) + (UNIT,)
+    return labels
 
 
 def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:

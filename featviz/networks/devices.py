@@ -23,7 +23,7 @@ def resolve(device: str | torch.device | None, default: torch.device) -> torch.d
     """
     if device is None:
         return default
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
         if torch.backends.mps.is_available():
@@ -31,7 +31,7 @@ def resolve(device: str | torch.device | None, default: torch.device) -> torch.d
         return torch.device("cpu")
     try:
         resolved = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError, ValueError, OverflowError):
         raise FeatvizError(f"no device {device!r}: use auto, cpu, cuda, cuda:1 or mps") from None
     if resolved.type == "cuda":
         count = torch.cuda.device_count()
@@ -55,7 +55,7 @@ def half(precision: str) -> torch.dtype | None:
     FeatvizError
         If it is not fp32, bf16 or fp16.
     """
-    if precision not in _HALF_DTYPES:
+    if not isinstance(precision, str) or precision not in _HALF_DTYPES:
         raise FeatvizError(f"no precision {precision!r}: use fp32, bf16 or fp16")
     return _HALF_DTYPES[precision]
 

@@ -1,4 +1,4 @@
-"""List the layers of a network and capture their activations, leaving no trace in it.
+"""The layers of a network by name: how they are addressed, and the table of them.
 
 A layer is addressed by its dotted name in ``named_modules()``, by ``input`` (the images that are
 passed to the model, in [0, 1]) or by ``output`` (what the network returns). A module that is itself
@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from featviz.errors import LayerError, did_you_mean
-from featviz.networks.axes import OTHER, UNIT, AxisTracker, Labels
 from featviz.types import LayerInfo, Tensor
 
 INPUT, OUTPUT = "input", "output"
@@ -32,6 +31,9 @@ _ADDRESS = re.compile(r"(?P<module>[^#\[\]]+)(?:#(?P<call>\d+))?(?P<path>(?:\[[^
 
 class LayerTable(list[LayerInfo]):
     """The layers of a network in the order in which they finish; prints as a table."""
+
+    #: Why some layers are not listed, for error messages.
+    remark = ""
 
     def __str__(self) -> str:
         rows = [("layer", "type", "shape", "units", "calls")]
@@ -56,35 +58,27 @@ class LayerTable(list[LayerInfo]):
         module = name.split("#")[0].split("[")[0]
         parts = [i.name for i in self if i.name.startswith((f"{name}[", f"{module}["))]
         if parts and name == module:
-            raise LayerError(f"layer {name!r} returns several tensors: pick one of {_list(parts)}")
+            raise LayerError(
+                f"layer {name!r} returns several tensors: pick one of {listed(parts)}"
+                f"{self._logits_hint() if name == OUTPUT else ''}"
+            )
         calls = [i.calls for i in self if i.name == module]
         if calls and "#" in name:
             raise LayerError(
                 f"no call {name!r}: {module!r} runs {calls[0]} time(s), counted from #0"
             )
-        raise LayerError(f"no layer {name!r}{did_you_mean(name, [i.name for i in self])}")
+        remark = f": {self.remark}" if self.remark else ""
+        raise LayerError(f"no layer {name!r}{did_you_mean(name, [i.name for i in self])}{remark}")
+
+    def _logits_hint(self) -> str:
+        """Return how to say which of several outputs has the class logits."""
+        parts = [i for i in self if i.name.startswith(f"{OUTPUT}[")]
+        likely = [i.name for i in parts if not i.positions and i.units > 1]
+        return f"; for class logits: fv.Model(net, logits={likely[0]!r})" if likely else ""
 
 
-def _list(names: list[str], limit: int = 6) -> str:
+def listed(names: list[str], limit: int = 6) -> str:
     return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")
-
-
-def unit_axis(shape: tuple[int, ...], images: tuple[int, ...]) -> int:
-    """Guess from an activation's ``shape`` (batch included) which axis counts the units.
-
-    This is the last resort where the operations that made the tensor do not tell.
-
-    ``images`` is the shape of the network's input. A map with as many spatial axes is
-    (B, C, *spatial), or (B, *spatial, C) as in Swin, which a square input reveals: the map is then
-    square over the first axes but not over the last. With fewer axes it is tokens (B, N, C),
-    features (B, C), or one value (B,), axis 0.
-    """
-    if len(shape) != len(images):
-        return len(shape) - 1
-    square = len(shape) > 3 and len(set(images[2:])) == 1
-    if square and len(set(shape[1:-1])) == 1 and len(set(shape[2:])) > 1:
-        return len(shape) - 1
-    return 1
 
 
 def tensors_in(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -116,187 +110,12 @@ def module_names(net: nn.Module) -> dict[str, nn.Module]:
     return {_layer_name(n): m for n, m in net.named_modules(remove_duplicate=False) if n}
 
 
+def _unwrapped(name: str) -> str:
+    """Return the name of a module without the wrappers of ``torch.compile`` around its parents."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
 def _layer_name(module: str) -> str:
     """Return the layer name of a module: its own, or ``net.output`` if that is ambiguous."""
+    module = _unwrapped(module)
     return f"net.{module}" if module in (INPUT, OUTPUT, "image") else module
-
-
-def probe(
-    net: nn.Module,
-    run: Callable[[], Any],
-    images: Tensor,
-    like: LayerTable | None = None,
-    axes: Mapping[str, int] | None = None,
-) -> LayerTable:
-    """Run the network once and list what every module returned.
-
-    ``run`` makes one forward pass on ``images`` (1, C, *spatial), without gradients. Unit axes are
-    those of ``axes``, by layer; those of ``like``, the table for another input size; those that the
-    operations show (:mod:`featviz.networks.axes`); and guesses from the shape.
-
-    Raises
-    ------
-    LayerError
-        If ``axes`` names a layer that does not exist, or an axis that it does not have.
-    """
-    axes = axes or {}
-    known = {i.name: i for i in like or ()}
-    tracker = AxisTracker(images)
-    calls_seen: list[tuple[str, nn.Module, int, list[tuple[str, tuple[int, ...], Labels]]]] = []
-    counts: dict[str, int] = {}
-
-    def described(output: Any) -> list[tuple[str, tuple[int, ...], Labels]]:
-        return [(path, tuple(t.shape), tracker.labels(t)) for path, t in tensors_in(output)]
-
-    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, _: Any, output: Any) -> None:
-            call = counts.get(name, 0)
-            counts[name] = call + 1
-            calls_seen.append((name, module, call, described(output)))
-
-        return hook
-
-    handles = [m.register_forward_hook(watch(_layer_name(n))) for n, m in net.named_modules() if n]
-    try:
-        with torch.no_grad(), tracker:
-            output = run()
-    finally:
-        for handle in handles:
-            handle.remove()
-
-    table = LayerTable()
-
-    def add(name: str, kind: str, shape: tuple[int, ...], labels: Labels, calls: int) -> None:
-        if not shape:
-            return  # a single number for the whole batch
-        if len(shape) == 1:  # one value a sample is one unit
-            shape, labels = (*shape, 1), (OTHER, UNIT)
-        axis, labels = _unit_axis(name, shape, labels, tuple(images.shape), axes, known)
-        batched = shape[0] == len(images)
-        table.append(LayerInfo(name, kind, shape[1:], axis, shape[axis], calls, labels, batched))
-
-    add(INPUT, "Input", tuple(images.shape), tracker.labels(images), 1)
-    for name, module, call, outputs in calls_seen:
-        calls = counts[name]
-        for path, shape, labels in outputs:
-            if calls > 1:
-                add(f"{name}#{call}{path}", type(module).__name__, shape, labels, 1)
-            if call == calls - 1:
-                add(f"{name}{path}", type(module).__name__, shape, labels, calls)
-    for path, shape, labels in described(output):
-        add(f"{OUTPUT}{path}", type(net).__name__, shape, labels, 1)
-    for name in axes:
-        table.find(name)
-    return table
-
-
-def _unit_axis(
-    name: str,
-    shape: tuple[int, ...],
-    labels: Labels,
-    images: tuple[int, ...],
-    axes: Mapping[str, int],
-    known: Mapping[str, LayerInfo],
-) -> tuple[int, Labels]:
-    """Return the unit axis of an activation, and its labels with exactly that axis as the unit.
-
-    The labels of an axis that had to be guessed name no unit.
-    """
-    if name in axes:
-        axis = axes[name] % len(shape) if -len(shape) <= axes[name] < len(shape) else 0
-        if not axis:
-            raise LayerError(
-                f"axes: layer {name!r} has shape {shape}, batch included: its unit axis is one of "
-                f"1 to {len(shape) - 1}, not {axes[name]}"
-            )
-    elif name in known and len(known[name].shape) == len(shape) - 1:
-        axis = known[name].axis
-        if UNIT not in known[name].labels:
-            return axis, tuple(OTHER if label == UNIT else label for label in labels)
-    elif labels.count(UNIT) == 1 and labels.index(UNIT) > 0:
-        return labels.index(UNIT), labels
-    else:
-        return unit_axis(shape, images), tuple(OTHER if w == UNIT else w for w in labels)
-    rest = [OTHER if w == UNIT else w for w in labels or (OTHER,) * len(shape)]
-    return axis, (*rest[:axis], UNIT, *rest[axis + 1 :])
-
-
-class _StopForward(BaseException):
-    """Ends a forward pass; not an Exception, so that the network's own code cannot catch it."""
-
-
-def capture(
-    net: nn.Module, run: Callable[[], Any], images: Tensor, names: Iterable[str], table: LayerTable
-) -> dict[str, Tensor]:
-    """Run the network as far as needed and return the activations called ``names``.
-
-    The pass ends as soon as the last of them is known. Activations are what the layer returned,
-    even if a later operation modifies them in place. Hooks are registered on the named modules
-    only, and are removed when this returns or raises.
-
-    Raises
-    ------
-    LayerError
-        If a layer of ``names`` is not in ``table`` or does not run for these images.
-    """
-    requests: dict[str, dict[int, list[tuple[str, str]]]] = {}
-    activations: dict[str, Tensor] = {}
-    outputs: list[str] = []
-    missing = 0
-    for name in dict.fromkeys(names):
-        module, call, path = split_address(name)
-        if module == INPUT:
-            activations[name] = images
-        elif module == OUTPUT:
-            outputs.append(name)
-        else:
-            number = table.find(name).calls - 1 if call is None else call
-            requests.setdefault(module, {}).setdefault(number, []).append((name, path))
-            missing += 1
-    if not missing and not outputs:
-        return activations
-
-    def watch(calls: dict[int, list[tuple[str, str]]]) -> Callable[[nn.Module, Any, Any], None]:
-        count = 0
-
-        def hook(module: nn.Module, _: Any, output: Any) -> None:
-            nonlocal count, missing
-            due = calls.get(count, ())
-            count += 1
-            missing -= len(due)
-            last = not missing and not outputs
-            for name, path in due:
-                tensor = _select(output, path, name)
-                # A clone, since `x += shortcut` may follow; after the last one nothing does.
-                activations[name] = tensor if last else tensor.clone()
-            if due and last:
-                raise _StopForward
-
-        return hook
-
-    modules = module_names(net)
-    handles = [modules[m].register_forward_hook(watch(calls)) for m, calls in requests.items()]
-    try:
-        output = run()
-        for name in outputs:
-            activations[name] = _select(output, split_address(name)[2], name)
-    except _StopForward:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
-    for calls in requests.values():
-        for name, _ in (pair for pairs in calls.values() for pair in pairs):
-            if name not in activations:
-                raise LayerError(f"layer {name!r} did not run for this input")
-    return activations
-
-
-def _select(value: Any, path: str, name: str) -> Tensor:
-    for item_path, tensor in tensors_in(value):
-        if item_path == path:
-            if tensor.ndim == 0:
-                raise LayerError(f"layer {name!r} returned one number for the whole batch")
-            return tensor[:, None] if tensor.ndim == 1 else tensor
-    choices = [name[: len(name) - len(path)] + item_path for item_path, _ in tensors_in(value)]
-    raise LayerError(f"layer {name!r} returned no tensor there: pick one of {_list(choices)}")

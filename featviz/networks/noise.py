@@ -123,7 +123,7 @@ def _record(model: Model, size: tuple[int, ...]) -> Sites:
     images = torch.full((1, model.channels, *size), 0.5, device=model.device)
     recorder = _Recorder(images)
     with model.session(), torch.no_grad(), recorder:
-        model.net(model.normalize(images))
+        model.forward(images)
     for group, shapes in zip(GROUPS, recorder.shapes, strict=True):
         if shapes:
             return Sites(group, tuple(shapes), tuple(recorder.branches))

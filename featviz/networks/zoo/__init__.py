@@ -6,26 +6,46 @@ import dataclasses
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from featviz.errors import ModelError, did_you_mean, shorten
 from featviz.networks.model import Model
-from featviz.networks.zoo import efficientnet, exported, huggingface, timm, torchvision
+from featviz.networks.zoo import (
+    efficientnet,
+    exported,
+    huggingface,
+    onnx,
+    openclip,
+    timm,
+    torchvision,
+)
+from featviz.networks.zoo._weights import read_checkpoint
 from featviz.networks.zoo.exported import export as export
+from featviz.process_state import shielded
 
 #: Sources of networks, written before a colon, each a module of this package.
-SOURCES = {"torchvision": torchvision, "timm": timm, "hf": huggingface}
+SOURCES = {
+    "torchvision": torchvision,
+    "timm": timm,
+    "hf": huggingface,
+    "open_clip": openclip,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelListing:
-    """One line of ``featviz models``; ``name`` is the argument of :func:`load`."""
+    """One line of ``featviz models``; ``name`` is the argument of :func:`load`.
+
+    ``problem`` says why it does not work here; empty if it does.
+    """
 
     name: str
     description: str
     installed: bool
     install: str
+    problem: str = ""
 
 
 class ModelTable(list[ModelListing]):
@@ -34,14 +54,13 @@ class ModelTable(list[ModelListing]):
     def __repr__(self) -> str:
         width = max((len(entry.name) for entry in self), default=0)
         return "\n".join(
-            f"{e.name.ljust(width)}  {e.description}"
-            + ("" if e.installed else f"  (not installed: {e.install})")
+            f"{e.name.ljust(width)}  {e.description}" + (f"  ({e.problem})" if e.problem else "")
             for e in self
         )
 
 
 def models() -> ModelTable:
-    """List the networks that :func:`load` knows, and whether their packages are installed."""
+    """List the networks that :func:`load` knows, and which of them work here."""
     listings = ModelTable()
     for name in efficientnet.NAMES:
         listings.append(
@@ -50,13 +69,19 @@ def models() -> ModelTable:
                 efficientnet.describe(name),
                 efficientnet.installed(name),
                 efficientnet.install(name),
+                efficientnet.unavailable(name),
             )
         )
     for prefix, source in SOURCES.items():
+        problem = source.unavailable()
         listings.append(
-            ModelListing(f"{prefix}:NAME", source.DESCRIPTION, source.installed(), source.INSTALL)
+            ModelListing(f"{prefix}:NAME", source.DESCRIPTION, not problem, source.INSTALL, problem)
         )
     listings.append(ModelListing(f"NAME{exported.SUFFIX}", exported.DESCRIPTION, True, ""))
+    problem = onnx.unavailable()
+    listings.append(
+        ModelListing(f"NAME{onnx.SUFFIX}", onnx.DESCRIPTION, not problem, onnx.INSTALL, problem)
+    )
     listings.append(
         ModelListing(
             "package.module:factory",
@@ -68,58 +93,97 @@ def models() -> ModelTable:
     return listings
 
 
-def load(name: str, *, trust: bool = True) -> Model:
-    """Return the network called ``name``, pretrained, with its preprocessing and class names.
+@shielded
+def load(
+    name: str,
+    *,
+    weights: str | None = "default",
+    checkpoint: str | Path | None = None,
+    trust: bool = True,
+    **options: Any,
+) -> Model:
+    """Return the network called ``name``, with its preprocessing and class names.
 
     ``name`` is one of the embedded networks (``efficientnet_lite0``, ``…1``, ``…2``),
-    ``torchvision:NAME``, ``timm:NAME``, ``hf:NAME`` (image classifiers on the Hugging Face hub), a
-    file ``NAME.pt2`` (:func:`featviz.zoo.export`) or ``package.module:factory``: a function without
-    arguments that returns a :class:`featviz.Model`, or an ``nn.Module`` that takes RGB images in
-    [0, 1] without further preprocessing.
+    ``torchvision:NAME``, ``timm:NAME``, ``open_clip:NAME``, ``hf:NAME`` (on the Hugging Face hub,
+    or a folder), a file ``NAME.onnx`` or ``NAME.pt2`` (:func:`featviz.zoo.export`), or
+    ``package.module:factory``: a function that returns a :class:`featviz.Model`, or an
+    ``nn.Module`` that takes RGB images in [0, 1] without further preprocessing.
 
-    Without ``trust``, for a name that was read from a file, only the embedded networks and those of
-    torchvision and timm are loaded: all others run code of whoever chose the name.
+    Parameters
+    ----------
+    name
+        The name.
+    weights
+        ``default``; the name of others that the source has (``IMAGENET1K_V1``, ``a1_in1k``,
+        ``openai``); or None for random ones, the same each time.
+    checkpoint
+        A file of weights for the network, which is then built without others; pickles of more than
+        tensors are refused.
+    trust
+        Without it, for a name that was read from a file, only the embedded networks are loaded,
+        whose weights are in installed packages: all others may run code of whoever chose the name,
+        or download.
+    **options
+        Arguments for the source's own function: ``num_classes=10``.
 
     Raises
     ------
     ModelError
-        If there is no such network, it is not trusted, or its package is missing (with the pip
-        command).
+        If there is no such network or such weights, it is not trusted, its package is missing (with
+        the pip command), or there is no network to download from.
     """
     if not isinstance(name, str):
         raise ModelError("load takes a name: wrap your own network, fv.Model(net, mean=…, std=…)")
     if not (trust or is_vetted(name)):
         raise ModelError(
-            f"model {shorten(repr(name))} may run code: name it yourself, or trust the file"
+            f"model {shorten(repr(name))} may run code or download: name it yourself, or trust the "
+            "file"
         )
+    prefix, _, source_name = name.partition(":")
+    chosen = weights if checkpoint is None else None
     if name in efficientnet.NAMES:
-        model = efficientnet.load(name)
-    elif name.endswith(exported.SUFFIX):
-        model = exported.load(name)
-    elif ":" in name:
-        prefix, _, source_name = name.partition(":")
-        source = SOURCES.get(prefix)
-        model = source.load(source_name) if source else _factory(prefix, source_name)
+        model = efficientnet.load(name, chosen, options)
+    elif prefix in SOURCES and source_name:
+        model = SOURCES[prefix].load(source_name, chosen, options)
     else:
-        hint = did_you_mean(name, efficientnet.NAMES)
-        known = f"; known: {', '.join(efficientnet.NAMES)}, torchvision:{name}, timm:{name}, …"
-        known = "" if hint else known
-        raise ModelError(f"no model {name!r}{hint}{known}")
-    model.name = name
+        model = _of_its_own(name, weights, options)
+    if checkpoint is not None:
+        read_checkpoint(model.net, checkpoint)
+    # Other weights than its own make it another network.
+    if weights == "default" and checkpoint is None and not options:
+        model.name = name
     return model
 
 
+def _of_its_own(name: str, weights: str | None, options: dict[str, Any]) -> Model:
+    """Return a network that comes with its weights: a file or a factory."""
+    if weights != "default":
+        raise ModelError(f"weights= is for networks of {', '.join(SOURCES)}, not {name!r}")
+    if name.endswith(onnx.SUFFIX):
+        return onnx.load(name, options)
+    if name.endswith(exported.SUFFIX):
+        if options:
+            raise ModelError(f"{name!r} is built already: no options {', '.join(options)}")
+        return exported.load(name)
+    if ":" in name:
+        prefix, _, function_name = name.partition(":")
+        return _factory(prefix, function_name, options)
+    hint = did_you_mean(name, efficientnet.NAMES)
+    known = f"; known: {', '.join(efficientnet.NAMES)}, torchvision:{name}, timm:{name}, …"
+    raise ModelError(f"no model {name!r}{hint}{'' if hint else known}")
+
+
 def is_vetted(name: str) -> bool:
-    """Return whether a network comes from an installed package, whoever chose its name.
+    """Return whether loading a network only reads installed packages, whoever chose its name.
 
-    A factory and a ``.pt2`` file are code, and anybody may upload a network to the hub.
+    A factory and a ``.pt2`` file are code. The networks of torchvision, timm and the Hugging Face
+    hub may be downloaded, hundreds of megabytes of them, and anybody may upload one to the hub.
     """
-    return name in efficientnet.NAMES or (
-        name.partition(":")[0] in ("torchvision", "timm") and not name.endswith(exported.SUFFIX)
-    )
+    return name in efficientnet.NAMES
 
 
-def _factory(module_name: str, function_name: str) -> Model:
+def _factory(module_name: str, function_name: str, options: dict[str, Any]) -> Model:
     folder = str(Path.cwd())
     if folder not in sys.path:  # like `python -m`: the user's own modules are here
         sys.path.insert(0, folder)
@@ -138,7 +202,7 @@ def _factory(module_name: str, function_name: str) -> Model:
         result = factory
     elif callable(factory):
         try:
-            result = factory()
+            result = factory(**options)
         except (Exception, SystemExit) as error:  # whatever the user's own function raises
             raise ModelError(f"{spec} failed: {_reason(error)}") from error
     else:

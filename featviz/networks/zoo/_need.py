@@ -28,10 +28,28 @@ def need(package: str, install: str, what: str) -> Any:
         raise ModelError(f"{what} needs {package}, which does not import here: {reason}") from error
 
 
-def download(make: Callable[[], Any], name: str) -> Any:
+def problem(package: str, install: str) -> str:
+    """Return why a package cannot be used here, empty if it can; this imports it."""
+    if not have(package):
+        return f"not installed: {install}"
+    try:
+        importlib.import_module(package)
+    except Exception as error:  # whatever a package raises
+        reason = " ".join(str(error).split())[:100]
+        return f"does not import here: {reason}"
+    return ""
+
+
+def build(make: Callable[[], Any], name: str) -> Any:
     """Build a network that may download its weights; raise :class:`ModelError` on failure."""
     try:
         return make()
-    except (OSError, RuntimeError, ValueError) as error:
+    except TypeError as error:  # an option that it does not have
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"cannot load the weights of {name!r}: {reason}") from error
+        raise ModelError(f"cannot build {name!r}: {reason}") from error
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"cannot load the weights of {name!r}: {reason}; without a network, use weights=None "
+            "or checkpoint="
+        ) from error

@@ -23,12 +23,13 @@ from torch.export import Dim, ExportedProgram
 from featviz.errors import ModelError
 from featviz.io.files import write_bytes
 from featviz.networks.model import Model
+from featviz.process_state import shielded
 
 DESCRIPTION = "a program of torch.export; featviz.zoo.export writes one with its preprocessing"
 SUFFIX = ".pt2"
 #: The file in the archive that holds the preprocessing.
 CARD = "featviz.json"
-_FIELDS = ("mean", "std", "range", "size", "channels", "classes", "logits", "axes", "order")
+_FIELDS = ("mean", "std", "range", "size", "channels", "classes", "logits", "axes", "order", "crop")
 #: The program in the archives of older torch versions.
 _OLD_PROGRAM = "serialized_exported_program.json"
 #: Prefixes of the names of pickled objects, and the names of members that are text.
@@ -37,6 +38,7 @@ _TEXT_MEMBERS = ("archive_format", "archive_version", "byteorder", "version", _O
 _DYNAMIC_HINT = "export it with dynamic_shapes=({0: torch.export.Dim('batch')},)"
 
 
+@shielded
 def export(model: Model, path: str | Path) -> Path:
     """Write a network with its weights and preprocessing to a file for :func:`load`.
 
@@ -51,6 +53,11 @@ def export(model: Model, path: str | Path) -> Path:
     target = Path(path)
     if target.suffix != SUFFIX:
         raise ModelError(f"the file of an exported network ends in {SUFFIX}, not {target.name!r}")
+    if model.call is not None:
+        raise ModelError(
+            "a network with call= cannot be exported: give fv.Model an nn.Module whose forward "
+            "makes that call"
+        )
     # Not random: the global generator is the user's.
     images = torch.full((2, model.channels, *model.size), 0.5, device=model.device)
     card = {name: getattr(model, name) for name in _FIELDS}

@@ -22,10 +22,11 @@ _STEPS = ("do_resize", "do_center_crop", "do_pad")
 
 
 def measured(processor: Any, name: str) -> dict[str, Any]:
-    """Return ``size``, ``mean``, ``std`` and ``order`` of :class:`featviz.Model` for a processor.
+    """Return the arguments of :class:`featviz.Model` for a processor.
 
-    ``size`` is what it makes of a picture. How it gets there (resampling, the fraction that a
-    centre crop keeps) is its own business: featviz crops files to the aspect ratio and resizes.
+    They are ``size``, ``mean``, ``std``, ``order`` and ``crop``, the fraction that its centre crop
+    keeps of a picture of the network's aspect ratio. featviz crops others to that aspect ratio;
+    processors that squash or pad them, and the kind of resampling, are not matched.
 
     Raises
     ------
@@ -64,6 +65,7 @@ def measured(processor: Any, name: str) -> dict[str, Any]:
             f"cannot use model {name!r}: its processor does more than scale, shift and reorder "
             "channels; load the network yourself and give fv.Model a function that preprocesses"
         )
+    crop = _kept(processor, size, float(gain[0]), float(black[0]), name)
     back = [order.index(source) for source in range(3)]
     std = (1 / gain)[back]
     mean = -(black[back]) * std
@@ -72,7 +74,44 @@ def measured(processor: Any, name: str) -> dict[str, Any]:
         "mean": _exact(processor, "mean", mean),
         "std": _exact(processor, "std", std),
         "order": None if order == [0, 1, 2] else tuple(order),
+        "crop": crop,
     }
+
+
+def _kept(processor: Any, size: tuple[int, int], gain: float, black: float, name: str) -> float:
+    """Return the fraction of each side that a processor keeps of a large picture, its centre.
+
+    Ramps from left to right and from top to bottom show which part of them comes out.
+    """
+    fractions = []
+    sides = tuple(side * max(1, round(1024 / max(size))) for side in size)
+    for axis in (0, 1):
+        levels = (torch.arange(sides[axis]) + 0.5) / sides[axis]
+        # Dithered in broad stripes along the ramp, so that their mean is finer than 8 bits.
+        stripes = torch.arange(sides[1 - axis]) * 32 // sides[1 - axis]
+        dither = stripes * 0.6180339887 % 1 - 0.5
+        ramp = (levels.view(-1, 1) * 255 + dither).round().clamp(0, 255).byte()
+        ramp = ramp if axis == 0 else ramp.T
+        picture = Image.fromarray(np.repeat(ramp.numpy()[..., None], 3, 2))
+        output = processor(images=picture, return_tensors="pt")["pixel_values"].double()
+        profile = (output[0, 0].mean(1 - axis) - black) / gain
+        count = len(profile)
+        places = (torch.arange(count, dtype=torch.float64) + 0.5) / count - 0.5
+        # The ends are left out: resampling bends them.
+        inner = slice(count // 8, count - count // 8)
+        x, y = places[inner], profile[inner]
+        slope = float((x * (y - y.mean())).sum() / (x * (x - x.mean())).sum())
+        middle = float((y - slope * x).mean())
+        bent = float((y - slope * x - middle).abs().max())
+        if not (0.01 < slope <= 1.02 and abs(middle - 0.5) < 0.02 and bent < 0.02):
+            raise ModelError(
+                f"cannot use model {name!r}: its processor keeps no centre of a picture (it pads, "
+                "turns or tiles it); load the network yourself and give fv.Model a function that "
+                "preprocesses"
+            )
+        fractions.append(slope)
+    crop = sum(fractions) / 2
+    return 1.0 if crop > 0.995 else round(crop, 3)
 
 
 def _uniform(colour: float | tuple[float, ...], size: tuple[int, int]) -> Image.Image:

@@ -1,0 +1,157 @@
+"""List the layers of a network by one forward pass, with their shapes and unit axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.jit import ScriptModule
+
+from featviz.errors import LayerError
+from featviz.networks.axes import OTHER, UNIT, AxisTracker, Labels, labels_of
+from featviz.networks.layers import INPUT, OUTPUT, LayerTable, module_names, tensors_in
+from featviz.networks.writes import WriteTracker
+from featviz.types import LayerInfo, Tensor
+
+
+def unit_axis(shape: tuple[int, ...], images: tuple[int, ...]) -> int:
+    """Guess from an activation's ``shape`` (batch included) which axis counts the units.
+
+    This is the last resort where the operations that made the tensor do not tell.
+
+    ``images`` is the shape of the network's input. A map with as many spatial axes is
+    (B, C, *spatial), or (B, *spatial, C) as in Swin, which a square input reveals: the map is then
+    square over the first axes but not over the last. With fewer axes it is tokens (B, N, C),
+    features (B, C), or one value (B,), axis 0.
+    """
+    if len(shape) != len(images):
+        return len(shape) - 1
+    square = len(shape) > 3 and len(set(images[2:])) == 1
+    if square and len(set(shape[1:-1])) == 1 and len(set(shape[2:])) > 1:
+        return len(shape) - 1
+    return 1
+
+
+def probe(
+    net: nn.Module,
+    run: Callable[[], Any],
+    images: Tensor,
+    like: LayerTable | None = None,
+    axes: Mapping[str, int] | None = None,
+) -> LayerTable:
+    """Run the network once and list what every module returned.
+
+    ``run`` makes one forward pass on ``images`` (1, C, *spatial), without gradients. Unit axes are
+    those of ``axes``, by layer; those of ``like``, the table for another input size; those that the
+    operations show (:mod:`featviz.networks.axes`); and guesses from the shape.
+
+    Raises
+    ------
+    LayerError
+        If ``axes`` names a layer that does not exist, or an axis that it does not have.
+    """
+    axes = axes or {}
+    known = {i.name: i for i in like or ()}
+    tracker = AxisTracker(images)
+    writes = WriteTracker()
+    calls_seen: list[tuple[str, nn.Module, int, list[tuple[str, tuple[int, ...], Labels]]]] = []
+    counts: dict[str, int] = {}
+
+    def described(module: nn.Module, output: Any) -> list[tuple[str, tuple[int, ...], Labels]]:
+        tensors = tensors_in(output)
+        return [
+            (path, tuple(t.shape), labels_of(module, tracker.labels(t), t.ndim))
+            for path, t in tensors
+        ]
+
+    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, _: Any, output: Any) -> None:
+            call = counts.get(name, 0)
+            counts[name] = call + 1
+            calls_seen.append((name, module, call, described(module, output)))
+            for path, tensor in tensors_in(output):
+                writes.watch((name, call, path), tensor)
+
+        return hook
+
+    first_names = {id(m): name for name, m in reversed(module_names(net).items())}
+    modules = {id(m): m for m in module_names(net).values()}
+    # Scripted modules run unseen and refuse hooks.
+    seen = {k: n for k, n in first_names.items() if not isinstance(modules[k], ScriptModule)}
+    handles = [modules[k].register_forward_hook(watch(n)) for k, n in seen.items()]
+    try:
+        with torch.no_grad(), tracker, writes:
+            output = run()
+    finally:
+        for handle in handles:
+            handle.remove()
+
+    table = LayerTable()
+
+    def add(
+        name: str,
+        kind: str,
+        shape: tuple[int, ...],
+        labels: Labels,
+        calls: int,
+        overwritten: bool = False,
+    ) -> None:
+        if not shape:
+            return  # a single number for the whole batch
+        if len(shape) == 1:  # one value a sample is one unit
+            shape, labels = (*shape, 1), (OTHER, UNIT)
+        axis, labels = _unit_axis(name, shape, labels, tuple(images.shape), axes, known)
+        batched = shape[0] == len(images)
+        units = shape[axis]
+        table.append(
+            LayerInfo(name, kind, shape[1:], axis, units, calls, labels, batched, overwritten)
+        )
+
+    add(INPUT, "Input", tuple(images.shape), tracker.labels(images), 1)
+    for name, module, call, outputs in calls_seen:
+        calls = counts[name]
+        kind = type(module).__name__
+        for path, shape, labels in outputs:
+            overwritten = (name, call, path) in writes.overwritten
+            if calls > 1:
+                add(f"{name}#{call}{path}", kind, shape, labels, 1, overwritten)
+            if call == calls - 1:
+                add(f"{name}{path}", kind, shape, labels, calls, overwritten)
+    for path, shape, labels in described(net, output):
+        add(f"{OUTPUT}{path}", type(net).__name__, shape, labels, 1)
+    for name in axes:
+        table.find(name)
+    return table
+
+
+def _unit_axis(
+    name: str,
+    shape: tuple[int, ...],
+    labels: Labels,
+    images: tuple[int, ...],
+    axes: Mapping[str, int],
+    known: Mapping[str, LayerInfo],
+) -> tuple[int, Labels]:
+    """Return the unit axis of an activation, and its labels with exactly that axis as the unit.
+
+    The labels of an axis that had to be guessed name no unit.
+    """
+    if name in axes:
+        axis = axes[name] % len(shape) if -len(shape) <= axes[name] < len(shape) else 0
+        if not axis:
+            raise LayerError(
+                f"axes: layer {name!r} has shape {shape}, batch included: its unit axis is one of "
+                f"1 to {len(shape) - 1}, not {axes[name]}"
+            )
+    elif name in known and len(known[name].shape) == len(shape) - 1:
+        axis = known[name].axis
+        if UNIT not in known[name].labels:
+            return axis, tuple(OTHER if label == UNIT else label for label in labels)
+    elif labels.count(UNIT) == 1 and labels.index(UNIT) > 0:
+        return labels.index(UNIT), labels
+    else:
+        return unit_axis(shape, images), tuple(OTHER if w == UNIT else w for w in labels)
+    rest = [OTHER if w == UNIT else w for w in labels or (OTHER,) * len(shape)]
+    return axis, (*rest[:axis], UNIT, *rest[axis + 1 :])
