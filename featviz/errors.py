@@ -13,8 +13,15 @@ def shorten(text: str, most: int = 100) -> str:
     return line if len(text) <= most else f"{line[: most - 1]}…"
 
 
+#: Longest message, in characters: it may quote what a stranger wrote.
+MAX_MESSAGE = 2000
+
+
 class FeatvizError(ValueError):
     """Invalid input. The message is one line; the command line prints it and exits with code 2."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(shorten(str(message), MAX_MESSAGE))
 
 
 class ModelError(FeatvizError):

@@ -11,14 +11,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, get_args
 
 from featviz.errors import FeatvizError, did_you_mean
 from featviz.other_libraries import KEYWORDS
 from featviz.process_state import reset
-from featviz.types import Self
-from featviz.validation import real, whole
+from featviz.types import Precision, QualityName, Self
+from featviz.validation import functions, one_of, positive_int, real, sides, switch, whole
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,13 +53,10 @@ class Options:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            bounds, value = field.metadata["bounds"], getattr(self, field.name)
-            if bounds is None or (value is None and field.default is None):
+            value = getattr(self, field.name)
+            if value is None and field.default is None:
                 continue
-            if field.metadata["cli"] is float:
-                real(field.name, value, *bounds, above=field.metadata["above"])
-            else:
-                whole(field.name, value, *bounds)
+            object.__setattr__(self, field.name, _checked(field, value))
 
     @classmethod
     def of(cls, options: Self | None, keywords: Mapping[str, Any]) -> Self:
@@ -81,6 +79,37 @@ class Options:
         if not isinstance(options, cls):
             raise FeatvizError(f"settings must be {cls.__name__}, not {type(options).__name__}")
         return dataclasses.replace(options, **keywords)
+
+
+def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
+    """Return the value of a field as its type says, within its bounds."""
+    bounds, kind = field.metadata["bounds"], str(field.type).removesuffix(" | None")
+    if bounds is not None and kind == "float":
+        return real(field.name, value, *bounds, above=field.metadata["above"])
+    if bounds is not None:
+        return whole(field.name, value, *bounds)
+    if words := words_of(field):
+        return one_of(field.name, value, words)
+    if kind == "Size":
+        shape = sides(field.name, value)
+        return shape if isinstance(value, (tuple, list)) else shape[0]
+    if kind == "bool":
+        return switch(field.name, value)
+    if kind == "str" and not isinstance(value, str):
+        raise FeatvizError(f"{field.name} must be a text, not {type(value).__name__}")
+    return value
+
+
+def words_of(field: dataclasses.Field[Any]) -> list[str]:
+    """Return the words that a field may be, if its type is a few words."""
+    kind = str(field.type).removesuffix(" | None")
+    if kind.startswith("Literal["):
+        return re.findall(r"[\"']([^\"']+)[\"']", kind)
+    return list(_WORDS.get(kind, ()))
+
+
+#: Types of a few words that several options classes share.
+_WORDS = {"Precision": get_args(Precision), "QualityName": get_args(QualityName)}
 
 
 def split(keywords: Mapping[str, Any], *classes: type[Options]) -> list[dict[str, Any]]:
@@ -117,6 +146,11 @@ def takes(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]
 
         @functools.wraps(verb)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name in ("callbacks", "on_stored"):
+                if name in kwargs:
+                    functions(name, kwargs[name])
+            if kwargs.get("batch_size") is not None:
+                kwargs["batch_size"] = positive_int("batch_size", kwargs["batch_size"])
             with reset():
                 return verb(*args, **kwargs)
 

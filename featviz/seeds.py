@@ -27,7 +27,7 @@ def expand(seed: Seed, batch: int) -> list[int]:
     FeatvizError
         If a seed is not a whole number, or their number is not ``batch``.
     """
-    if isinstance(seed, Sequence) and not isinstance(seed, str):
+    if isinstance(seed, Sequence) and not isinstance(seed, (str, bytes)):
         seeds = [_as_int(s) for s in seed]
     else:
         first = _as_int(seed)

@@ -40,7 +40,8 @@ class LayerInfo:
     often the module runs in one forward pass. ``labels`` says what each axis of the activation
     holds, as far as the pass shows (:mod:`featviz.networks.axes`): ``unit``, spatial axes of the
     image by number (``0``; ``01`` for two flattened into tokens) or ``?``. ``batched`` is False if
-    the first axis is not the batch; such a layer is listed, but cannot be used.
+    the first axis is not the batch; such a layer is listed, but cannot be used. ``overwritten`` is
+    whether the network modifies the activation in place after the layer returned it.
     """
 
     name: str
@@ -51,6 +52,7 @@ class LayerInfo:
     calls: int = 1
     labels: tuple[str, ...] = ()
     batched: bool = True
+    overwritten: bool = False
 
     @property
     def guessed(self) -> bool:

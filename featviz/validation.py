@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
 import os
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from featviz.errors import FeatvizError, shorten
 
@@ -34,7 +38,7 @@ def whole(name: str, value: Any, least: int, most: int) -> int:
     """Return ``value`` as an int from ``least`` to ``most``; raise :class:`FeatvizError`."""
     try:
         number = operator.index(value)
-    except TypeError:
+    except (TypeError, RuntimeError):  # torch raises the latter
         number = None
     if number is None or isinstance(value, bool):
         raise FeatvizError(f"{name} must be a whole number, not {_show(value)}")
@@ -71,6 +75,42 @@ def real(name: str, value: Any, least: float, most: float, *, above: bool = Fals
     return number
 
 
+def sides(name: str, value: Any, most: int = 2**31 - 1) -> tuple[int, ...]:
+    """Return one to three sides of an image, which was given as an int (square) or a sequence."""
+    if isinstance(value, (tuple, list)) and 1 <= len(value) <= 3:
+        return tuple(whole(name, side, 1, most) for side in value)
+    side = whole(name, value, 1, most)
+    return (side, side)
+
+
+def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
+    """Return ``value``, one of a few words; raise :class:`FeatvizError` for any other."""
+    if isinstance(value, str) and value in choices:
+        return value
+    close = difflib.get_close_matches(value, choices, 1) if isinstance(value, str) else []
+    hint = f"; did you mean {close[0]!r}?" if close else f": use {', '.join(choices)}"
+    raise FeatvizError(f"no {name} {_show(value)}{hint}")
+
+
+def switch(name: str, value: Any) -> bool:
+    """Return ``value`` as a bool; raise :class:`FeatvizError` if it is anything else."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise FeatvizError(f"{name} must be True or False, not {_show(value)}")
+
+
+def functions(name: str, value: Any) -> list[Any]:
+    """Return a list of functions or other callbacks; raise :class:`FeatvizError` otherwise."""
+    if isinstance(value, (list, tuple)):
+        wrong = [item for item in value if not callable(item) and not hasattr(item, "on_step")]
+        if wrong:
+            raise FeatvizError(
+                f"{name}: a callback is an object with on_step or a function, not {_show(wrong[0])}"
+            )
+        return list(value)
+    raise FeatvizError(f"{name} must be a list, not {_show(value)}: put it in []")
+
+
 def fits_memory(what: str, shape: tuple[int, ...]) -> None:
     """Raise :class:`FeatvizError` if optimizing an image of this shape needs more than the memory.
 
@@ -92,4 +132,7 @@ def fits_memory(what: str, shape: tuple[int, ...]) -> None:
 def _show(value: Any) -> str:
     if isinstance(value, int) and abs(value) >= 10**30:
         return "a number of more than 30 digits"  # Python refuses to print very long ones
-    return shorten(repr(value), 60)
+    try:
+        return shorten(repr(value), 60)
+    except Exception:  # an object of the user's own
+        return type(value).__name__

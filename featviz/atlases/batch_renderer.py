@@ -26,8 +26,9 @@ from featviz.networks.model import Model
 from featviz.objectives import objective as as_objective
 from featviz.optim.callbacks import Callback, Step
 from featviz.optim.loop import optimize
+from featviz.optim.resolved import Plan
 from featviz.optim.result import slug
-from featviz.optim.settings import Plan, Settings
+from featviz.optim.settings import Settings
 from featviz.optim.tracing import PAYS, TraceCache
 from featviz.rendering.held_out import SEED_OFFSET, held_out
 from featviz.types import Tensor

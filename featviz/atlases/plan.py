@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 
 import torch
 
-from featviz.errors import FeatvizError
+from featviz.errors import FeatvizError, shorten
 from featviz.networks.model import Model
 from featviz.objectives import Objective, channel
 from featviz.objectives import objective as as_objective
 from featviz.objectives.parsing import format_field
-from featviz.optim.settings import Plan
+from featviz.optim.resolved import Plan
 from featviz.rendering.held_out import SEED_OFFSET
 
 #: Units of a layer: None for all, a text such as ``0:32`` or ``3,7,0:64:4``, or their indices.
@@ -97,6 +97,8 @@ def _iterable(name: str, value: Any) -> Any:
 
 def _integers(name: str, value: Any) -> list[int]:
     """Return one or several integers, including NumPy's, as a list."""
+    if isinstance(value, (str, bytes)):
+        raise FeatvizError(f"{name} must be integers, not {value!r}")
     try:
         return [operator.index(v) for v in (value if isinstance(value, Iterable) else [value])]
     except TypeError:
@@ -114,6 +116,8 @@ def find_layers(model: Model, layers: Sequence[str]) -> list[str]:
     names = [info.name for info in model.layers()]
     result: list[str] = []
     for layer in layers:
+        if not isinstance(layer, str):
+            raise FeatvizError(f"layers must be names, not {shorten(repr(layer))}")
         if layer in names or not any(mark in layer for mark in "*?"):
             result.append(model.layer(layer).name)
             continue
@@ -157,6 +161,8 @@ def _objective_factory(template: Template) -> Callable[[str, int], Objective | s
     if template is None:
         return channel
     if not isinstance(template, str):
+        if not callable(template):
+            raise FeatvizError("objective must be a text with {unit} or a function")
         return template
     if "{unit}" not in template:
         raise FeatvizError(f"objective {template!r} has no {{unit}}: channel:{{layer}}:{{unit}}")
@@ -221,6 +227,7 @@ def model_hash(model: Model) -> str:
     description = (
         re.sub(r" at 0x[0-9a-f]+", "", repr(model.net)),
         getattr(function, "__qualname__", None),
+        getattr(model.call, "__qualname__", None),
         [(info.name, info.shape) for info in model.layers()],
         (model.mean, model.std, model.range, model.size),
     )

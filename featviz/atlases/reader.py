@@ -18,7 +18,7 @@ from PIL import Image
 from featviz.atlases.metadata import check_format
 from featviz.atlases.schema import KEY
 from featviz.atlases.store import Store
-from featviz.errors import FeatvizError, FeatvizWarning, did_you_mean
+from featviz.errors import FeatvizError, FeatvizWarning, did_you_mean, shorten
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,9 +121,14 @@ class Atlas:
         row = self._shard(record["shard"]).slice(record["row"], 1).to_pylist()
         if not row or any(row[0][name] != record[name] for name in KEY):
             raise FeatvizError(f"{record['shard']!r} has changed: open the atlas again")
-        image = Image.open(io.BytesIO(row[0].pop("image")["bytes"]))
-        for name in ("settings", "versions"):
-            row[0][name] = json.loads(row[0][name])
+        try:
+            image = Image.open(io.BytesIO(row[0].pop("image")["bytes"]))
+            image.load()
+            for name in ("settings", "versions"):
+                row[0][name] = json.loads(row[0][name])
+        except Exception as error:  # decoders can fail in any way
+            reason = shorten(str(error))
+            raise FeatvizError(f"{record['shard']!r} is damaged: {reason}") from error
         return AtlasImage(image, row[0])
 
     def _find(self, layer: str, unit: int, sign: str, seed: int | None) -> int:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import fsspec
 
 from featviz.errors import FeatvizError
-from featviz.io.files import write_bytes
+from featviz.io.files import make_folder, write_bytes
 
 #: Seconds after which a partly written file is considered abandoned.
 STALE = 3600
@@ -85,7 +85,7 @@ class Files:
         path = self.path(name)
         with self._translate_errors("write", path):
             if self.local:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                make_folder(Path(path).parent)
                 write_bytes(path, content)
             else:
                 self.system.pipe_file(path, content)

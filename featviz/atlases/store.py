@@ -6,24 +6,27 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featviz.atlases import checksums, schema
-from featviz.atlases.remote_files import Files, folder_of
-from featviz.errors import FeatvizError
-
-#: The key of an image: the text of its objective, its seed and the hash of its settings.
-Key: TypeAlias = tuple[str, int, str]
+from featviz.atlases import about, checksums, schema
+from featviz.atlases.layout import (
+    LAYER_TABLES,
+    LIGHT,
+    RECORDS,
+    Key,
+    encode,
+    keys_of,
+    place,
+    table_name,
+)
+from featviz.atlases.remote_files import Files
+from featviz.errors import FeatvizError, shorten
 
 _INDEX = "index.parquet"
 ABOUT = "atlas.json"
-#: The columns in the index: all but the large ones.
-LIGHT = tuple(
-    name for name in schema.PICTURES.names if name not in ("image", "settings", "versions")
-)
 
 
 class DamagedError(FeatvizError):
@@ -79,7 +82,7 @@ class Store:
                 self.damaged[name] = str(error)
             except FileNotFoundError:  # another run has just renamed it
                 continue
-        return pa.concat_tables(parts).combine_chunks() if parts else _RECORDS.empty_table()
+        return pa.concat_tables(parts).combine_chunks() if parts else RECORDS.empty_table()
 
     def dedupe(self, records: pa.Table) -> bool:
         """Remove duplicate images, as left by concurrent runs; return whether there were any.
@@ -90,7 +93,7 @@ class Store:
         kept_rows: dict[str, list[int]] = {}
         seen: set[Key] = set()
         names, rows = records["shard"].to_pylist(), records["row"].to_pylist()
-        for key, name, row in zip(_keys(records), names, rows, strict=True):
+        for key, name, row in zip(keys_of(records), names, rows, strict=True):
             kept_rows.setdefault(name, [])
             if key not in seen:
                 seen.add(key)
@@ -114,11 +117,11 @@ class Store:
 
     def reindex(self, records: pa.Table) -> None:
         """Write the index, which speeds up opening the atlas."""
-        self.files.write(_INDEX, _encode(records, _RECORDS))
+        self.files.write(_INDEX, encode(records, RECORDS))
 
     def keys(self, records: pa.Table) -> set[Key]:
         """Return the keys of the images in ``records``."""
-        return set(_keys(records))
+        return set(keys_of(records))
 
     def pictures(self, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of a shard."""
@@ -131,14 +134,14 @@ class Store:
 
     def put(self, kind: str, layer: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write the ``units`` or ``examples`` table of a layer."""
-        self._write(table_name(kind, layer), list(rows), _LAYER_TABLES[kind])
+        self._write(table_name(kind, layer), list(rows), LAYER_TABLES[kind])
 
     def get(self, kind: str, layer: str) -> pa.Table:
         """Return the ``units`` or ``examples`` table of a layer, empty if there is none."""
         try:
-            return self._read(table_name(kind, layer), _LAYER_TABLES[kind], None)
+            return self._read(table_name(kind, layer), LAYER_TABLES[kind], None)
         except FileNotFoundError:
-            return _LAYER_TABLES[kind].empty_table()
+            return LAYER_TABLES[kind].empty_table()
 
     @property
     def about(self) -> dict[str, Any]:
@@ -147,14 +150,12 @@ class Store:
         if text is None:
             return {}
         try:
-            content = json.loads(text)
-        except ValueError:
-            content = None
-        if not isinstance(content, dict):
+            return about.parse(text)
+        except ValueError as error:
             raise DamagedError(
-                f"{self.files.path(ABOUT)!r} is damaged: remove it, and run the atlas again"
-            )
-        return content
+                f"{self.files.path(ABOUT)!r} is damaged ({shorten(str(error))}): remove it, and "
+                "run the atlas again"
+            ) from error
 
     @about.setter
     def about(self, value: Mapping[str, Any]) -> None:
@@ -166,7 +167,7 @@ class Store:
             return {}
         try:
             table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-            table = table.cast(_RECORDS).combine_chunks()
+            table = table.cast(RECORDS).combine_chunks()
         except (pa.ArrowException, ValueError, OSError):
             return {}  # it is only a cache: without it, every shard is read
         if not len(table):
@@ -183,7 +184,7 @@ class Store:
             table.append_column("shard", pa.array([name] * count))
             .append_column("size", pa.array([size] * count, pa.int64()))
             .append_column("row", pa.array(range(count), pa.int32()))
-            .cast(_RECORDS)
+            .cast(RECORDS)
         )
 
     def _write(
@@ -195,7 +196,7 @@ class Store:
         checked: bool = False,
     ) -> None:
         table = pa.Table.from_pylist([dict(row) for row in rows], table_schema)
-        content = _encode(table, schema.with_features(table_schema))
+        content = encode(table, schema.with_features(table_schema))
         if checked:
             checksums.record(self.files, name, content)
         self.files.write(name, content)
@@ -224,40 +225,3 @@ class Store:
                     f"cannot read {path!r}: {reason}"
                 ) from error  # an I/O error, not damage
             raise DamagedError(f"{path!r} is damaged: {reason}") from error
-
-
-_LAYER_TABLES = {"units": schema.UNITS, "examples": schema.EXAMPLES}
-_RECORDS = pa.schema(
-    [
-        *(schema.PICTURES.field(name) for name in LIGHT),
-        pa.field("shard", pa.string()),
-        pa.field("size", pa.int64()),
-        pa.field("row", pa.int32()),
-    ]
-)
-
-
-def place(layer: str) -> str:
-    """Return the name of a layer's folder, prefixed since many readers skip names with a ``_``."""
-    return f"layer-{folder_of(layer)}"
-
-
-def table_name(kind: str, layer: str) -> str:
-    """Return the file name of the ``units`` or ``examples`` table of a layer."""
-    return f"{kind}/{place(layer)}.parquet"
-
-
-def _keys(records: pa.Table) -> Iterable[Key]:
-    return zip(*(records[name].to_pylist() for name in schema.KEY), strict=True)
-
-
-def _encode(table: pa.Table, table_schema: pa.Schema) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.cast(table_schema),
-        sink,
-        compression="zstd",
-        write_page_checksum=True,
-        write_statistics=True,
-    )
-    return sink.getvalue().to_pybytes()

@@ -29,7 +29,7 @@ from featviz.transforms import Paste
 from featviz.transforms.pipeline import draw_tape
 from featviz.transforms.presets import check as check_transforms
 from featviz.types import Seed, Tensor, Unpack
-from featviz.validation import positive_int
+from featviz.validation import positive_int, real
 
 #: Random stream of the held-out placements on which the finished patch is evaluated.
 _HELD_OUT_STREAM = "patch, judged"
@@ -54,8 +54,9 @@ def patch_attack(
 
     Every step pastes the patch at a random position of each image, rotated by up to ``degrees`` and
     scaled by a factor from ``scale``; Adam with rate ``lr`` updates its pixels, in [0, 1].
-    ``result.patch`` (C, h, w) is rounded to 8 bits; ``result.images`` show it at held-out
-    positions, for which ``success`` is measured. ``history`` (steps, B) is NaN for images that a
+    ``result.patch`` (C, h, w) is rounded to 8 bits, and so are the images, unless no file could
+    hold them (other than 1 or 3 channels); ``result.images`` show it at held-out positions, for
+    which ``success`` is measured. ``history`` (steps, B) is NaN for images that a
     step did not use. [Brown2017]_
 
     Parameters
@@ -82,9 +83,13 @@ def patch_attack(
     started = time.perf_counter()
     model = as_model(model, "patch_attack")
     config = PatchSettings.of(settings, options)
-    inputs = read_images(images, model.channels, model.size, "images")
+    if not isinstance(config.scale, (tuple, list)) or len(config.scale) != 2:
+        raise FeatvizError(f"scale must be two numbers, low and high, not {config.scale!r}")
+    low, high = (real("scale", bound, 0, 1000, above=True) for bound in config.scale)
+    inputs = read_images(images, model.channels, model.size, "images", crop=model.crop)
     network = model.on(devices.resolve(device, model.device))
-    originals = (inputs * 255).round() / 255
+    drawable = model.channels in (1, 3)
+    originals = _rounded(inputs) if drawable else inputs
     count = len(originals)
     criterion = attack_criterion(network, originals, away, to, config.loss)
     if not criterion.until:
@@ -94,7 +99,7 @@ def patch_attack(
     if per_step < count and len(set(criterion.objectives)) > 1:
         raise FeatvizError("batch_size needs one class for all images: give to, and no away")
     param = Patch(images=originals[:per_step], size=config.size)
-    paste = Paste(originals.to(network.device), config.degrees, *config.scale)
+    paste = Paste(originals.to(network.device), config.degrees, low, high)
     train_paste = dataclasses.replace(paste, choose=per_step < count)
     result = optimize(
         network,
@@ -109,8 +114,10 @@ def patch_attack(
         callbacks=[*callbacks, Progress()] if progress else list(callbacks),
         record={"verb": "patch", "goal": str(criterion.objective), "lr": config.lr},
     )
-    pixels = (result.state["pixels"] * 255).round() / 255
+    pixels = result.state["pixels"]
+    pixels = _rounded(pixels) if drawable else pixels
     patched = _pasted(pixels.expand(count, -1, -1, -1), paste, seeds, param.shape)
+    patched = _rounded(patched) if drawable else patched
     after = predicted_classes(network, patched, criterion.layer)
     return AttackResult(
         images=patched,
@@ -126,11 +133,11 @@ def patch_attack(
         success=criterion.is_met(after),
         before=criterion.before,
         after=after,
-        norm=(patched - originals).flatten(1).abs().amax(1).double(),
+        norm=(patched - inputs).flatten(1).abs().amax(1).double(),
         norm_kind="patch",
         eps=torch.ones(count, dtype=torch.float64),
         steps_used=torch.full((count,), len(result.history)),
-        eight_bit=True,
+        eight_bit=drawable,
         classes=model.classes,
         seconds=time.perf_counter() - started,
     )
@@ -146,7 +153,12 @@ def _by_image(history: Tensor, paste: Paste, seeds: list[int], size: tuple[int, 
 
 
 def _pasted(patches: Tensor, paste: Paste, seeds: list[int], size: tuple[int, ...]) -> Tensor:
-    """Return the images with their patches at held-out positions, rounded to 8 bits."""
+    """Return the images with their patches at held-out positions."""
     tapes = [paste.draw(generator(seed, _HELD_OUT_STREAM), 1, size) for seed in seeds]
     images = paste.prepare(torch.stack(tapes, 1))(patches.to(paste.images), 0).cpu()
-    return (images.clamp(0, 1) * 255).round() / 255
+    return images.clamp(0, 1)
+
+
+def _rounded(images: Tensor) -> Tensor:
+    """Return images as an 8-bit file holds them."""
+    return (images * 255).round() / 255

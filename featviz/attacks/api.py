@@ -89,7 +89,7 @@ def attack(
     """
     started = time.perf_counter()
     model = as_model(model, "attack")
-    inputs = read_images(images, model.channels, model.size, "images")
+    inputs = read_images(images, model.channels, model.size, "images", crop=model.crop)
     count = len(inputs)
     requested = AttackSettings.of(settings, options)
     drawable = len(model.size) == 2 and model.channels in (1, 3)

@@ -158,6 +158,7 @@ def _criterion(
     away, to = goals
     if away is None and to is None:
         if layer is None:
+            model.layers(size).find(model.logits)  # says which of several outputs may be meant
             raise FeatvizError("the network has no class logits: give an objective, away= or to=")
         away = [ClassLogit(int(p)) for p in predicted]
     objectives, until, classes = [], [], []

@@ -150,12 +150,14 @@ class PatchSettings(Options):
     """How :func:`featviz.patch_attack` optimizes a patch."""
 
     size: Size = option(50, "Side of the patch in pixels, or (h, w).")
-    steps: int = option(200, "Number of updates.", cli=int)
-    lr: float = option(0.05, "Adam's learning rate.")
+    steps: int = option(200, "Number of updates.", cli=int, bounds=(1, MOST))
+    lr: float = option(0.05, "Adam's learning rate.", bounds=(0, 1e6), above=True)
     loss: Literal["ce", "margin", "dlr"] = option(
         "ce", f"Loss to maximize for classes: {', '.join(LOSSES)}.", cli=str
     )
-    degrees: float = option(20.0, "Largest rotation of the patch, in either direction.")
+    degrees: float = option(
+        20.0, "Largest rotation of the patch, in either direction.", bounds=(0, 360)
+    )
     scale: tuple[float, float] = option(
         (0.9, 1.1), "Range of the factor that the patch is scaled by."
     )

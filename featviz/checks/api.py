@@ -18,10 +18,10 @@ from featviz.networks import devices
 from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.objectives import Objective
-from featviz.objectives import objective as as_objective
 from featviz.objectives.base import ONE, terms_of
-from featviz.objectives.matching import BatchnormMatch
+from featviz.objectives.batchnorm import BatchnormMatch
 from featviz.objectives.penalties import L1, L2, Blur, BoundaryComplexity, Spectrum, TotalVariation
+from featviz.objectives.text import objectives as as_objectives
 from featviz.optim.callbacks import Callback, Step
 from featviz.optim.result import Result
 from featviz.optim.settings import Settings
@@ -103,8 +103,8 @@ def check(
             raise FeatvizError("a result already determines the settings, seeds and precision")
         objective, first_seeds = list(result.objectives), result.seeds
         render_settings = recall(result.record)
-    objectives = [objective] if isinstance(objective, (str, Objective)) else list(objective or ())
-    goals = [as_objective(o) for o in objectives]
+    assert objective is not None
+    goals = as_objectives(objective)
     if not goals:
         raise FeatvizError("give at least one objective, such as class:285")
     network = model.on(devices.resolve(device, model.device))

@@ -55,7 +55,9 @@ def attack(**values: Any) -> int:
         raise fv.FeatvizError("give at least one image to attack")
     model = fv.load(values["model"])
     names = list(values["paths"])
-    inputs = read_images(names, model.channels, model.size, "image", size=values["size"])
+    inputs = read_images(
+        names, model.channels, model.size, "image", size=values["size"], crop=model.crop
+    )
     shared: dict[str, Any] = {name: values[name] for name in ("away", "to", "device")}
     shared |= {"seed": values["seed"] or 0, "progress": options.progress()}
     if values["batch_size"] is not None:

@@ -53,7 +53,9 @@ def explain(**values: Any) -> int:
         raise fv.FeatvizError("give at least one image to explain")
     model = fv.load(values["model"])
     names = list(values["paths"])
-    inputs = read_images(names, model.channels, model.size, "image", size=values["size"])
+    inputs = read_images(
+        names, model.channels, model.size, "image", size=values["size"], crop=model.crop
+    )
     model = model.on(devices.resolve(values["device"], model.device))
     objective, uses_prediction = values["objective"], values["objective"] is None
     if uses_prediction:

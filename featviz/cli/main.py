@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
 from featviz._version import __version__
-from featviz.errors import FeatvizError, FeatvizWarning, did_you_mean, shorten
+from featviz.errors import MAX_MESSAGE, FeatvizError, FeatvizWarning, did_you_mean, shorten
 
 #: Command -> (module in featviz.cli, help). A command's module is imported when it is used.
 COMMANDS = {
@@ -28,14 +31,15 @@ COMMANDS = {
         "Show which pixels of images an objective depends on (alias: attribute).",
     ),
     "attribute": ("explain", ""),
+    "measure": ("measure", "Measure attribution methods on a network and images."),
     "atlas": ("atlas", "Render every unit of some layers into a folder."),
     "examples": ("examples", "Find the dataset images that activate units most and least."),
     "check": ("check", "Check whether a rendered image can be trusted."),
     "view": ("view", "Write pages for browsing an atlas."),
     "calibrate": ("calibrate", "Measure the colour statistics and spectrum of images."),
 }
-#: Longest error message, in characters.
-MAX_MESSAGE = 2000
+#: Exit status after Ctrl-C, and after SIGTERM, as of a shell.
+INTERRUPTED, TERMINATED = 130, 143
 #: Aliases of commands.
 ALIASES = {"attribute": "explain"}
 
@@ -102,11 +106,38 @@ def shield(argument: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 2 for invalid input, 130 for Ctrl-C.
+    """Run the command line and return its exit status: 0, 2, 130 or 143.
 
+    The status is 2 for invalid input and 130 after Ctrl-C. SIGTERM, as a batch system sends it,
+    saves what is done like Ctrl-C; the status is then 143.
     ``--debug``, or the environment variable ``FEATVIZ_DEBUG``, shows the traceback of an error.
     """
-    words = [shield(a) for a in (sys.argv[1:] if arguments is None else arguments)]
+    with _terminated() as terminated:
+        status = _run(sys.argv[1:] if arguments is None else arguments)
+    return TERMINATED if terminated and status == INTERRUPTED else status
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[list[int]]:
+    """Treat SIGTERM as Ctrl-C within the context, so that what is done is saved; note it."""
+    signals: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        signals.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield signals
+        return
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield signals
+    finally:
+        signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    words = [shield(a) for a in arguments]
     debug = bool(os.environ.get("FEATVIZ_DEBUG")) or "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
@@ -117,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # a full disk is reported here rather than at exit
     except (click.exceptions.Abort, KeyboardInterrupt):
         print("featviz: interrupted before a result was finished", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except click.ClickException as error:
         return _print_error(error.format_message())
     except FeatvizError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from featviz.errors import FeatvizError, shorten
-from featviz.options import Options
+from featviz.options import Options, words_of
 from featviz.validation import fits_memory, positive_int
 
 if TYPE_CHECKING:
@@ -96,11 +96,7 @@ def _option(field: dataclasses.Field[Any]) -> Callable[[F], F]:
 
 def _choices(field: dataclasses.Field[Any]) -> str | None:
     """Return ``fast|standard|best`` for a field that takes one of a few words."""
-    annotation = str(field.type)
-    if annotation == "Precision":
-        return "fp32|bf16|fp16"
-    words = re.match(r"Literal\[(.*?)\]", annotation)
-    return "|".join(re.findall(r'"([^"]+)"', words[1])) if words else None
+    return "|".join(words_of(field)) or None
 
 
 def _default_text(field: dataclasses.Field[Any]) -> str:
@@ -139,7 +135,7 @@ device = click.option(
 trust = click.option(
     "--trust",
     is_flag=True,
-    help="With --from: load whatever model the file names, which may run code.",
+    help="With --from: load whatever model the file names, which may run code or download.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
@@ -158,8 +154,8 @@ def load(name: str, values: Mapping[str, Any]) -> Model:
         return zoo.load(name)
     if not zoo.is_vetted(name):
         raise FeatvizError(
-            f"{values['source']!r} names the model {shorten(repr(name))}, which may run code: give "
-            "--trust if you know where the file comes from, or the model itself"
+            f"{values['source']!r} names the model {shorten(repr(name))}, which may run code or "
+            "download: give --trust if you know where the file comes from, or the model itself"
         )
     return zoo.load(name, trust=False)
 

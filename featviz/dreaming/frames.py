@@ -15,10 +15,12 @@ from featviz.dreaming.api import dream
 from featviz.dreaming.defaults import dream_objective
 from featviz.errors import FeatvizError
 from featviz.io import images, sheets
+from featviz.io.files import make_folder
 from featviz.io.inputs import ImageLike, read_image
 from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.objectives import Objective
+from featviz.process_state import shielded
 from featviz.transforms.geometric import Rotate, Scale, warp
 from featviz.types import Tensor
 from featviz.validation import positive_int, real
@@ -80,7 +82,7 @@ def dream_video(
         folder = Path(folder)
         if not folder.parent.is_dir():
             raise FeatvizError(f"cannot write {str(folder)!r}: its parent folder does not exist")
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
     goal = dream_objective(model, objective, options.pop("guide", None))
     dream_options = {"octaves": octaves, "steps": steps, **options}
     plain_types = (bool, int, float, str, type(None))
@@ -128,11 +130,12 @@ def _frames(
         yield frame[0]
 
 
+@shielded
 def _camera(zoom: float, degrees: float, size: tuple[int, int]) -> Any:
     """Return the function that maps a frame (1, C, *size) to the start of the next one."""
     tapes = torch.full((1, 1, 1), zoom), torch.full((1, 1, 1), math.radians(degrees))
     apply = warp(list(zip((Scale(), Rotate()), tapes, strict=True)), size, torch.device("cpu"))
-    return lambda frame: apply(frame, 0).clamp_(0, 1)
+    return shielded(lambda frame: apply(frame, 0).clamp_(0, 1))
 
 
 def _read_frame(path: Path, number: int, recipe: dict[str, Any], channels: int) -> Tensor:

@@ -30,11 +30,15 @@ class UnreadableError(FeatvizError):
 
 @dataclasses.dataclass(frozen=True)
 class DatasetItem:
-    """The item of a dataset at ``index``: the image as it was given, and its name."""
+    """The item of a dataset at ``index``: the image as it was given, and its name.
+
+    ``crop`` is the central fraction of each side that is kept of an image file.
+    """
 
     index: int
     name: str
     given: Any
+    crop: float = 1.0
 
     def image(self, channels: int, shape: tuple[int, ...]) -> Tensor:
         """Return the image as floats (C, *shape) in [0, 1]; see :func:`as_image`.
@@ -47,7 +51,7 @@ class DatasetItem:
             If it is not an image with these channels in [0, 1]; the message has its name.
         """
         try:
-            image = as_image(self.given, channels, shape)
+            image = as_image(self.given, channels, shape, self.crop)
         except UnreadableError:
             raise
         except FeatvizError as error:
@@ -65,7 +69,8 @@ class ImageDataset:
     """A dataset that is iterated in order; nothing is decoded while iterating.
 
     A folder yields all images below it, sorted by path and named relative to it. In tuples the
-    first item is the image, in mappings the column ``image`` or the first that holds one.
+    first item is the image, in mappings the column ``image`` or the first that holds one. ``crop``
+    is the central fraction of each side that is kept of image files, see :class:`featviz.Model`.
 
     Raises
     ------
@@ -73,11 +78,14 @@ class ImageDataset:
         If it cannot be a dataset, or is a folder without images.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, crop: float = 1.0) -> None:
+        self._crop = crop
         self._root: Path | None = None
         if isinstance(dataset, torch.utils.data.DataLoader):
             raise FeatvizError("give the dataset itself, not a DataLoader: loader.dataset")
         if isinstance(dataset, (str, Path)):
+            if not str(dataset).strip() or "\0" in str(dataset):
+                raise FeatvizError("an empty path names no images: give a folder")
             path = Path(dataset)
             is_file = path.is_file()
             self._root = path.parent if is_file else path
@@ -113,7 +121,7 @@ class ImageDataset:
         name, image = _name(row, index)
         if self._root is not None:
             name = image.relative_to(self._root).as_posix()
-        return DatasetItem(index, name, image)
+        return DatasetItem(index, name, image, self._crop)
 
 
 def _name(row: Any, index: int) -> tuple[str, Any]:
@@ -161,10 +169,11 @@ def picture_files(folder: str | Path) -> list[Path]:
     return paths
 
 
-def as_image(given: Any, channels: int, shape: tuple[int, ...]) -> Tensor:
+def as_image(given: Any, channels: int, shape: tuple[int, ...], crop: float = 1.0) -> Tensor:
     """Return one image of a dataset as floats (C, *shape), cropped and resized.
 
-    It is centre-cropped to the aspect ratio of ``shape`` and resized (bilinear, antialiased).
+    It is centre-cropped to the aspect ratio of ``shape`` and resized (bilinear, antialiased); of an
+    image file or a Pillow image, only the central fraction ``crop`` of each side is kept.
     Integers are divided by 255; numpy images may have their channels last.
 
     Raises
@@ -177,8 +186,14 @@ def as_image(given: Any, channels: int, shape: tuple[int, ...]) -> Tensor:
     if isinstance(given, Mapping) and _encoded(given):
         given = io.BytesIO(given["bytes"]) if given.get("bytes") else given["path"]
     if isinstance(given, (str, Path, io.BytesIO, Image.Image)):
-        return _decoded(given, channels, shape)
-    image = torch.as_tensor(given)
+        return _decoded(given, channels, shape, crop)
+    try:
+        image = torch.as_tensor(given)
+    except Exception as error:  # of an object of any kind
+        name = type(given).__name__
+        raise FeatvizError(f"an image must be a tensor, an array or a file, not {name}") from error
+    if image.is_complex() or image.layout != torch.strided:
+        raise FeatvizError(f"an image must be a dense tensor of real numbers, not {image.dtype}")
     if isinstance(given, np.ndarray):
         if given.ndim == len(shape) and channels == 1:
             image = image[None]
@@ -191,17 +206,17 @@ def as_image(given: Any, channels: int, shape: tuple[int, ...]) -> Tensor:
     return _fit(image.detach().cpu().float(), shape)
 
 
-def _decoded(encoded: Any, channels: int, shape: tuple[int, ...]) -> Tensor:
+def _decoded(encoded: Any, channels: int, shape: tuple[int, ...], crop: float) -> Tensor:
     if len(shape) != 2 or channels not in (1, 3):
         size = "x".join(map(str, shape))
         raise FeatvizError(f"image files cannot have {channels} channels of {size}: give tensors")
     if isinstance(encoded, Image.Image):
-        return decode.from_pil(encoded, channels, shape)[0]
+        return decode.from_pil(encoded, channels, shape, crop)[0]
     try:
         if isinstance(encoded, io.BytesIO):
             with Image.open(encoded) as image:
-                return decode.from_pil(image, channels, shape)[0]
-        return _images.read(encoded, channels, shape)[0]
+                return decode.from_pil(image, channels, shape, crop)[0]
+        return _images.read(encoded, channels, shape, crop)[0]
     except (FeatvizError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableError(" ".join(str(error).split())) from error
 

@@ -10,12 +10,14 @@ from featviz.errors import FeatvizError
 from featviz.types import Tensor
 
 
-def from_pil(picture: Image.Image, channels: int, size: tuple[int, ...] | None = None) -> Tensor:
+def from_pil(
+    picture: Image.Image, channels: int, size: tuple[int, ...] | None = None, crop: float = 1.0
+) -> Tensor:
     """Return a Pillow image as floats (1, C, H, W) in [0, 1], C = 1 (gray) or 3 (RGB).
 
     EXIF orientation is applied, transparency is shown on white, and 16-bit gray is scaled to
-    [0, 1]. With ``size`` (H, W) the image is centre-cropped to that aspect ratio and resized
-    (bilinear, antialiased).
+    [0, 1]. With ``size`` (H, W) the image is centre-cropped to that aspect ratio, of which the
+    central fraction ``crop`` of each side is kept, and resized (bilinear, antialiased).
 
     Raises
     ------
@@ -35,7 +37,8 @@ def from_pil(picture: Image.Image, channels: int, size: tuple[int, ...] | None =
             upright = Image.alpha_composite(background, upright)
         upright = upright.convert("L" if channels == 1 else "RGB")
     if size is not None:
-        upright = ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR)
+        border = (1 - crop) / 2
+        upright = ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR, border)
     pixels = torch.from_numpy(np.array(upright)).reshape(upright.height, upright.width, -1)
     pixels = pixels.movedim(-1, 0)[None]
     if high_depth:

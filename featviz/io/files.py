@@ -67,6 +67,22 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex[:8]}")
 
 
+def make_folder(path: str | Path) -> Path:
+    """Make a folder and those above it, unless they exist.
+
+    Raises
+    ------
+    FeatvizError
+        If it cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FeatvizError(f"cannot make folder {str(path)!r}: {reason}") from error
+    return Path(path)
+
+
 def write_bytes(path: str | Path, data: bytes) -> Path:
     """Write a file atomically: to a temporary name, which is then renamed.
 

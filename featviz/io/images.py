@@ -75,7 +75,9 @@ def save(picture: Image.Image, path: str | Path, settings: dict[str, Any] | None
     return write_bytes(path, buffer.getvalue())
 
 
-def read(path: str | Path, channels: int, size: tuple[int, ...] | None = None) -> Tensor:
+def read(
+    path: str | Path, channels: int, size: tuple[int, ...] | None = None, crop: float = 1.0
+) -> Tensor:
     """Return an image file as floats (1, C, H, W) in [0, 1], C = 1 (gray) or 3 (RGB).
 
     See :func:`featviz.io.decode.from_pil`.
@@ -91,7 +93,7 @@ def read(path: str | Path, channels: int, size: tuple[int, ...] | None = None) -
     try:
         # Not by name: Pillow then memory-maps a TIFF and ignores its orientation.
         with Path(path).open("rb") as file, Image.open(file) as image:
-            return from_pil(image, channels, size)
+            return from_pil(image, channels, size, crop)
     except FeatvizError as error:
         raise FeatvizError(f"cannot read {str(path)!r}: {error}") from error
     except Image.DecompressionBombError as error:

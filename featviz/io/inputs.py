@@ -14,6 +14,7 @@ from featviz.errors import FeatvizError
 from featviz.io import decode, images
 from featviz.resample import resize
 from featviz.types import Tensor
+from featviz.validation import fits_memory, sides
 
 #: One image, or a batch of equal size: a file, a Pillow image, an array or a tensor.
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
@@ -43,8 +44,12 @@ def read_image(image: ImageLike, channels: int, what: str, axes: int = 2) -> Ten
         raise FeatvizError(
             f"{what} must be a file, a Pillow image, an array or a float tensor, not {type_name}"
         )
+    if image.layout != torch.strided:
+        raise FeatvizError(f"{what} must be a dense tensor: call to_dense()")
     if not image.is_floating_point():
         raise FeatvizError(f"{what} must be floats in [0, 1], not {image.dtype}: divide by 255")
+    if image.is_inference():  # such a tensor takes no part in gradients
+        image = image.clone()
     batch = image.detach().float().cpu()
     batch = batch if batch.ndim == axes + 2 else batch[None]
     if batch.ndim != axes + 2 or batch.shape[1] != channels or 0 in batch.shape:
@@ -80,11 +85,13 @@ def read_images(
     what: str,
     *,
     size: tuple[int, ...] | None = None,
+    crop: float = 1.0,
 ) -> Tensor:
     """Return one or several images as floats (B, C, *size) in [0, 1], as a network expects them.
 
     A file or Pillow image is centre-cropped to the aspect ratio of ``size`` and resized (bilinear,
-    antialiased), as in :func:`featviz.examples`; by default ``size`` is the network's ``own``. An
+    antialiased), as in :func:`featviz.examples`; by default ``size`` is the network's ``own``, and
+    the central fraction ``crop`` of each side is kept, as the network's preprocessing has it. An
     array or tensor is resized only if ``size`` is given, and is not cropped.
 
     Raises
@@ -95,17 +102,22 @@ def read_images(
     if isinstance(image, (list, tuple)):
         if not image:
             raise FeatvizError(f"{what}: give at least one")
-        batches = [read_images(item, channels, own, what, size=size) for item in image]
+        batches = [read_images(item, channels, own, what, size=size, crop=crop) for item in image]
         if len({tuple(batch.shape[1:]) for batch in batches}) > 1:
             raise FeatvizError(f"{what}: several of different sizes; choose one with size=")
         return torch.cat(batches)
+    size = None if size is None else sides("size", size)
+    if size is not None:
+        fits_memory(what, (channels, *size))
+        if len(size) != len(own):
+            raise FeatvizError(f"size {size} does not fit a network of size {own}")
     target_size = own if size is None else size
     if isinstance(image, (str, Path, Image.Image)) and len(own) != 2:
         raise FeatvizError(f"{what} of a network of size {own} must be a float tensor")
     if isinstance(image, (str, Path)):
-        return images.read(image, channels, target_size)
+        return images.read(image, channels, target_size, crop)
     if isinstance(image, Image.Image):
-        return decode.from_pil(image, channels, target_size)
+        return decode.from_pil(image, channels, target_size, crop)
     batch = read_image(image, channels, what, len(own))  # type: ignore[arg-type]
     return batch if size is None else resize(batch, size, antialias=True).clamp(0, 1)
 

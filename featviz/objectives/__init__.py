@@ -5,6 +5,7 @@ them, and the text of an objective (``str(o)``) parses back with :func:`objectiv
 """
 
 from featviz.objectives.base import Objective
+from featviz.objectives.batchnorm import batchnorm_match
 from featviz.objectives.classes import (
     class_logit,
     dlr,
@@ -18,7 +19,6 @@ from featviz.objectives.directions import angled_direction, direction
 from featviz.objectives.group import mean, per_sample
 from featviz.objectives.guide import guide_match
 from featviz.objectives.matching import (
-    batchnorm_match,
     caricature,
     feature_match,
     input_difference,

@@ -61,7 +61,8 @@ def register_name(values: Any, what: str) -> str:
 
 def _finite_array(values: Any, what: str) -> np.ndarray:
     if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
+        dense = values.detach().cpu().to_dense()
+        values = (dense if dense.is_complex() else dense.double()).numpy()
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):

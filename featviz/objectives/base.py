@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
+from featviz import process_state
 from featviz.codec import format_number
 from featviz.errors import FeatvizError
 from featviz.objectives.scene import Scene, Score, Target
@@ -90,8 +91,9 @@ class Objective(abc.ABC):
         model.check_images(images)
         size = tuple(images.shape[2:])
         target = Target(model, size, len(images))
-        score = self.bind(target)
-        with model.session():
+        with process_state.defaults():
+            score = self.bind(target)
+        with model.session(), process_state.defaults():
             return score(
                 Scene(images, model.capture(images, self.needs(target), model.layers(size)))
             )

@@ -1,4 +1,4 @@
-"""Match a reference: features, statistics and style of an image, or the network's own statistics.
+"""Match a reference: the features, statistics or style of an image.
 
 Higher is a better match: each objective is a negative distance or a similarity.
 """
@@ -6,10 +6,6 @@ Higher is a better match: each objective is a negative distance or a similarity.
 from __future__ import annotations
 
 import dataclasses
-import re
-
-import torch
-from torch import nn
 
 from featviz.errors import UnitError
 from featviz.objectives import reference
@@ -142,74 +138,6 @@ class InputDifference(Unit):
         return score
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class BatchnormMatch(Unit):
-    """See :func:`batchnorm_match`."""
-
-    kind = "batchnorm_match"
-    layer: str = word("")
-    over: str = word("sample")
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer or "output",)
-
-    @property
-    def relational(self) -> bool:
-        return self.over == "batch"
-
-    def _batch_norms(self, target: Target) -> dict[str, nn.modules.batchnorm._BatchNorm]:
-        """Return the batch-norm layers with running statistics up to ``layer``, by layer name."""
-        modules = dict(target.model.net.named_modules())
-        last = target.layer(self.layer).name if self.layer else ""
-        norms = {}
-        for info in target.model.layers(target.size):
-            module = modules.get(re.split(r"[#\[]", info.name)[0])
-            eligible = isinstance(module, nn.modules.batchnorm._BatchNorm)
-            # A single sample has statistics over positions only.
-            eligible = eligible and (self.over == "batch" or bool(info.positions))
-            if eligible and module.running_var is not None and info.calls == 1:  # type: ignore[union-attr]
-                norms[info.name] = module
-            if info.name == last:
-                break
-        # A module that runs once has one name; one that runs repeatedly has one per call.
-        norms = {n: m for n, m in norms.items() if n.count("#") or f"{n}#0" not in norms}
-        if not norms:
-            scope = f" up to {self.layer!r}" if self.layer else ""
-            raise UnitError(f"no batch-norm layer with running statistics{scope}")
-        return norms  # type: ignore[return-value]
-
-    def needs(self, target: Target) -> tuple[str, ...]:
-        return tuple(self._batch_norms(target))
-
-    def bind(self, target: Target) -> Score:
-        if self.over not in ("sample", "batch"):
-            raise UnitError(f"batchnorm_match: over must be sample or batch, not {self.over!r}")
-        layers = []
-        for name, module in self._batch_norms(target).items():
-            axis = target.layer(name).axis
-            ones = torch.ones(module.num_features, device=target.device)
-            scale = ones if module.weight is None else module.weight.detach().float()
-            shift = ones * 0 if module.bias is None else module.bias.detach().float()
-            # The output of a dead channel says nothing about its input.
-            alive = scale.abs() > 1e-4 * scale.abs().max()
-            layers.append((name, axis, scale[alive], shift[alive], alive))
-
-        def score(scene: Scene) -> Tensor:
-            total = scene.images.new_zeros(())
-            for name, axis, scale, shift, alive in layers:
-                rows = _rows(scene[name], axis)[:, alive]
-                axes = (0, 2) if self.over == "batch" else (2,)
-                mean = rows.mean(axes, keepdim=True)
-                deviation = ((rows - mean).square().mean(axes) + EPSILON).sqrt()
-                offset = (mean.squeeze(2) - shift) / scale
-                error = offset.square() + (deviation / scale.abs() - 1).square()
-                total = total - error.mean(-1)
-            return (total / len(layers)).expand(len(scene.images))
-
-        return score
-
-
 def feature_match(layer: str, picture: Picture) -> Objective:
     """Return the negative squared distance to an image's activation, relative to its energy.
 
@@ -250,18 +178,3 @@ def sort_match(layer: str, pictures: Picture) -> Objective:
 def input_difference(picture: Picture, *, layer: str = IMAGE) -> Objective:
     """Return the root mean squared difference from an image, to be subtracted or added."""
     return InputDifference(reference.register(picture, "picture"), str(layer))
-
-
-def batchnorm_match(*, layer: str = "", over: str = "sample") -> Objective:
-    """Return how well the activations match the network's running batch-norm statistics; 0 is best.
-
-    For every batch-norm layer (up to ``layer``, where the forward pass then ends): the squared
-    distance of the channel means from the running means, in running standard deviations, plus that
-    of the standard deviations from the running ones, relative to these; averaged over channels and
-    layers, and negated. Needs no data. Channels whose scale is nearly zero are excluded, and the
-    square root has a floor: at a constant channel its gradient would be infinite.
-
-    ``over="batch"`` uses the statistics of the whole batch, as published, which couples its images;
-    the default uses each image's own statistics over its positions. [Yin2020]_
-    """
-    return BatchnormMatch(str(layer), over)

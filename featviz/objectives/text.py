@@ -20,6 +20,12 @@ from featviz.objectives.shorthand import suggestion
 from featviz.objectives.unit import KINDS, usage
 
 
+def objectives(source: str | int | Objective | Sequence[str | int | Objective]) -> list[Objective]:
+    """Return one objective, or each of a list, as a list; as :func:`objective` reads them."""
+    several = isinstance(source, Sequence) and not isinstance(source, str)
+    return [objective(item) for item in (source if several else [source])]  # type: ignore[union-attr]
+
+
 def objective(source: str | int | Objective | Sequence[str | int | Objective]) -> Objective:
     """Return the objective that a text describes; a list gives one objective per sample.
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from featviz._version import __version__
+from featviz.errors import FeatvizError
+from featviz.networks.differentiability import quantized_layers
 from featviz.networks.gradients import redirected_relu
 from featviz.networks.model import Model
 from featviz.objectives.base import Objective
@@ -19,10 +21,11 @@ from featviz.optim.checkpoint import Checkpoint
 from featviz.optim.diagnostics import GradientDiagnostics
 from featviz.optim.gradient_evaluator import GradientEvaluator
 from featviz.optim.network_noise import NoiseTape, network_transforms
+from featviz.optim.resolved import Plan
 from featviz.optim.result import Result
-from featviz.optim.settings import Plan
 from featviz.optim.tiling import TiledEvaluator, tile_count
 from featviz.optim.tracing import PAYS, TraceCache
+from featviz.optim.views import VIEWS, Views, seen_in_views
 from featviz.transforms import Backdrop, Background, output_size, prepare
 from featviz.types import Tensor
 
@@ -67,6 +70,8 @@ class Ascent:
         device, batch, size = model.device, len(seeds), plan.param.shape
         transforms = plan.transforms
         has_background = any(isinstance(t, (Background, Backdrop)) for t in transforms)
+        if has_background and not self.param.transparent:
+            raise FeatvizError("background is for transparent images: use param alpha, or omit it")
         if self.param.transparent and not has_background:
             backdrop = self.param.backdrop
             transforms = (Background() if backdrop is None else Backdrop(backdrop), *transforms)
@@ -85,8 +90,14 @@ class Ascent:
             precision=plan.precision,
             until=until,
         )
-        self._final_evaluator = evaluator(self.param.seen, traced=traces is not None, traces=traces)
         input_size = output_size(transforms, size)
+        in_views = tile is None and seen_in_views(model, self.param.seen, transforms)
+        final = evaluator(
+            input_size if in_views else self.param.seen, traced=traces is not None, traces=traces
+        )
+        self._final_evaluator = (
+            Views(final, transforms, self.seeds, self.param.seen, device) if in_views else final
+        )
         traced = plan.steps * tile_count(input_size, tile) >= PAYS or traces is not None
         traces = traces or TraceCache()
         noises = network_transforms(transforms)
@@ -107,6 +118,7 @@ class Ascent:
             compiled=plan.compile,
             traces=traces,
             noise=None if self.noise is None else self.noise.noise,
+            prior=0.0 if tile else plan.prior,
         )
         self.gradient_scale = self.evaluator.gradient_scale
         self.transform = prepare(transforms, self.seeds, plan.steps * samples, size, device)
@@ -120,7 +132,7 @@ class Ascent:
         self.optimizer = plan.optimizer(self.leaves)
         self._learning_rates = [group["lr"] for group in self.optimizer.param_groups]
         if resume is not None:
-            self.optimizer.load_state_dict(resume.optimizer)
+            resume.load_optimizer_(self.optimizer)
 
         self.done = self.first_step
         self.progress = torch.linspace(0, 1, plan.steps, device=device)
@@ -183,7 +195,9 @@ class Ascent:
         texts = self.run.objectives
         failures = {}
         if not interrupted and self.done > self.first_step:
-            failures = self.diagnostics.failures(texts, scores, self.done > self.redirect)
+            failures = self.diagnostics.failures(
+                texts, scores, self.done > self.redirect, quantized_layers(self.model.net)
+            )
         heat = self.heat
         return Result(
             images=images.float().cpu(),
@@ -195,6 +209,7 @@ class Ascent:
                 "version": __version__,
                 "model": self.model.name,
                 **self.plan.record,
+                **({"views": VIEWS} if isinstance(self._final_evaluator, Views) else {}),
                 **record,
             },
             relational=self.objective.relational,

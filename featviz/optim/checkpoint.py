@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from featviz.errors import FeatvizError
-from featviz.io.files import write_bytes
+from featviz.errors import FeatvizError, shorten
+from featviz.io.files import check_readable, write_bytes
 from featviz.types import State, Tensor
+from featviz.validation import MOST, whole
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,16 +66,46 @@ class Checkpoint:
         FeatvizError
             If the file is missing or contains anything but tensors and numbers.
         """
+        check_readable(path)
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
-            return cls(saved["state"], saved["optimizer"], saved["done"])
+            state, optimizer, done = saved["state"], saved["optimizer"], saved["done"]
         except pickle.UnpicklingError:
             raise FeatvizError(
                 f"{str(path)!r} contains more than plain tensors and is not loaded"
             ) from None
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())[:120]
+        except Exception as error:  # a damaged pickle can fail in any way
+            reason = shorten(f"{type(error).__name__}: {error}")
             raise FeatvizError(f"cannot read checkpoint {str(path)!r}: {reason}") from error
+        tensors = isinstance(state, dict) and all(
+            isinstance(name, str) and isinstance(t, Tensor) and bool(t.isfinite().all())
+            for name, t in state.items()
+        )
+        if not tensors or not isinstance(optimizer, dict):
+            raise FeatvizError(f"checkpoint {str(path)!r} is damaged: it is no state of a run")
+        return cls(state, optimizer, whole("done", done, 0, MOST))
+
+    def load_optimizer_(self, optimizer: torch.optim.Optimizer) -> None:
+        """Copy the saved state into ``optimizer``, in place.
+
+        Raises
+        ------
+        FeatvizError
+            If it is another optimizer's, or damaged.
+        """
+        own = optimizer.state_dict()["param_groups"]
+        saved = self.optimizer.get("param_groups")
+        fits = isinstance(saved, list) and [set(g) for g in saved if isinstance(g, dict)] == [
+            set(g) for g in own
+        ]
+        try:
+            if not fits:
+                raise ValueError("its settings are others")
+            optimizer.load_state_dict(self.optimizer)
+        except Exception as error:  # of any optimizer, also the user's own
+            raise FeatvizError(
+                f"checkpoint does not fit the optimizer: {shorten(str(error))}"
+            ) from error
 
 
 def _cpu(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from featviz.networks.layers import OUTPUT
 from featviz.networks.model import Model
 from featviz.optim.batching import evaluated_together, in_batches
 from featviz.optim.forward import ForwardPass
@@ -67,5 +68,8 @@ def predicted_classes(
 
 def logits_layer(model: Model, size: tuple[int, ...]) -> str | None:
     """Return the name of the layer with the class logits, or None if the output is not logits."""
-    info = model.layers(size).find(model.logits)
+    table = model.layers(size)
+    if model.logits == OUTPUT and all(info.name != OUTPUT for info in table):
+        return None  # several outputs
+    info = table.find(model.logits)
     return model.logits if not info.positions and info.units > 1 else None

@@ -47,8 +47,12 @@ class GradientDiagnostics:
         """Return whether no sample has had a usable gradient so far; synchronizes the device."""
         return not bool(self.moved.any())
 
-    def failures(self, texts: list[str], scores: Tensor, settled: bool) -> dict[int, str]:
+    def failures(
+        self, texts: list[str], scores: Tensor, settled: bool, opaque: str
+    ) -> dict[int, str]:
         """Return the reasons why samples failed, by index.
+
+        ``opaque`` says why the network has no gradient, if that is known.
 
         ``settled`` indicates whether any step ran without redirected ReLUs; if none did, a
         redirected gradient counts as usable.
@@ -64,8 +68,9 @@ class GradientDiagnostics:
                     "lower lr, or use precision fp32"
                 )
             elif not moved:
-                reasons[i] = (
-                    f"objective {texts[i]} has no gradient: the unit is dead or does not depend "
-                    "on the image; try another seed or a layer before its ReLU"
+                why = opaque or (
+                    "the unit is dead or does not depend on the image; try another seed or a layer "
+                    "before its ReLU"
                 )
+                reasons[i] = f"objective {texts[i]} has no gradient: {why}"
         return reasons

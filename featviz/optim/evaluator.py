@@ -8,6 +8,7 @@ import torch
 
 from featviz.errors import FeatvizError
 from featviz.networks import devices
+from featviz.networks.differentiability import why_no_gradient
 from featviz.networks.model import Model
 from featviz.objectives.base import Objective
 from featviz.objectives.scene import Score, Target
@@ -109,9 +110,9 @@ class Evaluator:
             values = score(scene)
         if differentiated and not values.requires_grad:
             raise FeatvizError(
-                f"objective {self.objective} has no gradient with respect to the image: the "
-                "network detaches or ignores it; occlusion, feature_ablation and kernel_shap do "
-                "without"
+                f"objective {self.objective} has no gradient with respect to the image: "
+                f"{why_no_gradient(self.model.net)}; occlusion, feature_ablation and kernel_shap "
+                "do without"
             )
         if differentiated and scale != 1:
             values.register_hook(lambda gradient: gradient * scale)

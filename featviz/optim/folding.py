@@ -12,7 +12,8 @@ import torch
 from torch import fx, nn
 
 from featviz.networks.noise import NetworkNoise
-from featviz.optim.fusion import Clipped, FusedConvolution, Switch, rowwise_linear
+from featviz.optim.clipping import Clipped, Switch
+from featviz.optim.fusion import FusedConvolution, rowwise_linear
 from featviz.types import Tensor
 
 aten = torch.ops.aten

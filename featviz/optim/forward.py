@@ -65,7 +65,7 @@ class ForwardPass:
                 return self.model.capture(images, needs, self.table)
 
     def _trace(self, images: Tensor, needs: tuple[str, ...]) -> Traced | None:
-        if overrides_active() or torch.is_inference_mode_enabled():
+        if overrides_active():
             return None
         if self.traced_batch not in (None, len(images)):
             return None

@@ -1,8 +1,7 @@
-"""Fused convolutions with constant weights and ReLUs, as used by traced passes."""
+"""Fused convolutions with constant weights, as used by traced passes."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,24 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from featviz.networks.gradients import redirected_relu
-from featviz.networks.noise import NetworkNoise
+from featviz.optim.clipping import INFINITE, RedirectedClip, Switch, clip_gradient
 from featviz.optim.torch_internals import fused_convolution
 from featviz.types import Tensor
 
 aten = torch.ops.aten
-_INFINITE = float("inf")
-
-
-@dataclasses.dataclass
-class Switch:
-    """What varies between calls of a traced pass.
-
-    ``redirect`` redirects the gradients of its ReLUs; ``noise`` holds the factors of its channels.
-    """
-
-    redirect: redirected_relu | None = None
-    noise: NetworkNoise | None = None
 
 
 class Weights(NamedTuple):
@@ -41,22 +27,6 @@ class Weights(NamedTuple):
     bias: Tensor | None
     adjoint: Tensor | None
     factors: Tensor | None = None
-
-
-class Clipped(nn.Module):
-    """A ReLU (0 to infinity) or ReLU6 (0 to 6)."""
-
-    def __init__(self, bounds: tuple[float, float], in_place: bool, switch: Switch) -> None:
-        super().__init__()
-        self.bounds, self.in_place, self.switch = bounds, in_place, switch
-
-    def forward(self, values: Tensor) -> Tensor:
-        if self.switch.redirect is not None:
-            output: Tensor = _Redirected.apply(values, self.bounds, self.switch.redirect)
-            return values.copy_(output) if self.in_place else output
-        if self.bounds[1] == _INFINITE:
-            return F.relu(values, self.in_place)
-        return F.hardtanh(values, *self.bounds, self.in_place)
 
 
 class FusedConvolution(nn.Module):
@@ -131,7 +101,7 @@ class FusedConvolution(nn.Module):
         if self.bounds is None:
             return output
         if self.switch.redirect is not None:
-            return _Redirected.apply(output, self.bounds, self.switch.redirect)
+            return RedirectedClip.apply(output, self.bounds, self.switch.redirect)
         return output.clamp(*self.bounds)
 
 
@@ -158,50 +128,6 @@ def rowwise_linear(features: Tensor, weight: Tensor, bias: Tensor | None = None)
     if features.ndim != 2 or len(features) == 1:
         return F.linear(features, weight, bias)
     return torch.cat([F.linear(row, weight, bias) for row in features.split(1)])
-
-
-class _Redirected(torch.autograd.Function):
-    """Clip, with a redirected gradient."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, values: Tensor, bounds: tuple[float, float], redirect: redirected_relu
-    ) -> Tensor:
-        output = values.clamp(*bounds)
-        ctx.save_for_backward(output)
-        ctx.bounds, ctx.redirect = bounds, redirect
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        (output,) = ctx.saved_tensors
-        return _clip_gradient(gradient, output, ctx.bounds, ctx.redirect), None, None
-
-
-def _clip_gradient(
-    gradient: Tensor,
-    output: Tensor,
-    bounds: tuple[float, float],
-    redirect: redirected_relu | None,
-    owned: bool = False,
-) -> Tensor:
-    """Return the gradient of clipping to ``output``, in place of ``gradient`` if that is owned."""
-    low, high = bounds
-    if redirect is not None and output.device.type != "cpu":  # checking would synchronize
-        return redirect.rule(gradient, output <= low, output >= high)
-    if redirect is None:
-        if owned:
-            return aten.hardtanh_backward.grad_input(
-                gradient, output, low, high, grad_input=gradient
-            )
-        return aten.hardtanh_backward(gradient, output, low, high)
-    input_gradient = aten.hardtanh_backward(gradient, output, low, high)
-    rows = len(output)
-    per_sample = rows // redirect.batch if redirect.batch and rows % redirect.batch == 0 else 1
-    # Dead samples are rare: check for one before computing any masks.
-    if all(bool(part.any()) for part in input_gradient.split(per_sample)):
-        return input_gradient
-    return redirect.rule(gradient, output <= low, output >= high)
 
 
 class _Fused(torch.autograd.Function):
@@ -231,7 +157,7 @@ class _Fused(torch.autograd.Function):
         layer: FusedConvolution = ctx.layer
         if layer.bounds is not None:
             (output,) = ctx.saved_tensors
-            gradient = _clip_gradient(gradient, output, layer.bounds, ctx.redirect, layer.owns)
+            gradient = clip_gradient(gradient, output, layer.bounds, ctx.redirect, layer.owns)
         stride, padding, dilation, groups = layer.settings
         weight, _, adjoint, factors = ctx.weights
         if factors is not None:
@@ -282,7 +208,7 @@ def _convolve(
     stride, padding, dilation, groups = settings
     if bounds is None:
         activation: tuple[str, list[float], str] = ("none", [], "")
-    elif bounds[1] == _INFINITE:
+    elif bounds[1] == INFINITE:
         activation = ("relu", [], "")
     else:
         activation = ("hardtanh", list(bounds), "")

@@ -19,6 +19,7 @@ import torch
 from featviz.errors import FeatvizError, OptimizationError
 from featviz.networks.model import Model
 from featviz.objectives.base import Objective
+from featviz.objectives.text import objective as as_objective
 from featviz.optim.ascent import Ascent
 from featviz.optim.callbacks import Callback, Step, as_callback
 from featviz.optim.checkpoint import Checkpoint
@@ -26,12 +27,16 @@ from featviz.optim.optimizers import SampleAscent
 from featviz.optim.result import Result
 from featviz.optim.settings import Settings, SettingsKeywords
 from featviz.optim.tracing import TraceCache
+from featviz.process_state import shielded
+from featviz.seeds import expand
 from featviz.types import Tensor, Unpack
+from featviz.validation import functions, one_of, positive_int
 
 #: Steps without redirected ReLUs after which a run without any gradient is aborted.
 PATIENCE = 16
 
 
+@shielded
 def optimize(
     model: Model,
     objective: Objective,
@@ -65,7 +70,8 @@ def optimize(
         One seed for each image.
     settings, options
         A :class:`featviz.Settings`, and its fields as keywords. Unlike in :func:`featviz.render`,
-        no transforms are applied by default.
+        neither transforms nor a prior are applied
+        by default.
     until
         A stopping criterion, evaluated in the same pass: a sample for which it is above zero is
         done, and its image no longer changes; the run ends when all are done. ``result.reached``
@@ -101,14 +107,22 @@ def optimize(
     OptimizationError
         If no sample has a gradient, or all became NaN; its ``result`` holds the images so far.
     """
-    if torch.is_inference_mode_enabled():
-        raise FeatvizError("gradients are disabled in torch.inference_mode(): leave it first")
+    if not isinstance(model, Model):
+        raise FeatvizError(f"optimize takes a featviz.Model, not {type(model).__name__}")
+    objective = as_objective(objective)
+    until = None if until is None else as_objective(until)
+    callbacks = functions("callbacks", callbacks)
+    samples, seeds = positive_int("samples", samples), expand(seeds, _count(seeds))
+    tile = None if tile is None else positive_int("tile", tile)
+    micro = None if micro is None else positive_int("micro", micro)
+    one_of("keep", keep, ("last", "best"))
+    if not isinstance(resume, (Checkpoint, type(None))):
+        raise FeatvizError(f"resume takes a featviz.Checkpoint, not {type(resume).__name__}")
     if resume is not None and (until is not None or keep == "best"):
         raise FeatvizError("resume cannot be combined with until or keep='best'")
-    if samples < 1:
-        raise FeatvizError(f"samples must be positive, not {samples}")
     if settings is None:
         options.setdefault("transforms", ())
+        options.setdefault("prior", 0.0)
     plan = Settings.of(settings, options).resolve(model)
     ascent = Ascent(
         model,
@@ -136,6 +150,13 @@ def optimize(
     if len(result.failures) == len(result) and not interrupted:
         raise OptimizationError(next(iter(result.failures.values())), result)
     return result
+
+
+def _count(seeds: Any) -> int:
+    """Return the number of seeds; raise :class:`FeatvizError` if they are no sequence."""
+    if isinstance(seeds, Sequence) and not isinstance(seeds, (str, bytes)):
+        return len(seeds)
+    raise FeatvizError(f"seeds must be a list with one seed for each image, not {seeds!r}")
 
 
 def _run_steps(ascent: Ascent, observers: Sequence[Callback]) -> bool:

@@ -37,27 +37,35 @@ def adam(lr: float) -> OptimizerFactory:
 SIZES = ("mean", "max", "std")
 #: Avoids division by zero.
 TINY = 1e-12
+#: Rate and decay of the normalized gradient steps that signals are optimized with by default.
+SIGNAL_RATE, SIGNAL_SHRINKAGE = 0.2, 0.1
 
 
-def normalized(lr: float, *, by: str = "mean") -> OptimizerFactory:
+def normalized(lr: float, *, by: str = "mean", decay: float = 0.0) -> OptimizerFactory:
     """Return gradient steps of normalized size, lr g / size(g), per sample: DeepDream's update.
 
     ``by`` selects the size: the mean of |g|, its maximum, or the standard deviation of g.
-    [Mordvintsev2015]_
+    [Mordvintsev2015]_ ``decay`` is the fraction of every parameter that goes in each step (a
+    schedule scales it like the rate), so that only what the gradient sustains remains.
+
+    Unlike Adam, which moves every parameter by about ``lr`` in every step, this leaves parameters
+    that hardly matter where they are: a spectrum has no floor of noise.
 
     Raises
     ------
     FeatvizError
-        If ``by`` is unknown.
+        If ``by`` is unknown, or ``lr`` or ``decay`` out of range.
     """
     if by not in SIZES:
         raise FeatvizError(f"no normalization {by!r}: use {', '.join(SIZES)}")
-    return functools.partial(_Normalized, lr=lr, by=by)
+    if not (0 < lr < math.inf and 0 <= decay < 1):
+        raise FeatvizError(f"normalized needs lr > 0 and 0 <= decay < 1, not {lr} and {decay}")
+    return functools.partial(_Normalized, lr=lr, by=by, decay=decay)
 
 
 class _Normalized(torch.optim.Optimizer):
-    def __init__(self, leaves: list[Tensor], lr: float, by: str) -> None:
-        super().__init__(leaves, {"lr": lr, "by": by})
+    def __init__(self, leaves: list[Tensor], lr: float, by: str, decay: float) -> None:
+        super().__init__(leaves, {"lr": lr, "by": by, "shrink": decay / lr})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -69,6 +77,8 @@ class _Normalized(torch.optim.Optimizer):
             for leaf in group["params"]:
                 if leaf.grad is not None:
                     size = _size(leaf.grad, group["by"]).add_(TINY)
+                    if group["shrink"]:
+                        leaf.mul_(1 - group["lr"] * group["shrink"])
                     leaf.addcdiv_(leaf.grad, size, value=-group["lr"])
         return loss
 
@@ -144,6 +154,38 @@ class SampleAscent(torch.optim.Optimizer, abc.ABC):
     @abc.abstractmethod
     def move_(self, leaf: Tensor, gradient: Tensor, rate: Tensor) -> None:
         """Update ``leaf`` (B, …) in place; ``rate`` (B or 1, 1, …) broadcasts to it."""
+
+
+def default_optimizer(fourier: bool, size: tuple[int, ...]) -> str:
+    """Return the name of the optimizer that is used unless another is given.
+
+    Adam moves every parameter by about the same amount in each step, so that the frequencies of a
+    signal that hardly matter become noise: its Fourier basis, which has no decay either, gets
+    normalized gradient steps.
+    """
+    return "normalized" if fourier and len(size) == 1 else "adam"
+
+
+def named_optimizer(name: str, lr: float) -> OptimizerFactory:
+    """Return one of the optimizers that :func:`default_optimizer` names."""
+    return adam(lr) if name == "adam" else normalized(lr, by="std", decay=SIGNAL_SHRINKAGE)
+
+
+def optimizer_with_rate(optimizer: OptimizerFactory, lr: float | None) -> OptimizerFactory:
+    """Return an optimizer with a learning rate, if there is one.
+
+    Raises
+    ------
+    FeatvizError
+        If it is no optimizer, or sets its own rate.
+    """
+    if not callable(optimizer):
+        raise FeatvizError("optimizer must be a torch.optim class or a function of the parameters")
+    if lr is None:
+        return optimizer
+    if not isinstance(optimizer, type):
+        raise FeatvizError("lr needs a torch.optim class; an optimizer function sets its own")
+    return functools.partial(optimizer, lr=lr)
 
 
 __all__ = ["Cosine", "adam", "default_rate", "find_schedule", "normalized"]

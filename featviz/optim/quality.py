@@ -15,8 +15,8 @@ from featviz.types import ScheduleName
 class Quality:
     """A preset for images (H, W).
 
-    ``rate`` is Adam's learning rate for up to 256 steps, for a parameterization whose own rate is
-    1.
+    ``prior`` is the weight of :mod:`featviz.optim.prior`. ``rate`` is Adam's learning rate for up
+    to 256 steps, for a parameterization whose own rate is 1.
     """
 
     steps: int
@@ -24,20 +24,24 @@ class Quality:
     param: str = "fourier"
     rate: float = 0.17
     schedule: ScheduleName = "cosine"
+    prior: float = 10.0
 
 
+_FAST = "jitter:0.05,rotate:10,scale:0.9:1.1,channel_noise:0.05"
 QUALITIES = {
-    "fast": Quality(64, "jitter:0.05,rotate:10,scale:0.9:1.1,channel_noise:0.05", rate=0.25),
+    "fast": Quality(
+        64, "jitter:0.05,rotate:10,scale:0.9:1.1,channel_noise:0.05", rate=0.25, prior=0
+    ),
     "standard": Quality(256),
     "best": Quality(512),
     # lucid's published defaults, where its images have their grain and their detail from.
-    "lucid": Quality(512, "lucid", "fourier:decay=1", rate=0.1, schedule="constant"),
+    "lucid": Quality(512, "lucid", "fourier:decay=1", rate=0.1, schedule="constant", prior=0),
 }
 
 
 def find_quality(name: str) -> Quality:
     """Return the preset called ``name``; raise :class:`FeatvizError` if there is none."""
-    if name not in QUALITIES:
+    if not isinstance(name, str) or name not in QUALITIES:
         hint = did_you_mean(str(name), QUALITIES) or f": use {', '.join(QUALITIES)}"
         raise FeatvizError(f"no quality {name!r}{hint}")
     return QUALITIES[name]

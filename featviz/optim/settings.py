@@ -8,29 +8,33 @@ command-line options, records in files and the viewer's code panel are generated
 from __future__ import annotations
 
 import dataclasses
-import functools
-import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from featviz.errors import FeatvizError
 from featviz.networks import devices
 from featviz.networks.model import Model
-from featviz.objectives import Objective
-from featviz.objectives.scene import Target
+from featviz.optim import prior as priors
 from featviz.optim.network_noise import applicable
-from featviz.optim.optimizers import SCHEDULES, adam, default_rate, find_schedule
+from featviz.optim.optimizers import (
+    SCHEDULES,
+    SIGNAL_RATE,
+    default_optimizer,
+    default_rate,
+    find_schedule,
+    named_optimizer,
+    optimizer_with_rate,
+)
 from featviz.optim.quality import find_quality
-from featviz.optim.upgrade import upgraded
+from featviz.optim.resolved import Plan, check_memory, record_of
+from featviz.optim.upgrade import recorded_value, upgraded
 from featviz.options import Options, documented, option
-from featviz.param import Fourier, Param
+from featviz.param import ColorParam, Fourier, Param
 from featviz.param import parse as parse_param
-from featviz.param import text as param_text
-from featviz.transforms import Transform
+from featviz.transforms import Transform, output_size
 from featviz.transforms.foreign import adapted
 from featviz.transforms.presets import check as check_transforms
-from featviz.transforms.presets import text as transforms_text
 from featviz.types import (
     OptimizerFactory,
     Precision,
@@ -39,14 +43,14 @@ from featviz.types import (
     ScheduleName,
     Size,
 )
-from featviz.validation import MOST, fits_memory
+from featviz.validation import MOST
 
 #: Initial steps with redirected ReLU gradients, to reach dead units, as in lucid.
 REDIRECT = 16
 #: Default transforms for inputs other than images (H, W).
 FLAT_TRANSFORMS = "jitter,noise"
-#: Decay of the Fourier basis for them.
-FLAT_DECAY = 1.0
+#: Decay of the Fourier basis for signals (L,), whose spectra have no common shape, and volumes.
+SIGNAL_DECAY, VOLUME_DECAY = 0.0, 1.0
 
 
 @documented
@@ -85,12 +89,13 @@ class Settings(Options):
     )
     optimizer: OptimizerFactory | None = option(
         None,
-        "A torch.optim class, or a function from a list of tensors to an optimizer. Default: Adam.",
+        "A torch.optim class, or a function from a list of tensors to an optimizer. Default: Adam; "
+        "normalized gradient steps for signals (L,).",
     )
     lr: float | None = option(
         None,
         "Learning rate of the optimizer. Default: that of the quality preset for up to 256 steps, "
-        "in inverse proportion to the steps for more.",
+        "in inverse proportion to the steps for more; 0.2 for signals (L,).",
         cli=float,
         bounds=(0, 1e6),
         above=True,
@@ -101,6 +106,13 @@ class Settings(Options):
         "0 to 1, to a factor. Default: that of the quality preset, cosine; constant for a custom "
         "optimizer.",
         cli=str,
+    )
+    prior: float | None = option(
+        None,
+        "Weight of the prior on activations, for each class logit in the objective: the match with "
+        "the network's batch-norm statistics. 0: none. Default: that of the quality preset.",
+        cli=float,
+        bounds=(0, 1e6),
     )
     redirect: int = option(
         REDIRECT,
@@ -127,7 +139,9 @@ class Settings(Options):
             If a setting has no text form, or the wrong type.
         """
         record = upgraded(record)
-        if record.get("optimizer") != "adam" or record.get("schedule") not in tuple(SCHEDULES):
+        optimizer = record.get("optimizer")
+        known = optimizer in ("adam", "normalized")
+        if not known or record.get("schedule") not in tuple(SCHEDULES):
             raise FeatvizError(
                 "it was made with a custom optimizer or schedule: repeat it in Python"
             )
@@ -138,7 +152,14 @@ class Settings(Options):
             value = record.get(field.name)
             if value is None:
                 raise FeatvizError(f"its {field.name} has no text form: repeat it in Python")
-            values[field.name] = _read(field, value)
+            values[field.name] = recorded_value(field, value)
+        size = values["size"]
+        fourier = len(size) == 1 and isinstance(parse_param(values["param"]), Fourier)
+        if default_optimizer(fourier, size) != optimizer:
+            raise FeatvizError(
+                f"it was made with the optimizer {optimizer!r}, which is not the default for its "
+                "size and parameterization: repeat it in Python"
+            )
         return cls(**values)
 
     def resolve(self, model: Model) -> Plan:
@@ -158,42 +179,42 @@ class Settings(Options):
             transforms = applicable(check_transforms(preset.transforms), model, param.shape)
         else:
             transforms = check_transforms(FLAT_TRANSFORMS)
-        _check_memory(model, param, transforms)
+        check_memory(model, param, transforms)
+        prior = self.prior if self.prior is not None or len(param.shape) == 2 else 0.0
+        prior = priors.applicable(prior, preset.prior, model, output_size(transforms, param.shape))
         lr, schedule = self.lr, self.schedule
-        if lr is None and self.optimizer is None:
-            lr = default_rate(steps, preset.rate) * param.rate
+        usual = default_optimizer(isinstance(param, Fourier), param.shape)
+        if self.optimizer is not None:
+            optimizer = optimizer_with_rate(self.optimizer, lr)
+        else:
+            adam_rate = default_rate(steps, preset.rate) * param.rate
+            lr = lr if lr is not None else adam_rate if usual == "adam" else SIGNAL_RATE
+            optimizer = named_optimizer(usual, lr)
         if schedule is None:
             schedule = preset.schedule if self.optimizer is None else "constant"
         devices.half(self.precision)
-        return Plan(
-            settings=dataclasses.replace(
-                self,
-                param=param,
-                transforms=transforms,
-                steps=steps,
-                size=None,
-                lr=lr,
-                schedule=schedule,
-            ),
+        settings = dataclasses.replace(
+            self,
             param=param,
             transforms=transforms,
             steps=steps,
-            optimizer=_optimizer(self.optimizer, lr),
+            size=None,
+            lr=lr,
+            schedule=schedule,
+            prior=prior,
+        )
+        return Plan(
+            settings=settings,
+            param=param,
+            transforms=transforms,
+            steps=steps,
+            optimizer=optimizer,
             schedule=find_schedule(schedule),
+            prior=prior,
             redirect=self.redirect,
             precision=self.precision,
             compile=self.compile,
-            record={
-                "steps": steps,
-                "size": list(param.shape),
-                "param": param_text(param),
-                "transforms": transforms_text(transforms),
-                "optimizer": "adam" if self.optimizer is None else _name(self.optimizer, None),
-                "lr": lr,
-                "schedule": schedule if isinstance(schedule, str) else _name(schedule),
-                "redirect": self.redirect,
-                "precision": self.precision,
-            },
+            record=record_of(settings, param, transforms, usual),
         )
 
     def _sized_param(self, model: Model) -> Param:
@@ -211,7 +232,7 @@ class Settings(Options):
             param = find_quality(self.quality).param
         if isinstance(param, str):
             param = parse_param(param)
-        param = param or Fourier(decay=FLAT_DECAY)
+        param = param or Fourier(decay=SIGNAL_DECAY if len(model.size) == 1 else VOLUME_DECAY)
         if self.size is not None:
             sized = dataclasses.replace(param, size=self.size)
             if param.size is not None and param.shape != sized.shape:
@@ -219,8 +240,12 @@ class Settings(Options):
                     f"size {self.size} does not fit a parameterization of {param.shape}"
                 )
             param = sized
+        if isinstance(param, ColorParam) and param.channels not in (None, model.channels):
+            raise FeatvizError(
+                f"param draws {param.channels} channels, but the network takes {model.channels}"
+            )
         param = param.sized(model.channels, model.size)
-        _check_memory(model, param)
+        check_memory(model, param)
         return param
 
 
@@ -235,82 +260,7 @@ class SettingsKeywords(TypedDict, total=False):
     optimizer: OptimizerFactory | None
     lr: float | None
     schedule: Schedule | ScheduleName | None
+    prior: float | None
     redirect: int
     precision: Precision
     compile: bool
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """:class:`Settings` with all defaults resolved; ``record`` is the same as JSON values.
-
-    ``settings`` resolves to the same plan without being parsed again.
-    """
-
-    settings: Settings
-    param: Param
-    transforms: tuple[Transform, ...]
-    steps: int
-    optimizer: OptimizerFactory
-    schedule: Schedule | None
-    redirect: int
-    precision: Precision
-    compile: bool
-    record: dict[str, Any]
-
-    def image_channels(self, model: Model) -> int:
-        """Return the number of channels of the images, including any opacity channel."""
-        return (self.param.channels or model.channels) + self.param.transparent
-
-    def check(self, model: Model, objective: Objective, batch: int) -> None:
-        """Raise :class:`FeatvizError` if an objective does not fit the network."""
-        channels = self.image_channels(model)
-        objective.bind(Target(model, self.param.shape, batch, channels))
-
-
-def _check_memory(model: Model, param: Param, transforms: Sequence[Transform] = ()) -> None:
-    """Raise :class:`FeatvizError` if an image, or what a transform makes of it, is too large."""
-    channels, size = param.channels or model.channels, param.shape
-    fits_memory("an image", (channels, *size))
-    for transform in transforms:
-        size = transform.output_size(size)
-        fits_memory("an image", (channels, *size))
-
-
-def _optimizer(optimizer: OptimizerFactory | None, lr: float | None) -> OptimizerFactory:
-    if optimizer is not None and not callable(optimizer):
-        raise FeatvizError("optimizer must be a torch.optim class or a function of the parameters")
-    if optimizer is None:
-        assert lr is not None
-        return adam(lr)
-    if lr is None:
-        return optimizer
-    if not isinstance(optimizer, type):
-        raise FeatvizError("lr needs a torch.optim class; an optimizer function sets its own")
-    return functools.partial(optimizer, lr=lr)
-
-
-def _name(function: Callable[..., Any], default: str | None = "") -> str | None:
-    """Return the name of a function; if it has none, its repr, or ``default`` if that is given."""
-    return getattr(function, "__name__", repr(function) if default == "" else default)
-
-
-def _read(field: dataclasses.Field[Any], value: Any) -> Any:
-    """Convert a recorded value back to the value of the setting.
-
-    Raises
-    ------
-    FeatvizError
-        If the value has the wrong type.
-    """
-    value_type = field.metadata["cli"]
-    is_int = isinstance(value, int) and not isinstance(value, bool)
-    if value_type == "size" and isinstance(value, (list, tuple)) and 1 <= len(value) <= 3:
-        if all(isinstance(side, int) and not isinstance(side, bool) for side in value):
-            return tuple(value)
-    elif value_type is float and (is_int or isinstance(value, float)) and math.isfinite(value):
-        return float(value)
-    elif (value_type is int and is_int) or (value_type is str and isinstance(value, str)):
-        return value
-    shown = " ".join(repr(value).split())[:60]
-    raise FeatvizError(f"its {field.name} is damaged: {shown}")

@@ -19,11 +19,15 @@ from featviz.types import Tensor
 def overrides_active() -> bool:
     """Return whether a ``TorchFunctionMode`` is active, as in :mod:`featviz.networks.gradients`.
 
-    If torch does not tell, assume that one is active: callers then run the unchanged modules.
+    The mode behind ``torch.set_default_device`` does not count, since it changes no operation. If
+    torch does not tell, assume that one is active: callers then run the unchanged modules.
     """
     try:
-        return torch._C._len_torch_function_stack() > 0
-    except AttributeError:
+        from torch.overrides import _get_current_function_mode_stack
+        from torch.utils._device import DeviceContext
+
+        return not all(isinstance(m, DeviceContext) for m in _get_current_function_mode_stack())
+    except (ImportError, AttributeError):
         return True
 
 

@@ -18,9 +18,10 @@ import torch
 from featviz.errors import FeatvizWarning
 from featviz.networks.model import Model
 from featviz.networks.noise import NetworkNoise
+from featviz.optim.clipping import Switch
 from featviz.optim.folding import fold_batchnorm, fold_noise, fuse_activations, merge_padding
-from featviz.optim.fusion import Switch
 from featviz.optim.torch_internals import flat_graph
+from featviz.process_state import ProcessLock
 from featviz.types import Tensor
 
 #: Number of passes from which tracing saves more time than it takes. The number of images does not
@@ -71,6 +72,10 @@ class Traced:
         return self
 
 
+#: torch.fx patches torch for the whole process while it traces: one thread at a time.
+_TRACING = ProcessLock()
+
+
 def trace(
     run: Pass,
     images: Tensor,
@@ -86,7 +91,7 @@ def trace(
     :data:`GRADIENT_TOLERANCE`. This detects data-dependent control flow and custom gradients.
     """
     try:
-        with warnings.catch_warnings():
+        with _TRACING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             traced = Traced(run, images, noise)
             reason = _difference(run, traced, images) if checked else None

@@ -1,10 +1,14 @@
-"""Records of earlier versions, in the terms of this one."""
+"""Read settings from records, those of earlier versions in the terms of this one."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from featviz.errors import FeatvizError
 
 #: What the names of 0.1 stood for, whose defaults have changed since.
 _STANDARD_0_1 = f"jitter:{1 / 7!r},rotate:15,scale:0.5:1.2,noise:0.1"
@@ -15,7 +19,7 @@ _LONGEST = 1000
 
 def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record with the settings that an earlier version left out as its defaults."""
-    upgraded = dict(record)
+    upgraded = {"prior": 0.0, **record}
     if not re.match(r"0\.1(\.|$)", str(record.get("version", ""))):
         return upgraded
     if record.get("transforms") == "standard":
@@ -30,3 +34,24 @@ def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     if record.get("schedule") is None:
         upgraded["schedule"] = "constant"
     return upgraded
+
+
+def recorded_value(field: dataclasses.Field[Any], value: Any) -> Any:
+    """Convert a recorded value back to the value of the setting.
+
+    Raises
+    ------
+    FeatvizError
+        If the value has the wrong type.
+    """
+    value_type = field.metadata["cli"]
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    if value_type == "size" and isinstance(value, (list, tuple)) and 1 <= len(value) <= 3:
+        if all(isinstance(side, int) and not isinstance(side, bool) for side in value):
+            return tuple(value)
+    elif value_type is float and (is_int or isinstance(value, float)) and math.isfinite(value):
+        return float(value)
+    elif (value_type is int and is_int) or (value_type is str and isinstance(value, str)):
+        return value
+    shown = " ".join(repr(value).split())[:60]
+    raise FeatvizError(f"its {field.name} is damaged: {shown}")

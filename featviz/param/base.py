@@ -186,6 +186,13 @@ class Basis(ColorParam):
             raise FeatvizError(
                 f"from_image takes float images (B, C, *size), not {tuple(images.shape)}"
             )
+        if images.ndim == 3 and self.size is None and self.channels is None:
+            first, channels = images.shape[:2]
+            if first in (1, 3, 4) and channels > 4:  # (C, H, W), not that many signals
+                raise FeatvizError(
+                    f"from_image takes images (B, C, *size): give image[None] for one picture of "
+                    f"shape {tuple(images.shape)}, or channels={channels} for signals (B, C, L)"
+                )
         if self.range in ("sigmoid", "clamp"):
             check_unit_range(images, "from_image: images")
         if self.channels not in (None, images.shape[1]):

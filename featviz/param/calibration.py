@@ -7,13 +7,16 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from featviz.errors import FeatvizError
-from featviz.io.dataset import Dataset, ImageDataset, as_image
+from featviz.io.dataset import Dataset, ImageDataset
 from featviz.param.stats import Stats
+from featviz.process_state import shielded
 from featviz.types import Size, Tensor
+from featviz.validation import fits_memory, positive_int, sides
 
 _CHUNK = 32
 
 
+@shielded
 def calibrate(
     dataset: Dataset,
     *,
@@ -49,7 +52,9 @@ def calibrate(
     """
     from tqdm.auto import tqdm
 
-    shape = (size, size) if isinstance(size, int) else tuple(size)
+    shape, channels = sides("size", size), positive_int("channels", channels, 4096)
+    # The spectrum of each pair of channels, in double precision.
+    fits_memory("the spectrum of images", (2 * channels, channels, *shape))
     axes = tuple(range(-len(shape), 0))
     window = torch.ones(shape, dtype=torch.float64)
     for axis, side in enumerate(shape):
@@ -62,7 +67,7 @@ def calibrate(
     half_shape = (*shape[:-1], shape[-1] // 2 + 1)
     cross_spectrum = torch.zeros(channels, channels, *half_shape, dtype=torch.complex128)
     count = pixels = 0
-    source = (as_image(item.given, channels, shape) for item in ImageDataset(dataset))
+    source = (item.image(channels, shape) for item in ImageDataset(dataset))
     for chunk in _chunks(tqdm(source, unit="image", disable=None if progress else True)):
         batch = chunk.double()
         rows = batch.flatten(2)

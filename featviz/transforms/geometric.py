@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import kornia.geometry.transform as kornia_transform
 import torch
 
 from featviz.errors import FeatvizError
 from featviz.transforms.base import Apply, Geometric
-from featviz.transforms.random_fields import spots
+from featviz.transforms.surroundings import RANDOM_FILLS, onto_background
 from featviz.types import Tensor
 from featviz.validation import LARGEST, real
 
-FILLS = ("reflection", "border", "gray", "spots")
+FILLS = ("reflection", "border", "gray", *RANDOM_FILLS)
 
 
 def _uniform(generator: torch.Generator, steps: int, count: int) -> Tensor:
@@ -102,8 +101,10 @@ class Pad(Geometric):
     """Add ``amount`` (pixels, or a fraction of the side if below 1) on every side.
 
     ``fill`` defines the values outside the image for the whole warp: ``reflection`` (also without a
-    pad), ``border``, ``gray`` (0.5, as in lucid) or ``spots``: soft blobs of random colours, drawn
-    anew for each sample and step, which neither mirror an object at the border nor reward a frame.
+    pad), ``border``, ``gray`` (0.5, as in lucid), ``spots``: soft blobs of random colours, drawn
+    anew for each sample and step, or ``blur``: the reflection, reduced to a few cells, with such
+    spots added. The last two neither complete an object at the border by its mirror image nor
+    reward a frame, and ``blur`` continues the colours.
     """
 
     amount: float = 12
@@ -115,7 +116,7 @@ class Pad(Geometric):
             raise FeatvizError(f"no fill {self.fill!r}; known: {', '.join(FILLS)}")
 
     def draw(self, generator: torch.Generator, steps: int, size: tuple[int, ...]) -> Tensor:
-        if self.fill == "spots":
+        if self.fill in RANDOM_FILLS:
             return torch.rand(steps, 1, generator=generator, dtype=torch.float64)
         return torch.zeros(steps, 0)
 
@@ -175,7 +176,7 @@ def warp(
     axes = len(size)
     fill = next((t.fill for t, _ in group if isinstance(t, Pad)), "reflection")
     starts = next(
-        (tape[..., 0] for t, tape in group if isinstance(t, Pad) and fill == "spots"), None
+        (tape[..., 0] for t, tape in group if isinstance(t, Pad) and fill in RANDOM_FILLS), None
     )
     composed = torch.eye(axes + 1)
     output = size
@@ -191,7 +192,7 @@ def warp(
     def apply(images: Tensor, step: int) -> Tensor:
         matrix = matrices[step].to(images.dtype)
         if starts is not None:
-            return _onto_spots(images, matrix, output, starts[step])
+            return onto_background(images, matrix, output, starts[step], fill)
         mode = "fill" if fill == "gray" else fill
         if axes == 2:
             gray = images.new_full((images.shape[1],), 0.5) if mode == "fill" else None
@@ -206,20 +207,6 @@ def warp(
         return _warp_other(images, matrix, output, mode)
 
     return apply
-
-
-def _onto_spots(images: Tensor, matrix: Tensor, out: tuple[int, ...], starts: Tensor) -> Tensor:
-    """Warp images (B, C, H, W) onto random spots, one slice of the normal numbers per sample."""
-    if len(out) != 2:
-        raise FeatvizError("pad with spots takes images (H, W); use fill=border")
-    options: dict[str, Any] = {"padding_mode": "zeros", "align_corners": True}
-    warped = kornia_transform.warp_affine(images, matrix, out, **options)
-    with torch.no_grad():
-        inside = images.new_ones(len(images), 1, *images.shape[2:])
-        coverage = kornia_transform.warp_affine(inside, matrix, out, **options)
-        background = spots(starts, images.shape[1], out, images)
-        background.mul_(1 - coverage)
-    return warped + background
 
 
 def _warp_other(images: Tensor, matrix: Tensor, out: tuple[int, ...], mode: str) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from featviz import codec
-from featviz.errors import FeatvizError
+from featviz.errors import FeatvizError, shorten
 from featviz.transforms.base import Transform
 from featviz.transforms.geometric import Crop, Jitter, Pad, Rotate, Scale
 from featviz.transforms.intensity import Background, Noise, Roll
@@ -28,12 +28,13 @@ NAMES: dict[str, type] = {
 def standard() -> tuple[Transform, ...]:
     """Return the default: a soft warp, a little pixel noise, and noise in the network.
 
-    The warp leaves objects whole, and the random spots beyond the frame keep them inside it; the
-    noise in the network makes them recognizable to networks that were not used in the optimization.
+    The warp leaves objects whole, and the blurred surroundings beyond the frame keep them inside
+    it; the noise in the network makes them recognizable to networks that were not used in the
+    optimization.
     ``docs/quality.md`` has the measurements.
     """
     return (
-        Pad(0, "spots"),
+        Pad(0, "blur"),
         Jitter(0.07),
         Rotate(10),
         Scale(0.75, 1.15),
@@ -87,4 +88,6 @@ def check(transforms: object) -> tuple[Transform, ...]:
         return (transforms,)
     if isinstance(transforms, Sequence) and all(isinstance(t, Transform) for t in transforms):
         return tuple(transforms)
-    raise FeatvizError(f"transforms must be featviz transforms or their text, not {transforms!r}")
+    raise FeatvizError(
+        f"transforms must be featviz transforms or their text, not {shorten(repr(transforms))}"
+    )

@@ -14,9 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from featviz.atlases.layout import table_name
 from featviz.atlases.reader import Atlas
 from featviz.atlases.remote_files import folder_of
-from featviz.atlases.store import Store, table_name
+from featviz.atlases.store import Store
 from featviz.atlases.viewer.code import pieces
 from featviz.atlases.viewer.data import script
 from featviz.atlases.viewer.layer import LayerPages
