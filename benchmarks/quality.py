@@ -38,6 +38,7 @@ VERSION_0_1 = {
     "param": "fourier:decay=1",
     "transforms": f"jitter:{1 / 7!r},rotate:15,scale:0.5:1.2,noise:0.1",
     "lr": 0.05,
+    "prior": 0,
     "schedule": "constant",
 }
 SETTINGS = {
@@ -46,12 +47,14 @@ SETTINGS = {
     "best": {"quality": "best"},
     "lucid": {"quality": "lucid"},
     "featviz 0.1": VERSION_0_1,
-    "maco": {"param": "maco"},
+    "maco": {"param": "maco", "prior": 0},
 }
 INGREDIENTS = {
     "standard": {},
-    "no noise in the network": {"transforms": f"pad:0:spots,{SOFT}"},
-    "channels only": {"transforms": f"pad:0:spots,{SOFT},channel_noise:0.07"},
+    "no noise in the network": {"transforms": f"pad:0:blur,{SOFT}"},
+    "channels only": {"transforms": f"pad:0:blur,{SOFT},channel_noise:0.07"},
+    "no prior": {"prior": 0},
+    "spots beyond the frame": {"transforms": f"pad:0:spots,{SOFT},{NOISE}"},
     "mirror beyond the frame": {"transforms": f"{SOFT},{NOISE}"},
     "decay 1": {"param": "fourier:decay=1"},
     "rate 0.1": {"lr": 0.1},

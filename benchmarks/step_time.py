@@ -44,7 +44,8 @@ class Featviz:
     """``fv.render`` with its defaults, timed from step to step by a callback."""
 
     def __init__(self, model, layer, channels, size=None, **options) -> None:
-        self.model, self.options = model, {"size": size, "redirect": 0, **options}
+        # The callback ends it; runs of fewer than 32 steps are not traced.
+        self.model, self.options = model, {"size": size, "redirect": 0, "steps": 512, **options}
         self.goals = [fv.channel(layer, c) for c in channels]
 
     def times(self, steps: int, skip: int) -> list[float]:
@@ -62,7 +63,6 @@ class Featviz:
         fv.render(
             self.model,
             self.goals,
-            steps=512,  # the callback ends it; short runs are not traced
             batch_size=len(self.goals),
             seed=0,
             callbacks=[mark],

@@ -27,7 +27,8 @@ TIERS = [
     {"io"},
     {"networks", "objectives", "param", "transforms"},
     {"optim"},
-    {"rendering", "dreaming", "attacks", "attribution", "dataset_examples"},
+    {"rendering", "dreaming", "attacks", "attribution"},
+    {"dataset_examples"},  # ranked by relevance, too
     {"checks", "atlases"},
 ]
 #: Where the package is entered: these import whatever they need.
@@ -147,8 +148,10 @@ def test_gradients_are_taken_in_few_places():
     pattern = re.compile(r"\.backward\(|autograd\.grad\(")
     users = {p.relative_to(ROOT).as_posix() for p in FILES if pattern.search(p.read_text("utf-8"))}
     assert users == {
-        "attribution/cam.py",
+        "attribution/cam_layers.py",
+        "attribution/full_gradient.py",
         "attribution/gradient_based.py",
+        "attribution/propagation/start.py",
         "optim/gradient_evaluator.py",
         "optim/loop.py",
         "optim/tracing.py",
@@ -161,8 +164,12 @@ def test_no_torchvision_and_no_global_randomness():
         text = path.read_text("utf-8")
         if path.parent.name != "zoo":
             assert "torchvision" not in re.sub(r'""".*?"""', "", text, flags=re.S), path
+        if path.name == "process_state.py":  # saves, seeds and restores the global generators
+            continue
         if path.name == "foreign.py":  # seeds other libraries' transforms, within fork_rng
             text = text.replace("                    torch.manual_seed(seed)", "")
+        if path.name == "_weights.py":  # draws random weights, within fork_rng
+            text = text.replace("        torch.manual_seed(0)", "")
         assert not re.search(
             r"^\s*(import|from) random\b|np\.random|torch\.manual_seed", text, re.M
         )

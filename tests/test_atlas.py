@@ -138,7 +138,7 @@ def test_patterns_and_templates(model):
         ({"objective": "chanel:{layer}:{unit}"}, "chanel"),
         ({"steps": 0}, "steps must be positive"),
         ({"workers": -1}, "workers must not be negative"),
-        ({"encoding": "bmp"}, "no encoding 'bmp': use png or webp"),
+        ({"encoding": "bmp"}, "no encoding 'bmp': use png, webp"),
         ({"out": "nowhere://x"}, "nowhere"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"images": "/nowhere"}, "no folder '/nowhere'"),

@@ -563,3 +563,26 @@ def test_bad_input_on_the_command_line(picture, tmp_path, capsys, words, message
     assert message in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out.png").exists()
+
+
+def test_a_patch_on_seven_bands_is_not_rounded():
+    net = nets.seeded(
+        lambda: torch.nn.Sequential(
+            torch.nn.Conv2d(7, 3, 3), torch.nn.AdaptiveMaxPool2d(1), torch.nn.Flatten()
+        )
+    )
+    bands = fv.Model(net, channels=7, size=12)
+    images = torch.rand(2, 7, 12, 12, generator=torch.Generator().manual_seed(0))
+    result = fv.patch_attack(bands, images, to=2, size=4, steps=2, degrees=0, scale=(1, 1))
+    assert not result.eight_bit
+    assert torch.equal(result.originals, images)
+    kept = (result.images == images).all(1).flatten(1).float().mean()
+    assert kept >= 1 - 25 / 144  # outside the patch nothing changes
+
+
+def test_the_norm_of_a_patch_counts_rounding(model):
+    images = (EIGHT[:2] * 255).round().clamp(1, 254) / 255 + 0.4 / 255
+    result = fv.patch_attack(model, images, to=2, size=3, steps=2)
+    assert result.eight_bit
+    true = (result.images - images).flatten(1).abs().amax(1).double()
+    torch.testing.assert_close(result.norm, true)

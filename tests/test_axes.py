@@ -315,3 +315,32 @@ def test_tensors_that_no_image_reaches_have_no_labels():
         constant, image = torch.ones(1, 3, 4, 4).relu(), images.relu()
     assert tracker.labels(constant) == ()
     assert tracker.labels(image) == ("?", "unit", "0", "1")
+
+
+class Folded(nn.Module):
+    """MobileViT's patches: an unfold that mixes axes, so that the operations lose track."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix, self.act, self.conv = nn.Identity(), nn.ReLU(), nn.Conv2d(6, 7, 1)
+        self.places = nn.Embedding(4, 7)
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        x = x.reshape(b, c * h // 2, 2, w).transpose(1, 2).reshape(b, 2 * c, h // 2, w)
+        x = self.act(self.conv(self.mix(x)))
+        return x.flatten(2).mean(2) + self.places(torch.arange(4).expand(b, -1)).mean(1)
+
+
+def test_where_operations_do_not_tell_the_type_of_the_module_does():
+    model = fv.Model(nets.seeded(Folded), size=(8, 5))
+    images = torch.rand(2, 3, 8, 5)
+    with torch.no_grad():
+        net = model.net
+        mixed = images.reshape(2, 12, 2, 5).transpose(1, 2).reshape(2, 6, 4, 5)
+        conv = net.conv(mixed)
+    for name, units in (("conv", 7), ("act", 7), ("places", 7)):
+        info = model.layer(name)
+        assert (info.units, info.guessed) == (units, False)
+    torch.testing.assert_close(fv.channel("conv", 3)(model, images), conv[:, 3].mean((1, 2)))
+    torch.testing.assert_close(fv.channel("act", 3)(model, images), conv.relu()[:, 3].mean((1, 2)))

@@ -102,7 +102,14 @@ def test_gradients_agree_with_finite_differences(model, images, objective):
 @pytest.mark.parametrize("objective", EVERY, ids=str)
 def test_the_loop_raises_it(model, objective):
     result = fv.render(
-        model, objective, steps=30, seed=[0, 1, 2], transforms=(), param="pixel:sd=0.3", lr=0.05
+        model,
+        objective,
+        steps=30,
+        seed=[0, 1, 2],
+        transforms=(),
+        param="pixel:sd=0.3",
+        lr=0.05,
+        prior=0,
     )
     assert result.history[-1].sum() > result.history[0].sum()
     assert not result.failures

@@ -67,19 +67,21 @@ def test_roll_by_a_fraction_its_text_and_what_it_refuses():
         Roll(-1)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("by", ["mean", "max", "std"])
-def test_normalized_steps_in_closed_form(by):
+def test_normalized_steps_in_closed_form(by, decay):
     gradient = picture(5, 7, batch=2, seed=1) - 0.4
     gradient[1] *= 1e-4  # a step has the same size whatever the score's scale
     gradient[0, :, :2] = 0  # as outside a mask: does not count
-    leaf = torch.zeros_like(gradient).requires_grad_()
+    start = picture(5, 7, batch=2, seed=2)
+    leaf = start.clone().requires_grad_()
     leaf.grad = gradient.clone()
-    normalized(0.25, by=by)([leaf]).step()
+    normalized(0.25, by=by, decay=decay)([leaf]).step()
     for i in range(2):
         g = gradient[i].double().numpy()
         free = g[g != 0]
         size = {"mean": np.abs(free).mean(), "max": np.abs(free).max(), "std": free.std()}[by]
-        expected = torch.tensor(-0.25 * g / size).float()
+        expected = ((1 - decay) * start[i].double() - torch.tensor(0.25 * g / size)).float()
         torch.testing.assert_close(leaf.detach()[i], expected, rtol=1e-4, atol=1e-6)
 
 
@@ -90,6 +92,19 @@ def test_normalized_steps_without_a_gradient_stay():
     assert torch.equal(leaf.detach(), torch.ones(1, 3))
     with pytest.raises(fv.FeatvizError, match="no normalization 'sum'"):
         normalized(1.0, by="sum")
+    for wrong in ({"lr": 0.0}, {"lr": 1.0, "decay": 1.0}, {"lr": 1.0, "decay": -0.1}):
+        with pytest.raises(fv.FeatvizError, match="normalized needs lr > 0 and 0 <= decay < 1"):
+            normalized(**wrong)
+
+
+def test_the_decay_of_normalized_steps_falls_with_the_rate():
+    """As the schedule of a run scales the rate: with half of it, half of the fraction goes."""
+    leaf = torch.ones(1, 3).requires_grad_()
+    optimizer = normalized(0.2, decay=0.1)([leaf])
+    leaf.grad = torch.zeros(1, 3)
+    optimizer.param_groups[0]["lr"] = 0.1
+    optimizer.step()
+    torch.testing.assert_close(leaf.detach(), torch.full((1, 3), 0.95))
 
 
 def test_a_canvas_is_its_picture_and_stays_in_range(rgb):
@@ -342,7 +357,7 @@ def test_pictures_beyond_pillows_limit_are_refused(tmp_path, monkeypatch):
         ({"steps": 1.5}, "steps must be a whole number"),
         ({"lr": 0}, "lr must be positive"),
         ({"jitter": -1}, "jitter must not be negative"),
-        ({"normalize": "sum"}, "no normalization"),
+        ({"normalize": "sum"}, "no normalize 'sum': use mean, max, std"),
         ({"tile": 0}, "tile must be at least 8"),
         ({"colors": "gray"}, "no colors 'gray'"),
         ({"precision": "fp8"}, "no precision"),

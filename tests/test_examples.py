@@ -426,7 +426,7 @@ def test_a_file_that_cannot_be_read_is_named_and_skipped(folder, tmp_path):
         (None, {"k": 0}, "k must be positive"),
         (None, {"k": 1.5}, "k must be a whole number"),
         (None, {"batch_size": 0}, "batch_size must be positive"),
-        (None, {"fraction": 0}, "fraction must be above 0"),
+        (None, {"fraction": 0}, "fraction must be positive"),
         (None, {"precision": "fp8"}, "no precision 'fp8'"),
         (None, {"objective": "channel:frist:0"}, "did you mean 'first'"),
         (None, {"objective": "channel:first:4"}, "no channel 4"),
@@ -657,3 +657,75 @@ def test_the_sheet(tmp_path, folder):
     many = fv.examples(model, folder, [fv.channel("first", i % 4) for i in range(40)], k=1)
     with pytest.raises(FeatvizError, match="at most 32 objectives"):
         many.save(tmp_path / "many.png")
+
+
+@pytest.mark.parametrize("goal", [None, "class:2", "class:2 - class:0"])
+def test_ranked_by_relevance(tiny, small, goal):
+    goals = [fv.channel("second", i) for i in range(4)] + [fv.objective("neuron:first:1:2:3")]
+    found = fv.examples(tiny, small[:8], goals, k=3, by="relevance", relevant_for=goal)
+    # What flows through each unit, one image and one unit at a time.
+    want = [
+        fv.attribute(tiny, small[:8], goal, method="lrp", through=unit).settings[
+            "through_relevance"
+        ]
+        for unit in goals
+    ]
+    want = np.array(want)
+    order = np.argsort(-want, axis=1, kind="stable")[:, :3]
+    np.testing.assert_allclose(
+        found.top.values.numpy(), np.take_along_axis(want, order, 1), rtol=1e-4, atol=1e-6
+    )
+    distinct = np.ptp(want, axis=1) > 1e-4
+    assert distinct.sum() >= 3
+    assert (found.top.indices.numpy() == order)[distinct].all()
+    assert found.record["relevant_for"] == (goal or "predicted class")
+    assert found.record["rule"] == "epsilon_plus"
+    assert found.top.positions[4].tolist() == [[2, 3]] * 3
+
+
+def test_positions_are_those_of_the_relevance():
+    """Two places excite the unit alike, and the class reads the second one alone."""
+
+    class Reads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 1, bias=False)
+            self.head = nn.Linear(16, 2, bias=False)
+            nn.init.ones_(self.conv.weight)
+            nn.init.zeros_(self.head.weight)
+            with torch.no_grad():
+                self.head.weight[1, 10] = 1
+
+        def forward(self, x):
+            return self.head(self.conv(x).flatten(1))
+
+    images = torch.zeros(2, 1, 4, 4)
+    images[0, 0, 0, 0], images[0, 0, 2, 2] = 1, 0.25  # more active
+    images[1, 0, 2, 2] = 0.5  # more relevant
+    model = fv.Model(Reads(), size=(4, 4), channels=1)
+    active = fv.examples(model, images, "channel:conv:0", k=1)
+    assert (active.top.indices.item(), active.top.positions.tolist()) == (0, [[[0, 0]]])
+    used = fv.examples(
+        model, images, "channel:conv:0", k=1, by="relevance", relevant_for="channel:head:1"
+    )
+    assert (used.top.indices.item(), used.top.positions.tolist()) == (1, [[[2, 2]]])
+    assert used.top.values.item() == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("unit", "given", "message"),
+    [
+        ("class:1", {}, "takes channels and neurons of one layer"),
+        ("channel:first:0 + channel:first:1", {}, "takes single units, not"),
+        ("channel:first:9", {}, "no channel 9"),
+        ("channel:head:0", {"relevant_for": "channel:second:1"}, "does not depend on that layer"),
+        ("channel:first:0", {"rule": "flt"}, "no rule 'flt'"),
+        ("channel:first:0", {"precision": "bf16"}, "precision fp32"),
+        ("channel:first:0", {"by": "relevence"}, "no by 'relevence'; did you mean 'relevance'"),
+        ("channel:first:0", {"by": "activation", "relevant_for": "class:1"}, "is for by="),
+    ],
+)
+def test_bad_relevance_is_one_line(tiny, small, unit, given, message):
+    with pytest.raises(FeatvizError, match=message) as caught:
+        fv.examples(tiny, small[:2], unit, **{"by": "relevance", **given})
+    assert "\n" not in str(caught.value)

@@ -6,7 +6,8 @@ import torch
 
 import featviz as fv
 from featviz.errors import LayerError
-from featviz.networks.layers import split_address, unit_axis
+from featviz.networks.layers import split_address
+from featviz.networks.probing import unit_axis
 from tests import nets
 
 

@@ -46,13 +46,32 @@ OPTIONS = {
     "kernel_shap": {"cells": 4, "steps": 200},
     "meaningful_perturbation": {"cells": 12, "steps": 100, "baseline": "black"},
     "extremal_perturbation": {"cells": 12, "steps": 100, "area": 0.25, "baseline": "black"},
+    "pattern_attribution": {
+        "data": torch.rand(8, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(9))
+    },
+    "noise_grad": {"steps": 4},
+    "fusion_grad": {"steps": 4},
+    "lime": {"cells": 4, "steps": 200, "baseline": "black"},
+    "prediction_difference": {"cells": 12, "steps": 24},
+    "rise": {"cells": 6, "steps": 2000, "baseline": "black"},
+    "xrai": {"segments": torch.arange(SIDE**2).view(SIDE, SIDE) // 3},
+    "cam": {"layer": "act"},
     "grad_cam": {"layer": "act"},
+    "grad_cam_plus_plus": {"layer": "act"},
+    "layer_cam": {"layer": "act"},
+    "score_cam": {"layer": "act"},
     "guided_grad_cam": {"layer": "act"},
 }
 
+#: What is explained, if not the first logit: ``cam`` refuses what is not an average of maps, and the
+#: gradient of the logit does not vary.
+GOALS = {
+    "cam": "channel:act:0",
+    "var_grad": fv.channel("output", 0) * fv.channel("output", 0),
+}
 
-#: Its weights are means of the gradient over the whole map: it cannot tell where a head crops.
-NOT_LOCAL = {"grad_cam"}
+#: One weight for a whole map cannot tell where a head crops.
+NOT_LOCAL = {"cam", "grad_cam", "grad_cam_plus_plus", "score_cam"}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -60,7 +79,8 @@ def test_attribution_finds_the_quarter_that_is_read(planted, method):
     given = dict(OPTIONS.get(method, {}))
     if method in ("feature_ablation", "kernel_shap", "occlusion"):
         given["baseline"] = "black"
-    result = fv.attribute(planted, picture(), "channel:output:0", method=method, **given)
+    goal = GOALS.get(method, "channel:output:0")
+    result = fv.attribute(planted, picture(), goal, method=method, **given)
     assert result.attributions.shape[0] == 1
     assert tuple(result.heat.shape) == (1, SIDE, SIDE)
     assert result.heat.abs().max() <= 1
@@ -75,8 +95,9 @@ def test_attribution_finds_the_quarter_that_is_read(planted, method):
 def test_attribution_of_an_image_does_not_depend_on_the_others(planted, method):
     given = dict(OPTIONS.get(method, {}))
     several = torch.cat([picture(), 1 - picture()])
-    both = fv.attribute(planted, several, "channel:output:0", method=method, seed=[5, 6], **given)
-    alone = fv.attribute(planted, several[1:], "channel:output:0", method=method, seed=[6], **given)
+    goal = GOALS.get(method, "channel:output:0")
+    both = fv.attribute(planted, several, goal, method=method, seed=[5, 6], **given)
+    alone = fv.attribute(planted, several[1:], goal, method=method, seed=[6], **given)
     torch.testing.assert_close(both.attributions[1:], alone.attributions)
     assert both[1].record["seed"] == alone.record["seed"]
 

@@ -5,6 +5,7 @@ import inspect
 
 import click
 import pytest
+import torch
 
 import featviz as fv
 from featviz.atlases.settings import AtlasKeywords, AtlasSettings
@@ -17,6 +18,7 @@ from featviz.dataset_examples.settings import ExamplesKeywords, ExamplesSettings
 from featviz.dreaming.settings import DreamKeywords, DreamSettings
 from featviz.optim.settings import Settings, SettingsKeywords
 from featviz.options import Options, documented, option, split, takes
+from tests import nets
 
 #: Options classes of each verb, and the keywords that type checkers know.
 VERBS = {
@@ -154,6 +156,31 @@ def test_settings_come_back_from_their_record(tiny):
     again = fv.Settings.from_record(plan.record).resolve(tiny)
     assert again.record == plan.record
     assert (again.param, again.transforms, again.steps) == (plan.param, plan.transforms, plan.steps)
+
+
+def test_signals_are_optimized_with_normalized_steps_which_their_record_brings_back():
+    model = nets.tiny(1)
+    plan = fv.Settings().resolve(model)
+    assert (plan.record["optimizer"], plan.record["lr"]) == ("normalized", 0.2)
+    assert plan.record["param"] == "fourier:decay=0"
+    again = fv.Settings.from_record(plan.record).resolve(model)
+    assert again.record == plan.record
+    given = {"steps": 3, "transforms": "none"}
+    usual = fv.render(model, "channel:first:2", **given)
+    steps = fv.optimizers.normalized(0.2, by="std", decay=0.1)
+    same = fv.render(model, "channel:first:2", optimizer=steps, schedule="cosine", **given)
+    assert torch.equal(usual.images, same.images)
+    assert fv.Settings(param="pixel").resolve(model).record["optimizer"] == "adam"
+    with pytest.raises(fv.FeatvizError, match="optimizer 'adam', which is not the default"):
+        fv.Settings.from_record(plan.record | {"optimizer": "adam"})
+    picture = fv.Settings(steps=7, size=8).resolve(nets.tiny(2)).record
+    with pytest.raises(fv.FeatvizError, match="optimizer 'normalized', which is not the default"):
+        fv.Settings.from_record(picture | {"optimizer": "normalized"})
+
+
+def test_default_optimizers_are_not_chosen_by_name(tiny):
+    with pytest.raises(fv.FeatvizError, match="optimizer must be a"):
+        fv.Settings(optimizer="adam", lr=0.1).resolve(tiny)
 
 
 @pytest.mark.parametrize(

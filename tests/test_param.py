@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import featviz as fv
+from featviz.errors import FeatvizError
 from featviz.param import Fourier, Pixel, color, ranges
 from featviz.param.fourier import envelope
 
@@ -197,3 +198,12 @@ def test_a_combination_has_the_size_it_is_given(build, channels):
 def test_a_shared_component_needs_no_model():
     made = fv.param.Shared(size=16, channels=3)
     assert made.image(made.init([0, 1])).shape == (2, 3, 16, 16)
+
+
+def test_a_picture_without_a_batch_is_not_taken_for_signals():
+    with pytest.raises(FeatvizError, match=r"give image\[None\] for one picture"):
+        fv.param.Fourier().from_image(torch.rand(3, 64, 64))
+    assert fv.param.Fourier(channels=64).from_image(torch.rand(3, 64, 65)).size == (65,)
+    assert fv.param.Pixel().from_image(torch.rand(3, 2, 64)).channels == 2
+    with pytest.raises(FeatvizError, match="size"):
+        fv.param.Fourier(size=64).from_image(torch.rand(3, 64, 64))

@@ -66,7 +66,18 @@ def stranger(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("verb", ["render", "check"])
 @pytest.mark.parametrize(
-    "name", ["stranger:make", "sys:exit", "os:abort", "net.pt2", "hf:./x", "timm:a.pt2"]
+    "name",
+    [
+        "stranger:make",
+        "sys:exit",
+        "os:abort",
+        "net.pt2",
+        "hf:./x",
+        "timm:a.pt2",
+        "timm:resnet18",
+        "timm:hf-hub:a/b",
+        "torchvision:resnet18",
+    ],
 )
 def test_code_named_in_a_picture_does_not_run(verb, name, stranger, capsys):
     path = png(stranger / "a.png", json.dumps({**RECORD, "model": name}))

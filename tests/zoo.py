@@ -72,6 +72,7 @@ OBJECTIVES: dict[str, list[fv.Objective]] = {
     "batchnorm_match": [
         fv.batchnorm_match(),
         fv.batchnorm_match(layer="norm", over="batch"),
+        fv.batchnorm_match(share=0.5),
     ],
 }  # fmt: skip
 ALL = [objective for rows in OBJECTIVES.values() for objective in rows]
