@@ -155,7 +155,8 @@ def check(
 def subject(goal: Objective) -> Objective:
     """Return an objective without its penalties and constants; unchanged if nothing else is in it.
 
-    >>> str(subject(as_objective("class:1 + 20*batchnorm_match - 0.1*l1")))
+    >>> goals = as_objectives("class:1 + 20*batchnorm_match - 0.1*l1")
+    >>> str(subject(goals[0]))
     'class:1'
     """
     terms = [(c, part) for c, part in terms_of(goal) if part is not ONE]
