@@ -81,6 +81,7 @@ def measure(
     cells: int | None = 28,
     steps: int = 28,
     orders: int = 4,
+    random_orders_of: Curves | None = None,
     batch_size: int | None = None,
     device: str | torch.device | None = None,
     precision: Precision = "fp32",
@@ -90,6 +91,8 @@ def measure(
     Cells, ``cells`` along the longer side, are removed as a whole, by their mean heat: removing
     single pixels in any order adds noise that corrupts every image, and says little about the map.
     ``cells=None`` removes single pixels, as in the paper. Ties are broken at random.
+    ``random_orders_of`` are curves of the same images, objectives, seeds and options with another
+    heat: their random orders are the same ones, and are not evaluated again.
 
     Raises
     ------
@@ -126,7 +129,8 @@ def measure(
             cell_heat = torch.zeros(count, dtype=torch.float64)
             cell_heat = cell_heat.index_add(0, labels, heat[i].flatten().double()) / area
             order = shuffled[cell_heat[shuffled].argsort(descending=True, stable=True)]
-            rankings = [order, *(torch.randperm(count, generator=rng) for _ in range(orders))]
+            drawn = 0 if random_orders_of is not None else orders
+            rankings = [order, *(torch.randperm(count, generator=rng) for _ in range(drawn))]
             curves = []
             for ranking in rankings:
                 removed = area[ranking].cumsum(0) / area.sum()
@@ -145,15 +149,10 @@ def measure(
     scaled = [_normalized(curves) for curves in curves_by_image]
     table = torch.stack([torch.stack(curves) for curves in scaled])  # (B, 2 (1 + orders), n + 1)
     areas = torch.trapezoid(table, fractions, dim=-1)
-    return Curves(
-        fractions,
-        table[:, 0],
-        table[:, 1],
-        areas[:, 0],
-        areas[:, 1],
-        areas[:, 2::2],
-        areas[:, 3::2],
-    )
+    random_areas = areas[:, 2::2], areas[:, 3::2]
+    if random_orders_of is not None:
+        random_areas = random_orders_of.random_deletion_auc, random_orders_of.random_insertion_auc
+    return Curves(fractions, table[:, 0], table[:, 1], areas[:, 0], areas[:, 1], *random_areas)
 
 
 def _mixed(endpoints: tuple[Tensor, Tensor], removal_map: Tensor, fractions: Tensor) -> Tensor:

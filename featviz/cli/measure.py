@@ -22,6 +22,7 @@ from featviz.validation import positive_int
 @click.argument("model")
 @click.argument("paths", metavar="IMAGE…", nargs=-1)
 @click.option("--methods", multiple=True, metavar="METHOD...", help="Default: all.")
+@click.option("--measures", multiple=True, metavar="MEASURE...", help="Default: all.")
 @click.option(
     "--count", type=options.COUNT, help="How many of the images, in the order of their names."
 )
@@ -38,7 +39,8 @@ def measure(**values: Any) -> int:
 
     \b
     featviz measure efficientnet_lite0 photos/ --count 20
-    featviz measure efficientnet_lite0 cat.png dog.png --methods grad_cam kernel_shap
+    featviz measure efficientnet_lite0 cat.png dog.png --methods grad_cam kernel_shap \
+        --measures deletion insertion road seconds
 
     The predicted class of each image is explained. Arrows say which way is better;
     docs/attribution.md says what each measure is. It takes minutes for an image.
@@ -54,7 +56,12 @@ def measure(**values: Any) -> int:
     model = model.on(devices.resolve(values["device"], model.device))
     names = list(values["methods"]) or list(METHODS)
     found = compare_methods(
-        model, images, names, seed=values["seed"], samples=values["samples"] or 16
+        model,
+        images,
+        names,
+        measures=list(values["measures"]) or None,
+        seed=values["seed"],
+        samples=values["samples"] or 16,
     )
     if values["as_json"]:
         document = {"images": [str(f) for f in files], **found.record}

@@ -5,41 +5,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
-from featviz.attribution.api import attribute
-from featviz.attribution.measures.faithfulness import infidelity, sensitivity_n
-from featviz.attribution.measures.heat_statistics import distance, rank_correlation, sparseness
-from featviz.attribution.measures.stability import stability
-from featviz.attribution.measures.weight_cascade import randomized, weighted_layers
+from featviz.attribution.measures.study import MEASURES, Study
 from featviz.attribution.methods import METHODS
-from featviz.attribution.prediction import predicted_logits
-from featviz.attribution.result import Attribution
 from featviz.errors import FeatvizError, FeatvizWarning, did_you_mean
 from featviz.networks.model import Model
-from featviz.objectives import class_logit
-from featviz.optim.collecting import logits_layer
-from featviz.seeds import expand
 from featviz.types import Tensor
 
-#: Measures by name, with the direction in which a map is better.
-MEASURES = {
-    "deletion": "low",
-    "insertion": "high",
-    "beats_random": "high",
-    "sensitivity_n": "high",
-    "infidelity": "low",
-    "sensitivity_max": "low",
-    "sparseness": "",
-    "random_network": "low",
-    "other_class": "high",
-    "seconds": "low",
-}
+__all__ = ["CHANCE", "MEASURES", "Comparison", "compare_methods"]
+
+#: The row of random orders, which have the measures of curves only.
+CHANCE = "random orders"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +37,22 @@ class Comparison:
     failures: dict[str, str]
 
     def mean(self, method: str, measure: str) -> float:
-        """Return the mean over the images that have a value; NaN without any."""
-        found = self.values[method][measure]
+        """Return the mean over the images that have a value; NaN where nothing was measured."""
+        found = self.values[method].get(measure)
+        if found is None:
+            return math.nan
         return float(found[found.isfinite()].double().mean())
 
     def markdown(self) -> str:
         """Return a Markdown table of the means, a row for each method."""
         arrows = {"low": " ↓", "high": " ↑", "": ""}
-        heads = [f"{name.replace('_', ' ')}{arrows[better]}" for name, better in MEASURES.items()]
+        measured = [name for name in MEASURES if any(name in row for row in self.values.values())]
+        heads = [f"{name.replace('_', ' ')}{arrows[MEASURES[name]]}" for name in measured]
         rows = [["method", *heads], ["---"] * (1 + len(heads))]
         for method in self.values:
-            means = [self.mean(method, name) for name in MEASURES]
+            means = [self.mean(method, name) for name in measured]
             texts = ["" if math.isnan(v) else f"{v:.2f}" for v in means]
-            rows.append([f"`{method}`", *texts])
+            rows.append([method if method == CHANCE else f"`{method}`", *texts])
         lines = ["| " + " | ".join(row) + " |" for row in rows]
         lines += [f"\n`{method}`: {why}" for method, why in self.failures.items()]
         return "\n".join(lines)
@@ -93,6 +75,7 @@ def compare_methods(
     images: Tensor,
     methods: Sequence[str] | None = None,
     *,
+    measures: Sequence[str] | None = None,
     seed: int = 0,
     samples: int = 16,
     steps: int = 14,
@@ -102,11 +85,13 @@ def compare_methods(
     """Explain the predicted classes of images (B, C, *size) by each method, and measure the maps.
 
     ``deletion``, ``insertion`` and ``beats_random`` are those of the curves with ``steps`` and
-    ``orders``; ``sensitivity_n`` is the mean over the fractions, with ``samples`` each;
+    ``orders``; ``road`` is the gap of ROAD over the objective's difference from the blurred image;
+    ``sensitivity_n`` is the mean over the fractions, with ``samples`` each;
     ``sensitivity_max`` is that of one noisy neighbour; ``random_network`` is the rank correlation
     of the absolute map with that of a network whose weights are all shuffled; ``other_class`` is
     the distance from the map of the class with the second highest logit; ``seconds`` are for an
-    image. ``methods`` are all by default; a method that refuses the network has no row.
+    image. ``methods`` and ``measures`` are all by default; a method that refuses the network has no
+    row. A last row has the means of the random orders.
 
     Parameters
     ----------
@@ -116,52 +101,27 @@ def compare_methods(
     Raises
     ------
     FeatvizError
-        For an unknown method, or a network without class logits.
+        For an unknown method or measure, or a network without class logits.
     """
     names = list(METHODS) if methods is None else list(methods)
-    for name in names:
-        if name not in METHODS:
-            raise FeatvizError(f"no method {name!r}{did_you_mean(name, METHODS)}")
-    goals = predicted_logits(model, images, None)
-    layer = logits_layer(model, tuple(images.shape[2:]))
-    assert layer is not None
-    with torch.no_grad():
-        logits = torch.cat([model.activations(i, layer)[layer] for i in images.split(1)])
-    others = [class_logit(int(c)) for c in logits.topk(2, 1).indices[:, 1]]
-    shuffled = randomized(model, weighted_layers(model), images, seed=seed)
-    seeds = expand(seed, len(images))
+    wanted = list(MEASURES) if measures is None else list(measures)
+    for known, given, kind in ((METHODS, names, "method"), (MEASURES, wanted, "measure")):
+        for name in given:
+            if name not in known:
+                hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
+                raise FeatvizError(f"no {kind} {name!r}{hint}")
+    study = Study.of(model, images, wanted, seed, samples, {"steps": steps, "orders": orders})
     values, failures = {}, {}
     for name in names:
         if report is not None:
             report(name)
-
-        def explain(network: Model, goals: Sequence[Any], name: str = name) -> Attribution:
-            return attribute(network, images, goals, method=name, seed=seeds)
-
         try:
             with _zeros_are_answers():
-                begun = time.perf_counter()
-                result = explain(model, goals)
-                seconds = (time.perf_counter() - begun) / len(images)
-                curves = result.curves(model, steps=steps, orders=orders)
-                values[name] = {
-                    "deletion": curves.deletion_auc,
-                    "insertion": curves.insertion_auc,
-                    "beats_random": curves.beats_random.double(),
-                    "sensitivity_n": sensitivity_n(result, model, samples=samples).mean(1),
-                    "infidelity": infidelity(result, model, samples=2 * samples),
-                    "sensitivity_max": stability(
-                        model, images, goals, samples=1, result=result, seed=seeds, method=name
-                    ).sensitivity_max,
-                    "sparseness": sparseness(result.pixels),
-                    "random_network": rank_correlation(
-                        result.pixels.abs(), explain(shuffled, goals).pixels.abs()
-                    ),
-                    "other_class": distance(result.pixels, explain(model, others).pixels),
-                    "seconds": torch.full((len(images),), seconds),
-                }
+                values[name] = study.row(name)
         except FeatvizError as error:
             failures[name] = str(error)
+    if study.curves:
+        values[CHANCE] = study.chance()
     return Comparison(values, failures)
 
 
