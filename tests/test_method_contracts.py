@@ -49,6 +49,7 @@ OPTIONS = {
     "pattern_attribution": {
         "data": torch.rand(8, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(9))
     },
+    "fido": {"cells": 12, "steps": 60, "baseline": "black"},
     "noise_grad": {"steps": 4},
     "fusion_grad": {"steps": 4},
     "lime": {"cells": 4, "steps": 200, "baseline": "black"},

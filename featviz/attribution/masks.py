@@ -22,6 +22,7 @@ from featviz.optim.callbacks import Callback, Step
 from featviz.optim.loop import optimize
 from featviz.optim.optimizers import adam
 from featviz.param import Mask
+from featviz.transforms import Backdrop
 from featviz.types import Precision, Tensor
 
 KINDS = ("preserve", "delete")
@@ -61,12 +62,21 @@ class MaskProblem:
         return (self.scores - self.baseline_scores).double()
 
     def optimize(
-        self, costs: Callable[[int], Objective], *, spread: float, rate: float
+        self,
+        costs: Callable[[int], Objective],
+        *,
+        spread: float,
+        rate: float,
+        start: float = 1.0,
+        samples: int = 1,
+        backdrop: Callable[[Tensor], Backdrop] = Backdrop,
     ) -> FoundMasks:
         """Return the masks (B, 1, *size) of what is preserved or deleted, and how the run ended.
 
-        ``costs`` returns the penalties, given the index of the opacity channel. An image that does
-        not score above its baseline gets a mask of zeros and is listed among the failures.
+        ``costs`` returns the penalties, given the index of the opacity channel. At first a part
+        ``start`` of the image is preserved, or of the deletion open. ``backdrop`` lays images on
+        the baselines, with ``samples`` random draws per step. An image that does not score above
+        its baseline gets a mask of zeros and is listed among the failures.
 
         Raises
         ------
@@ -98,9 +108,11 @@ class MaskProblem:
                 background=baselines,
                 cells=self.options["cells"],
                 spread=spread,
-                start=0.0 if delete else 1.0,
+                start=1 - start if delete else start,
                 hides=delete,
             ),
+            transforms=(backdrop(baselines),),
+            samples=samples,
             steps=self.options["steps"],
             seeds=[self.seeds[i] for i in indices],
             optimizer=adam(rate),

@@ -12,6 +12,7 @@ import torch
 
 from featviz.attribution import (
     cam,
+    fido,
     full_gradient,
     gradient_based,
     integrated,
@@ -161,6 +162,12 @@ METHODS = {
         baseline="blur",
         options={"kind": "preserve", "steps": 150, "cells": 28, "area": 0.1},
     ),
+    "fido": AttributionMethod(
+        optimize=fido.fido,
+        signed=False,
+        baseline="blur",
+        options={"kind": "preserve", "steps": 100, "cells": 28, "infill": None},
+    ),
 }
 
 
@@ -201,6 +208,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "through": (lambda value: bool(chosen_units(as_objective(value))), "channels or neurons"),
     "data": (lambda value: not isinstance(value, numbers.Number), "a folder or images"),
     "kind": (lambda value: value in KINDS, " or ".join(KINDS)),
+    "infill": (callable, "a function of images and their visibility that returns images"),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypedDict
 
 from featviz.io.dataset import Dataset
@@ -89,6 +89,11 @@ class AttributionSettings(Options):
         "of one layer.",
         cli=str,
     )
+    infill: Callable[[Tensor, Tensor], Tensor] | None = option(
+        None,
+        "For fido, what makes up the hidden parts: a function of images (B, C, *size) and their "
+        "visibility (B, 1, *size) that returns images.",
+    )
     data: Dataset | None = option(
         None,
         "The images that patterns are fitted to: a folder, or any dataset of featviz.examples.",
@@ -115,5 +120,6 @@ class AttributionKeywords(TypedDict, total=False):
     tolerance: float | None
     rule: str | None
     through: Objective | str | None
+    infill: Callable[[Tensor, Tensor], Tensor] | None
     data: Dataset | None
     precision: Precision
