@@ -35,7 +35,7 @@ SOFT = "jitter:0.07,rotate:10,scale:0.75:1.15,noise:0.04"
 NOISE = "channel_noise:0.07,branch_noise:0.1"
 VERSION_0_1 = {
     "steps": 512,
-    "param": "fourier:decay=1",
+    "param": "fourier:decay=1:chroma=0",
     "transforms": f"jitter:{1 / 7!r},rotate:15,scale:0.5:1.2,noise:0.1",
     "lr": 0.05,
     "prior": 0,
@@ -57,6 +57,7 @@ INGREDIENTS = {
     "spots beyond the frame": {"transforms": f"pad:0:spots,{SOFT},{NOISE}"},
     "mirror beyond the frame": {"transforms": f"{SOFT},{NOISE}"},
     "decay 1": {"param": "fourier:decay=1"},
+    "colour as fine as luminance": {"param": "fourier:chroma=0"},
     "rate 0.1": {"lr": 0.1},
     "rate 0.25": {"lr": 0.25},
     "constant rate": {"schedule": "constant"},

@@ -42,6 +42,7 @@ def table(model: fv.Model) -> None:
         "class": fv.class_logit("Egyptian cat"),
         "log_probability": fv.log_probability("Egyptian cat"),
         "probability": fv.probability("Egyptian cat"),
+        "multiscale_variation": unit - 10 * fv.multiscale_variation(),
         "total_variation": unit - 1e-3 * fv.total_variation(),
         "l1": unit - 1e-3 * fv.l1(0.5),
         "l2": unit - 0.3 * fv.l2(0.5),

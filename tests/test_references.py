@@ -114,6 +114,13 @@ def test_penalties_on_pictures(lite0, shown):
     x = shown.double().numpy()
     tv = np.abs(np.diff(x, axis=2)).sum((1, 2, 3)) + np.abs(np.diff(x, axis=3)).sum((1, 2, 3))
     check(fv.total_variation(), lite0, shown, tv)
+    means, level = [], x
+    for _ in range(3):
+        dy, dx = np.diff(level, axis=2)[..., 1:], np.diff(level, axis=3)[:, :, 1:]
+        means.append(np.sqrt((dx**2 + dy**2).sum(1)).mean((1, 2)))
+        level = (level[..., ::2, :] + level[..., 1::2, :]) / 2
+        level = (level[..., ::2] + level[..., 1::2]) / 2
+    check(fv.multiscale_variation(scales=3), lite0, shown, np.mean(means, 0))
     check(fv.l1(0.3), lite0, shown, np.abs(x - 0.3).sum((1, 2, 3)))
     check(fv.l2(0.5), lite0, shown, np.sqrt(((x - 0.5) ** 2).sum((1, 2, 3))))
     from scipy import ndimage

@@ -50,6 +50,10 @@ OBJECTIVES: dict[str, list[fv.Objective]] = {
         fv.function(lambda a, x: a.mean((1, 2, 3)) * x.amax((1, 2, 3)), "second", "image"),
     ],
     "text_match": [fv.text_match("two words", layer="head")],
+    "multiscale_variation": [
+        fv.multiscale_variation(),
+        fv.multiscale_variation(scales=2, layer="second"),
+    ],
     "total_variation": [fv.total_variation(), fv.total_variation(layer="second")],
     "l1": [fv.l1(0.5), fv.l1(layer="first")],
     "l2": [fv.l2(0.5), fv.l2(layer="first")],

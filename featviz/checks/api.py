@@ -20,8 +20,9 @@ from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives.base import ONE, terms_of
 from featviz.objectives.batchnorm import BatchnormMatch
-from featviz.objectives.penalties import L1, L2, Blur, BoundaryComplexity, Spectrum, TotalVariation
+from featviz.objectives.penalties import L1, L2, Blur, BoundaryComplexity, Spectrum
 from featviz.objectives.text import objectives as as_objectives
+from featviz.objectives.variation import MultiscaleVariation, TotalVariation
 from featviz.optim.callbacks import Callback, Step
 from featviz.optim.result import Result
 from featviz.optim.settings import Settings
@@ -31,7 +32,16 @@ from featviz.types import Unpack
 from featviz.validation import positive_int
 
 #: Regularizers, which say nothing about a unit: images are scored without them.
-PRIORS = (TotalVariation, L1, L2, Blur, BoundaryComplexity, Spectrum, BatchnormMatch)
+PRIORS = (
+    TotalVariation,
+    MultiscaleVariation,
+    L1,
+    L2,
+    Blur,
+    BoundaryComplexity,
+    Spectrum,
+    BatchnormMatch,
+)
 
 
 @takes(CheckSettings, Settings)

@@ -32,12 +32,12 @@ from featviz.objectives.penalties import (
     l1,
     l2,
     spectrum,
-    total_variation,
 )
 from featviz.objectives.relations import activation_difference, alignment, diversity, interpolate
 from featviz.objectives.schedule import ramp
 from featviz.objectives.text import objective
 from featviz.objectives.units import channel, head, layer, neuron
+from featviz.objectives.variation import multiscale_variation, total_variation
 
 __all__ = [
     "Objective",
@@ -66,6 +66,7 @@ __all__ = [
     "log_probability",
     "margin",
     "mean",
+    "multiscale_variation",
     "neuron",
     "objective",
     "per_sample",

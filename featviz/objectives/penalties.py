@@ -19,11 +19,11 @@ from featviz.objectives.unit import Unit, real, whole, word
 from featviz.types import Tensor
 
 
-def _sum_per_sample(values: Tensor) -> Tensor:
+def sum_per_sample(values: Tensor) -> Tensor:
     return values.flatten(1).sum(1)
 
 
-def _spatial_axes(unit: Unit, target: Target) -> int:
+def spatial_axes(unit: Unit, target: Target) -> int:
     """Return the number of spatial axes of the layer; raise if there are none."""
     info = target.layer(unit.layer)
     if info.axis != 1 or not info.positions:
@@ -39,26 +39,6 @@ def smooth(values: Tensor) -> Tensor:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class TotalVariation(Unit):
-    """See :func:`total_variation`."""
-
-    kind = "total_variation"
-    layer: str = word(IMAGE)
-
-    def bind(self, target: Target) -> Score:
-        axes = _spatial_axes(self, target)
-
-        def score(scene: Scene) -> Tensor:
-            values = scene[self.layer]
-            total = values.new_zeros(len(values))
-            for axis in range(2, 2 + axes):
-                total = total + _sum_per_sample(values.diff(dim=axis).abs())
-            return total
-
-        return score
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
 class L1(Unit):
     """See :func:`l1`."""
 
@@ -68,7 +48,7 @@ class L1(Unit):
 
     def bind(self, target: Target) -> Score:
         target.layer(self.layer)
-        return lambda scene: _sum_per_sample((scene[self.layer] - self.constant).abs())
+        return lambda scene: sum_per_sample((scene[self.layer] - self.constant).abs())
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -83,7 +63,7 @@ class L2(Unit):
         target.layer(self.layer)
 
         def score(scene: Scene) -> Tensor:
-            return (_sum_per_sample((scene[self.layer] - self.constant).square()) + EPSILON).sqrt()
+            return (sum_per_sample((scene[self.layer] - self.constant).square()) + EPSILON).sqrt()
 
         return score
 
@@ -96,11 +76,11 @@ class Blur(Unit):
     layer: str = word(IMAGE)
 
     def bind(self, target: Target) -> Score:
-        _spatial_axes(self, target)
+        spatial_axes(self, target)
 
         def score(scene: Scene) -> Tensor:
             values = scene[self.layer]
-            return _sum_per_sample((values - smooth(values).detach()).square()) / 2
+            return sum_per_sample((values - smooth(values).detach()).square()) / 2
 
         return score
 
@@ -115,7 +95,7 @@ class BoundaryComplexity(Unit):
     constant: float = real(0.5)
 
     def bind(self, target: Target) -> Score:
-        _spatial_axes(self, target)
+        spatial_axes(self, target)
         sizes = target.layer(self.layer).positions
         if self.width < 1:
             raise UnitError(f"boundary_complexity: width must be positive, not {self.width}")
@@ -126,7 +106,7 @@ class BoundaryComplexity(Unit):
         def score(scene: Scene) -> Tensor:
             values = scene[self.layer]
             roughness = (smooth(values) - values).square()
-            return _sum_per_sample((roughness + 0.8 * (values - self.constant).square()) * border)
+            return sum_per_sample((roughness + 0.8 * (values - self.constant).square()) * border)
 
         return score
 
@@ -140,7 +120,7 @@ class Spectrum(Unit):
     power: float = real(1.0)
 
     def bind(self, target: Target) -> Score:
-        axes = _spatial_axes(self, target)
+        axes = spatial_axes(self, target)
         if self.power < 0:
             raise UnitError(f"spectrum needs power >= 0, not {self.power}")
         sizes = target.layer(self.layer).positions
@@ -151,14 +131,9 @@ class Spectrum(Unit):
         def score(scene: Scene) -> Tensor:
             values = scene[self.layer]
             amplitude = torch.fft.fftn(values, dim=tuple(range(-axes, 0)), norm="ortho")
-            return _sum_per_sample(torch.view_as_real(amplitude).square().sum(-1) * weight)
+            return sum_per_sample(torch.view_as_real(amplitude).square().sum(-1) * weight)
 
         return score
-
-
-def total_variation(*, layer: str = IMAGE) -> Objective:
-    """Return the sum of absolute differences between neighbours. [Mahendran2015]_."""
-    return TotalVariation(layer)
 
 
 def l1(constant: float = 0, *, layer: str = IMAGE) -> Objective:

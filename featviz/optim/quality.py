@@ -35,7 +35,9 @@ QUALITIES = {
     "standard": Quality(256),
     "best": Quality(512),
     # lucid's published defaults, where its images have their grain and their detail from.
-    "lucid": Quality(512, "lucid", "fourier:decay=1", rate=0.1, schedule="constant", prior=0),
+    "lucid": Quality(
+        512, "lucid", "fourier:decay=1:chroma=0", rate=0.1, schedule="constant", prior=0
+    ),
 }
 
 

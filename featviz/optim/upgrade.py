@@ -13,7 +13,7 @@ from featviz.errors import FeatvizError
 #: What the names of 0.1 stood for, whose defaults have changed since.
 _STANDARD_0_1 = f"jitter:{1 / 7!r},rotate:15,scale:0.5:1.2,noise:0.1"
 
-#: Longest text of a parameterization that an earlier version wrote.
+#: Longest text of a parameterization that is searched.
 _LONGEST = 1000
 
 
@@ -27,10 +27,10 @@ def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     if record.get("transforms") == "lucid":
         upgraded["transforms"] = "pad:12:gray,jitter:8,scale:0.9:1.1,rotate:10,jitter:4"
     param = record.get("param")
-    if isinstance(param, str) and len(param) <= _LONGEST:  # the pattern takes quadratic time
-        upgraded["param"] = re.sub(
-            r"\bfourier\b(?!:(?:[^:]+:)*(?:decay=)?[\d.]+)", "fourier:decay=1", param
-        )
+    if isinstance(param, str) and re.search(r"\bfourier\b", param[:_LONGEST]):
+        # The Fourier part is the last one of a text.
+        param = param if "decay=" in param else f"{param}:decay=1"
+        upgraded["param"] = f"{param}:chroma=0"
     if record.get("schedule") is None:
         upgraded["schedule"] = "constant"
     return upgraded

@@ -42,25 +42,37 @@ class Fourier(Basis):
     deviation ``sd`` at every size. Decay 1.5 gives images the power spectrum of photographs;
     lucid's 1 gives more detail, and grain.
 
+    With ImageNet's colours, the second and third decorrelated channels, which carry the chroma,
+    fall faster: 1 / f^(decay + chroma). Photographs have little colour at high frequencies, where
+    networks reward it: the difference is coloured grain and fringes. lucid's form has ``chroma=0``.
+
     ``stats`` (:func:`featviz.calibrate`, or its file) replaces 1 / f^decay by the measured
     spectrum and ImageNet's colours by the measured ones.
     """
 
     decay: float = 1.5
+    chroma: float = 0.25
     stats: Stats | str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.decay >= 0:
             raise FeatvizError(f"decay must not be negative, not {self.decay}")
+        if not self.decay + self.chroma >= 0:
+            raise FeatvizError(f"decay + chroma must not be negative: {self.decay + self.chroma}")
         _stats.check(_stats.resolve(self.stats), self.channels)
 
     def amplitude(self, device: torch.device | str = "cpu") -> Tensor:
-        """Return the amplitude of each frequency, (*half) or, from ``stats``, (C, *half)."""
+        """Return the amplitude of each frequency, (*half), or (C, *half) where channels differ."""
         stats = _stats.resolve(self.stats)
-        if stats is None:
-            return envelope(self.shape, self.decay, device)
-        return stats.envelope(self.shape).to(device)
+        if stats is not None:
+            return stats.envelope(self.shape).to(device)
+        luminance = envelope(self.shape, self.decay, device)
+        imagenet = self.color == "imagenet" or (self.color == "auto" and self.channels == 3)
+        if self.chroma == 0 or not imagenet:
+            return luminance
+        chroma = envelope(self.shape, self.decay + self.chroma, device)
+        return torch.stack([luminance, chroma, chroma])
 
     def color_matrix(self) -> _color.Matrix | str:
         """Return the colour correlation, that of ``stats`` if they are given."""
