@@ -1,4 +1,4 @@
-"""The prior on activations of the quality presets, and the surroundings of warped images."""
+"""The prior of the quality presets, and the surroundings of warped images."""
 
 import pytest
 import torch
@@ -7,7 +7,8 @@ import featviz as fv
 from featviz.errors import FeatvizError
 from featviz.objectives import Objective
 from featviz.objectives.scene import Target
-from featviz.optim.prior import PRIOR, logit_weight
+from featviz.optim import prior as priors
+from featviz.optim.prior import logit_weight
 from featviz.optim.settings import Settings
 from featviz.transforms.surroundings import onto_background
 from tests import nets
@@ -42,7 +43,7 @@ def test_the_prior_changes_the_images_of_classes_only(lite0):
 
 def test_the_prior_is_the_gradient_of_its_objective(lite0):
     by_setting = fv.render(lite0, "class:3", prior=10, **OPTIONS)
-    whole: Objective = fv.class_logit(3) + 10 * PRIOR
+    whole: Objective = fv.class_logit(3) + 10 * priors.prior(Target(lite0, (64, 64), 1))
     by_objective = fv.render(lite0, whole, prior=0, **OPTIONS)
     torch.testing.assert_close(by_setting.images, by_objective.images, atol=2e-3, rtol=0)
 
@@ -56,11 +57,32 @@ def test_the_default_has_it_and_an_image_is_the_same_alone_and_in_a_batch(lite0)
     assert torch.equal(together.images[2], alone.images[0])
 
 
-def test_networks_without_batchnorm_get_none_and_refuse_it():
+def test_networks_without_batchnorm_get_the_variation_alone():
     model = nets.tiny()
+    assert Settings().resolve(model).prior == 10
+    goal = priors.prior(Target(model, model.size, 1))
+    assert str(goal) == "-3*multiscale_variation:scales=2"
+    images = torch.rand(2, 2, *model.size, generator=torch.Generator().manual_seed(0))
+    expected = -3 * fv.multiscale_variation(scales=2)(model, images)
+    torch.testing.assert_close(goal(model, images), expected)
+
+
+def test_a_prior_with_nothing_to_act_on_is_refused():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 4))
+    model = fv.Model(net, size=(1,), channels=6)
     assert Settings().resolve(model).prior == 0
     with pytest.raises(FeatvizError, match=r"prior=5 has nothing to act on: .*use 0"):
         Settings(prior=5).resolve(model)
+
+
+def test_the_prior_does_not_hide_an_objective_without_a_gradient():
+    class Hidden(torch.nn.Module):
+        def forward(self, x):
+            return torch.rand(len(x), 10) + 0 * x.detach().mean((1, 2, 3))[:, None]
+
+    model = fv.Model(Hidden(), size=32)
+    with pytest.raises(FeatvizError, match="does not depend on the image"):
+        fv.render(model, "class:3", steps=2)
 
 
 def test_the_presets_and_earlier_records(lite0):

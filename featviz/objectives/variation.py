@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from torch.nn import functional as F
 
@@ -66,10 +67,11 @@ class MultiscaleVariation(Unit):
 
 def _gradient_magnitude(values: Tensor, axes: int) -> Tensor:
     """Return the mean length of the gradients of (B, C, *spatial), over all channels: (B,)."""
-    inner = values[(..., *(slice(1, None),) * axes)]
+    ends: list[Any] = [slice(1, None)] * axes
+    inner = values[(..., *ends)]
     squares = inner.new_zeros(())
     for axis in range(2, 2 + axes):
-        before = [slice(1, None)] * axes
+        before = [*ends]
         before[axis - 2] = slice(None, -1)
         squares = squares + (inner - values[(..., *before)]).square().sum(1)
     return (squares + EPSILON).sqrt().flatten(1).mean(1)

@@ -88,7 +88,7 @@ class Parts:
         if not any(weights):
             return part
         target = self._target(len(part))
-        needs = sorted({*part.needs, *priors.PRIOR.needs(target)})
+        needs = sorted({*part.needs, *priors.prior(target).needs(target)})
         prior = priors.bind(weights, target)
         return dataclasses.replace(part, needs=tuple(needs), prior=prior)
 

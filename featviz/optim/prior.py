@@ -1,9 +1,11 @@
-"""The prior on activations that the quality presets give to objectives on class logits.
+"""The prior that the quality presets give to objectives on class logits.
 
-A class logit alone pays for activations that no photograph causes. The prior prices them: it is
-:func:`featviz.batchnorm_match` on the batch-norm layers with the fewest values, which are the deep
-ones, times ``weight`` for each logit. Objectives on inner units get none, so that an early channel
-need not pay for the whole network. The scores of a run are those of the objective without it.
+A class logit alone pays for activations that no photograph causes, and for grain on every surface.
+The prior prices both: it is :func:`featviz.batchnorm_match` on the batch-norm layers with the
+fewest values, which are the deep ones, where the network has any, less
+:func:`featviz.multiscale_variation`, times ``weight`` for each logit. Objectives on inner units get
+none, so that an early channel need not pay for the whole network. The scores of a run are those of
+the objective without it.
 """
 
 from __future__ import annotations
@@ -19,25 +21,46 @@ from featviz.objectives.batchnorm import BatchnormMatch
 from featviz.objectives.classes import ClassLogit
 from featviz.objectives.group import Mean
 from featviz.objectives.scene import Scene, Score, Target
+from featviz.objectives.variation import MultiscaleVariation
 from featviz.types import Tensor
 
 #: The layers with the fewest values, up to this share of the values of all batch-norm layers, have
 #: most of what all of them buy, at a tenth of the cost (docs/quality.md).
-PRIOR = BatchnormMatch(share=0.1)
+BATCHNORM = BatchnormMatch(share=0.1)
+#: The length of gradients at the two finest scales: what calms surfaces without bending edges.
+VARIATION = MultiscaleVariation(scales=2)
+VARIATION_WEIGHT = 3.0
+
+
+def prior(target: Target) -> Objective:
+    """Return the prior of weight 1 for a network and size.
+
+    Raises
+    ------
+    UnitError
+        If neither activations nor the image have positions.
+    """
+    smooth = -VARIATION_WEIGHT * VARIATION
+    try:
+        BATCHNORM.needs(target)
+    except UnitError:
+        VARIATION.bind(target)
+        return smooth
+    return BATCHNORM + smooth
 
 
 def applicable(weight: float | None, preset: float, model: Model, size: tuple[int, ...]) -> float:
-    """Return the weight of the prior: that of the preset if None, where the network has batch-norm.
+    """Return the weight of the prior: that of the preset if None, where it has something to act on.
 
     Raises
     ------
     FeatvizError
-        If a weight is given and the network has no batch-norm with running statistics.
+        If a weight is given and there is nothing to act on.
     """
     if weight == 0 or (weight is None and preset == 0):
         return 0.0
     try:
-        PRIOR.needs(Target(model, size, 1))
+        prior(Target(model, size, 1))
     except UnitError as error:
         if weight is None:
             return 0.0
@@ -70,7 +93,7 @@ def weights(weight: float, objective: Objective, batch: int) -> list[float]:
 
 def bind(values: list[float], target: Target) -> Score:
     """Return the prior of the samples of a batch, each times its weight: (B,)."""
-    score = PRIOR.bind(target)
+    score = prior(target).bind(target)
     by_sample: Callable[[Scene], Tensor] = score
     factors = torch.tensor(values, device=target.device)
     return lambda scene: factors * by_sample(scene)

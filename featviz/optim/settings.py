@@ -109,8 +109,8 @@ class Settings(Options):
     )
     prior: float | None = option(
         None,
-        "Weight of the prior on activations, for each class logit in the objective: the match with "
-        "the network's batch-norm statistics. 0: none. Default: that of the quality preset.",
+        "Weight of the prior for each class logit in the objective: the match with the network's "
+        "batch-norm statistics, less roughness. 0: none. Default: that of the quality preset.",
         cli=float,
         bounds=(0, 1e6),
     )
