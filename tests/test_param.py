@@ -1,5 +1,7 @@
 """Parameterizations: shapes, ranges, inverses, and numpy as the judge."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 import featviz as fv
 from featviz.errors import FeatvizError
+from featviz.optim.upgrade import upgraded
 from featviz.param import Fourier, Pixel, color, ranges
 from featviz.param.fourier import envelope
 
@@ -87,6 +90,42 @@ def test_spectrum_falls_as_one_over_f():
         ((torch.arange(4, 8.0) ** -2).mean() / (torch.arange(32, 64.0) ** -2).mean()).item(),
         rel=0.4,
     )
+
+
+@pytest.mark.parametrize("chroma", [0.0, 0.25, 1.0])
+def test_chroma_falls_faster_than_luminance(chroma):
+    param = Fourier(size=128, channels=3, sd=1, decay=1, chroma=chroma)
+    raw = param.synthesize(param.init(range(48))).detach()
+    assert raw.std((0, 2, 3)).tolist() == pytest.approx([1, 1, 1], rel=0.2)
+    power = torch.fft.rfft2(raw).abs().square().mean(0)[:, 0]  # of each channel, along one axis
+    falls = (power[:, 4:8].mean(1) / power[:, 32:64].mean(1)).tolist()
+    for fall, decay in zip(falls, (1, 1 + chroma, 1 + chroma), strict=True):
+        f = torch.arange(64.0) ** (-2 * decay)
+        assert fall == pytest.approx((f[4:8].mean() / f[32:64].mean()).item(), rel=0.4)
+
+
+def test_chroma_acts_on_decorrelated_colours_alone():
+    for channels, colour in [(3, "none"), (1, "auto"), (4, "auto")]:
+        plain = Fourier(size=16, channels=channels, color=colour, chroma=0)
+        assert torch.equal(
+            plain.image(plain.init([0])),
+            dataclasses.replace(plain, chroma=1).image(plain.init([0])),
+        )
+    with pytest.raises(FeatvizError, match=r"decay \+ chroma must not be negative"):
+        Fourier(chroma=-2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("fourier", "fourier:decay=1:chroma=0"),
+        ("fourier:decay=1.2", "fourier:decay=1.2:chroma=0"),
+        ("alpha:fourier:range=clamp", "alpha:fourier:range=clamp:decay=1:chroma=0"),
+        ("pixel:sd=0.1", "pixel:sd=0.1"),
+    ],
+)
+def test_records_of_0_1_keep_their_spectrum(old, new):
+    assert upgraded({"version": "0.1.0", "param": old})["param"] == new
 
 
 def test_decorrelation_whitens_samples_with_imagenets_covariance():

@@ -22,7 +22,7 @@ class Quality:
     steps: int
     transforms: str = "standard"
     param: str = "fourier"
-    rate: float = 0.17
+    rate: float = 0.15
     schedule: ScheduleName = "cosine"
     prior: float = 10.0
 
