@@ -229,12 +229,23 @@ def test_sigterm_keeps_the_shards_of_an_atlas(tmp_path):
     assert len(fv.Atlas(tmp_path / "atlas")) > 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_the_process_without_a_traceback(number, tmp_path):
+    out = tmp_path / "a.png"
+    process = start(["render", "tests.fuzz.network:stubborn", "class:0", *FEW, "-o", str(out)])
+    assert process.stdout.readline() == "computing\n"
+    process.send_signal(number)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(number)
+    status, err = ended(process)
+    assert status == 128 + number
+    assert err.splitlines()[-1] == "featviz: interrupted again: ended at once"
+    assert "Traceback" not in err
+    assert not out.exists()
+
+
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=False,
-    reason="some processes do not end within 60 s of their output, also without a signal; a second "
-    "Ctrl-C within a weak reference's callback makes Python print a traceback",
-)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_signal_at_any_moment_leaves_no_half_written_file(number, twice, tmp_path):

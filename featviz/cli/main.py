@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import re
 import signal
 import sys
-import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from featviz._version import __version__
+from featviz.cli.signals import interruptible
 from featviz.errors import MAX_MESSAGE, FeatvizError, FeatvizWarning, did_you_mean, shorten
 
 #: Command -> (module in featviz.cli, help). A command's module is imported when it is used.
@@ -109,31 +108,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 2, 130 or 143.
 
     The status is 2 for invalid input and 130 after Ctrl-C. SIGTERM, as a batch system sends it,
-    saves what is done like Ctrl-C; the status is then 143.
+    saves what is done like Ctrl-C; the status is then 143. A second signal ends the process.
     ``--debug``, or the environment variable ``FEATVIZ_DEBUG``, shows the traceback of an error.
     """
-    with _terminated() as terminated:
+    with interruptible() as signals:
         status = _run(sys.argv[1:] if arguments is None else arguments)
-    return TERMINATED if terminated and status == INTERRUPTED else status
-
-
-@contextlib.contextmanager
-def _terminated() -> Iterator[list[int]]:
-    """Treat SIGTERM as Ctrl-C within the context, so that what is done is saved; note it."""
-    signals: list[int] = []
-
-    def interrupt(number: int, _: object) -> None:
-        signals.append(number)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield signals
-        return
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield signals
-    finally:
-        signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
+    is_terminated = signals[:1] == [signal.SIGTERM]
+    return TERMINATED if is_terminated and status == INTERRUPTED else status
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+
 import torch
 from torch import nn
 
@@ -60,3 +63,11 @@ class Raises(nn.Module):
 
 def raises():
     return fv.Model(Raises(), size=8)
+
+
+def stubborn():
+    """Go on after Ctrl-C, as code that swallows every exception does."""
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            print("computing", flush=True)
+            time.sleep(3600)
