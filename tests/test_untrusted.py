@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import sys
 import threading
+import zlib
 
 import hypothesis
 import numpy as np
@@ -16,13 +18,14 @@ from PIL import Image
 
 import featviz as fv
 from featviz.cli.main import main
-from featviz.errors import shorten
+from featviz.errors import FeatvizError, shorten
 from featviz.io import images
 from featviz.objectives import arrays
 from featviz.objectives.parsing import MAX_LENGTH, parse
 from featviz.optim.stored_run import StoredRun
 from featviz.validation import LARGEST, MOST
 from tests import nets
+from tests.fuzz import network
 
 RECORD = {
     "version": "1", "verb": "render", "model": "efficientnet_lite0", "goal": "class:1",
@@ -378,3 +381,51 @@ def test_a_second_thread_is_told_at_once(tiny):
     assert "another thread" in caught[0]
     enter()
     assert len(caught) == 1
+
+
+def test_empty_paths_are_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        ["render", "tests.fuzz.network:make", "class:0", "--steps", "1", "-o", ""],
+        ["explain", "tests.fuzz.network:make", "", "-o", "a.png"],
+        ["calibrate", "", "-o", "s.safetensors"],
+    ):
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "empty path" in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_of_one_colour_measure_nothing(tmp_path):
+    for i in range(3):
+        Image.new("RGB", (16, 16), (9, 99, 200)).save(tmp_path / f"{i}.png")
+    with pytest.raises(FeatvizError, match="all 3 images have one and the same colour"):
+        fv.calibrate(tmp_path, size=16)
+
+
+def test_opacity_of_an_opacity_is_refused():
+    with pytest.raises(FeatvizError, match="opaque parts"):
+        fv.param.parse("alpha:alpha")
+
+
+def test_a_guide_needs_positions():
+    guide = np.zeros((8, 8, 3), np.float32)
+    with pytest.raises(FeatvizError, match="a guide needs a layer with positions"):
+        fv.dream(network.make(), guide, "class:0", guide=guide, octaves=1, steps=1)
+
+
+def test_a_compressed_text_that_explodes_is_refused(tmp_path, capsys):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    path = tmp_path / "bomb.png"
+    Image.new("RGB", (8, 8)).save(path)
+    content = path.read_bytes()
+    end = content.rindex(b"IEND") - 4
+    text = chunk(b"zTXt", b"featviz\0\0" + zlib.compress(bytes(200_000_000)))
+    path.write_bytes(content[:end] + text + content[end:])
+    assert main(["render", "--from", str(path), "-o", str(tmp_path / "a.png")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -50,7 +50,7 @@ def attack(**values: Any) -> int:
     featviz attack efficientnet_lite0 cat.png -o dog.png --to 'class:"golden retriever"' --eps min
     featviz attack efficientnet_lite0 *.jpg -o patch.png --to class:954 --patch 60
     """
-    output = images.check_output(values["output"] or options.default_output("attack"))
+    output = images.check_output(options.output(values["output"], "attack"))
     if not values["paths"]:
         raise fv.FeatvizError("give at least one image to attack")
     model = fv.load(values["model"])

@@ -41,7 +41,7 @@ def examples(**values: Any) -> int:
     \b
     featviz examples efficientnet_lite0 photos/ --objective channel:_blocks.10:5 -o units.png
     """
-    output = check_output(values["output"] or options.default_output("examples"))
+    output = check_output(options.output(values["output"], "examples"))
     if not Path(values["images"]).exists():
         raise fv.FeatvizError(f"no folder {values['images']!r} of images")
     if len(values["objectives"]) > MOST:

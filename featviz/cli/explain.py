@@ -48,7 +48,7 @@ def explain(**values: Any) -> int:
 
     Images are centre-cropped to the aspect ratio of the size and resized to it.
     """
-    output = images.check_output(values["output"] or options.default_output("explain"))
+    output = images.check_output(options.output(values["output"], "explain"))
     if not values["paths"]:
         raise fv.FeatvizError("give at least one image to explain")
     model = fv.load(values["model"])

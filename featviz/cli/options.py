@@ -198,6 +198,11 @@ def status(interrupted: bool, saved: Iterable[object], *, failed: bool = False) 
     return 2 if failed else 0
 
 
+def output(given: str | None, name: str) -> str:
+    """Return the output that is given, also if it is empty, or the default one."""
+    return default_output(name) if given is None else given
+
+
 def default_output(name: str) -> str:
     """Return ``name`` plus ``.png``, numbered if there is such a file: nothing is overwritten."""
     path, number = Path(f"{name}.png"), 1

@@ -43,7 +43,7 @@ def render(**values: Any) -> int:
     featviz render efficientnet_lite0 class:285 'class:"daisy"' -o classes.png --steps 256
     featviz render efficientnet_lite0 '-channel:_blocks.10:5' -o negative.png
     """
-    output = images.check_output(values["output"]) if values["output"] else None
+    output = images.check_output(values["output"]) if values["output"] is not None else None
     if values["columns"] is not None and values["columns"] < 1:
         raise fv.FeatvizError(f"columns must be positive, not {values['columns']}")
     name, texts, seed, settings = values["model"], list(values["objectives"]), values["seed"], None

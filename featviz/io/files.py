@@ -50,6 +50,8 @@ def check_readable(path: str | Path) -> Path:
     FeatvizError
         If it is missing, or not a regular file.
     """
+    if not os.fspath(path):
+        raise FeatvizError("cannot read an empty path: name a file")
     shown = shorten(repr(str(path)))
     try:
         mode = Path(path).stat().st_mode

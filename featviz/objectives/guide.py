@@ -28,6 +28,11 @@ class GuideMatch(Unit):
 
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)
+        if not info.positions:
+            raise UnitError(
+                f"a guide needs a layer with positions, which {info.name!r} has not: name an "
+                "earlier layer"
+            )
         activation = reference.activation(self.picture, self.layer, target)
         if len(activation) != 1:
             raise UnitError(f"expected one image, not {len(activation)}, in {self.picture!r}")

@@ -37,6 +37,13 @@ class Alpha(Wrapped):
         default_factory=lambda: Fourier(channels=1, color="none", decay=1.5)
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.inner.transparent or self.cover.transparent:
+            raise FeatvizError(
+                "alpha:alpha draws an opacity of an opacity: give alpha opaque parts"
+            )
+
     def sized(self, channels: int, size: tuple[int, ...]) -> Self:
         sized = super().sized(channels, size)
         return dataclasses.replace(sized, cover=self.cover.sized(1, sized.shape))

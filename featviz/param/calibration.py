@@ -48,7 +48,7 @@ def calibrate(
     Raises
     ------
     FeatvizError
-        If there are no images, or one has a different number of channels.
+        If there are no images, all are of one colour, or one has a different number of channels.
     """
     from tqdm.auto import tqdm
 
@@ -82,6 +82,10 @@ def calibrate(
         raise FeatvizError(f"no images in {str(dataset)!r}")
     mean = totals / pixels
     covariance = products / pixels - torch.outer(mean, mean)
+    if not covariance.diagonal().max() > 1e-9:  # rounding leaves 1e-16
+        raise FeatvizError(
+            f"all {count} images have one and the same colour: nothing can be measured from them"
+        )
     stats = Stats(mean.float(), covariance.float(), torch.zeros(0), shape, count)
     whitening = torch.linalg.inv(stats.root.double()).to(cross_spectrum.dtype)
     power = torch.einsum("ec,cd...,ed->e...", whitening, cross_spectrum / count, whitening).real
