@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import subprocess
 import sys
 import threading
 import zlib
@@ -429,3 +430,34 @@ def test_a_compressed_text_that_explodes_is_refused(tmp_path, capsys):
     path.write_bytes(content[:end] + text + content[end:])
     assert main(["render", "--from", str(path), "-o", str(tmp_path / "a.png")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("judges", [3, object(), {"a": 1}, [3]])
+def test_judges_are_networks(judges):
+    with pytest.raises(FeatvizError, match="judges must be networks or their names"):
+        fv.check(network.make(), "class:0", judges=judges, steps=1, seeds=1, randomize=False)
+
+
+def test_a_number_beyond_all_floats_is_damage():
+    with pytest.raises(FeatvizError, match="lr is damaged"):
+        fv.Settings.from_record(RECORD | {"lr": 10**400})
+
+
+def test_dreams_and_patches_take_functions_as_transforms():
+    image = np.full((8, 8, 3), 0.5, np.float32)
+    made = fv.dream(
+        network.make(), image, "layer:first", transforms=lambda x: x.flip(-1), octaves=1, steps=1
+    )
+    assert made.images.shape == (1, 3, 8, 8)
+
+
+def test_a_broken_file_is_one_line_where_pillow_logs_as_well(tmp_path):
+    tags = [(256, 4, 12), (257, 4, 12), (277, 3, 40451), (262, 3, 2)]
+    content = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    content += b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    path = tmp_path / "a.png"
+    path.write_bytes(content + bytes(4))
+    words = ["-m", "featviz", "explain", "tests.fuzz.network:make", path, "-o", tmp_path / "b.png"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr

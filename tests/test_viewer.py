@@ -1,5 +1,6 @@
 """The pages of an atlas: what is written, and what a browser makes of it, opened from the folder."""
 
+import importlib.resources
 import io
 import itertools
 import json
@@ -553,6 +554,16 @@ def test_hostile_names(page):
     at(page, "h1", CLASS)
 
 
+def test_names_do_not_turn_the_text_around_them(page):
+    name = "photo\u202egnp.exe \u2066x"
+    made = page.evaluate("(n) => featviz.el('p', {title: n, text: n}, n).outerHTML", name)
+    assert "\u202e" not in made
+    assert "\u2066" not in made
+    assert made.count("photo[U+202E]gnp.exe [U+2066]x") == 3
+    hebrew = "\u05e9\u05dc\u05d5\u05dd"
+    assert page.evaluate("(n) => featviz.el('p', {}, n).textContent", hebrew) == hebrew
+
+
 def test_failures_and_places_that_are_not(page):
     page.goto(f"{page.start}#/layer/{PLAIN}/90")
     at(page, ".failure", "no gradient: <b>dead</b>")
@@ -607,3 +618,44 @@ def test_dark_and_light(browser, atlas):
     page.click("#theme")
     assert page.evaluate(back) == dark
     context.close()
+
+
+def accessible(page) -> list[str]:
+    """Return what axe finds wrong on the page as it is shown, one line for each element."""
+    source = importlib.resources.files("axe_playwright_python") / "axe.min.js"
+    page.evaluate(source.read_text())
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    report = page.evaluate("(tags) => axe.run(document, {runOnly: tags, preload: false})", rules)
+    assert report["passes"]
+    return [
+        f"{rule['id']}: {node['html'][:120]}"
+        for rule in report["violations"]
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 375])
+def test_axe_finds_nothing(browser, atlas, scheme, width):
+    pytest.importorskip("axe_playwright_python")
+    size = {"width": width, "height": 800}
+    wrong = {}
+    for page in opened(browser, atlas, color_scheme=scheme, viewport=size):
+        places = {
+            "the first page": "",
+            "a grid": f"#/layer/{PLAIN}",
+            "all units": "#/all?sign=-",
+            "a unit": f"#/layer/{PLAIN}/42",
+            "a failure": f"#/layer/{PLAIN}/90",
+            "nothing there": "#/layer/none",
+        }
+        for name, place in places.items():
+            page.goto(f"{page.start}{place}")
+            page.wait_for_selector("h1")
+            page.wait_for_timeout(100)
+            wrong[name] = accessible(page)
+        page.goto(page.start)
+        page.fill("#search input", "zebra")
+        wrong["an empty search"] = accessible(page)
+        page.keyboard.press("Escape")
+    assert not any(wrong.values()), wrong

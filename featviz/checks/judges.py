@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from featviz.checks.verdicts import Criterion, judge, not_measured
-from featviz.errors import FeatvizError
+from featviz.errors import FeatvizError, shorten
 from featviz.networks import zoo
 from featviz.networks.model import Model
 from featviz.networks.zoo import efficientnet
@@ -46,6 +46,12 @@ def panel(model: Model, names: Sequence[str | Model] | str | Model | None) -> Pa
     by_default = names is None
     if isinstance(names, (str, Model)):
         names = [names]
+    elif names is not None and not (
+        isinstance(names, Sequence) and all(isinstance(name, (str, Model)) for name in names)
+    ):
+        raise FeatvizError(
+            f"judges must be networks or their names, not {shorten(repr(names), 60)}"
+        )
     if names is None:
         family = efficientnet.NAMES if model.name in efficientnet.NAMES else ()
         names = [name for name in family if name != model.name]

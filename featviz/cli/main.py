@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import re
 import signal
@@ -117,7 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return TERMINATED if is_terminated and status == INTERRUPTED else status
 
 
+#: Pillow reports some broken files to its logger as well as by an exception: one line is enough.
+_SILENT = logging.NullHandler()
+
+
 def _run(arguments: Sequence[str]) -> int:
+    logging.getLogger("PIL").addHandler(_SILENT)
     words = [shield(a) for a in arguments]
     debug = bool(os.environ.get("FEATVIZ_DEBUG")) or "--debug" in words
     words = [word for word in words if word != "--debug"]

@@ -33,7 +33,6 @@ from featviz.options import Options, documented, option
 from featviz.param import ColorParam, Fourier, Param
 from featviz.param import parse as parse_param
 from featviz.transforms import Transform, output_size
-from featviz.transforms.foreign import adapted
 from featviz.transforms.presets import check as check_transforms
 from featviz.types import (
     OptimizerFactory,
@@ -174,7 +173,7 @@ class Settings(Options):
         steps = preset.steps if self.steps is None else operator.index(self.steps)
         param = self._sized_param(model)
         if self.transforms is not None:
-            transforms = check_transforms(adapted(self.transforms))
+            transforms = check_transforms(self.transforms)
         elif len(param.shape) == 2:
             transforms = applicable(check_transforms(preset.transforms), model, param.shape)
         else:

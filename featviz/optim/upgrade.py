@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,8 +50,9 @@ def recorded_value(field: dataclasses.Field[Any], value: Any) -> Any:
     if value_type == "size" and isinstance(value, (list, tuple)) and 1 <= len(value) <= 3:
         if all(isinstance(side, int) and not isinstance(side, bool) for side in value):
             return tuple(value)
-    elif value_type is float and (is_int or isinstance(value, float)) and math.isfinite(value):
-        return float(value)
+    elif value_type is float and (is_int or isinstance(value, float)) and abs(value) < math.inf:
+        if abs(value) <= sys.float_info.max:  # whole numbers have no limit
+            return float(value)
     elif (value_type is int and is_int) or (value_type is str and isinstance(value, str)):
         return value
     shown = " ".join(repr(value).split())[:60]

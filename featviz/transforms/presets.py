@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from featviz import codec
 from featviz.errors import FeatvizError, shorten
 from featviz.transforms.base import Transform
+from featviz.transforms.foreign import adapted
 from featviz.transforms.geometric import Crop, Jitter, Pad, Rotate, Scale
 from featviz.transforms.intensity import Background, Noise, Roll
 from featviz.transforms.network import BranchNoise, ChannelNoise
@@ -81,9 +82,13 @@ def text(transforms: Sequence[Transform]) -> str | None:
 
 
 def check(transforms: object) -> tuple[Transform, ...]:
-    """Return transforms as a tuple; raise :class:`FeatvizError` for anything else."""
+    """Return transforms as a tuple; raise :class:`FeatvizError` for anything else.
+
+    Functions, modules and those of other libraries are wrapped.
+    """
     if isinstance(transforms, str):
         return parse(transforms)
+    transforms = adapted(transforms)
     if isinstance(transforms, Transform):
         return (transforms,)
     if isinstance(transforms, Sequence) and all(isinstance(t, Transform) for t in transforms):

@@ -198,7 +198,7 @@ IMAGES = DATASET.filter(lambda a: a.value is not None)
 VERBS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "render": (
         fv.render, {"model": network.make, "objective": "class:0", "steps": 1},
-        {"model": MODEL, "objective": GOAL, "steps": counts(none=False), "seed": SEED, "batch_size": BATCH, "device": DEVICE, "callbacks": CALLBACKS,
+        {"model": MODEL, "objective": GOAL, "steps": counts(none=True), "seed": SEED, "batch_size": BATCH, "device": DEVICE, "callbacks": CALLBACKS,
          "param": PARAM, "transforms": TRANSFORMS, "size": SIZE, "lr": LR_NONE, "precision": PRECISION,
          "quality": pool(["fast", "best"], ["", "nope", None, 3, *JUNK]), "schedule": pool([None, "cosine", lambda p: 1.0], ["", "nope", 3, []]),
          "redirect": pool([0, 1], [-1, 1.5, "1", None, True, 10**20, *JUNK]), "settings": pool([None, fv.Settings()], [3, {}, fv.DreamSettings(), "x", *JUNK[:3]]),
@@ -253,7 +253,7 @@ VERBS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "check": (
         fv.check, {"model": network.make, "objective": "class:0", "steps": 1, "seeds": 1, "randomize": False},
         {"objective": GOAL, "seeds": counts(), "k": counts(), "judges": pool([None, [network.make()]], [3, "x", ["nope"], [3], {}, *JUNK[:3]], ([],)), "images": IMAGES, "seed": pool([0], ["0", None, 1.5, [1, 2], *JUNK]),
-         "result": pool([None], [3, "x", {}, []]), "steps": counts(), "batch_size": BATCH, "transforms": TRANSFORMS},
+         "result": pool([None], [3, "x", {}, []]), "steps": counts(none=True), "batch_size": BATCH, "transforms": TRANSFORMS},
     ),
     "calibrate": (
         fv.calibrate, {"dataset": list(PICTURES), "size": 8},
@@ -269,7 +269,7 @@ VERBS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "load": (fv.load, {"name": "tests.fuzz.network:make"}, {"name": pool(["tests.fuzz.network:make"], ["", None, 3, "a" * 1000, "\0", ":", "x.pt2", [], *JUNK])}),
     "invert": (
         fv.invert, {"steps": 1},
-        {"images": IMAGE, "param": pool([], [None, 3, fv.param.Fourier(), "gan:faces", *JUNK]), "steps": counts(), "seed": pool([0], ["0", None, 1.5, *JUNK]), "lr": LR},
+        {"images": IMAGE, "param": pool([], [None, 3, fv.param.Fourier(), "gan:faces", *JUNK]), "steps": counts(none=True), "seed": pool([0], ["0", None, 1.5, *JUNK]), "lr": LR},
     ),
     "atlas": (
         fv.atlas, {"model": network.make, "layers": "first", "out": "atlas", "units": "0:1", "signs": "+", "steps": 1},

@@ -34,16 +34,25 @@ const featviz = (() => {
     return version ? quoted + "?" + version : quoted;
   }
 
+  /** Show the characters that would turn the text around them, such as U+202E, as their numbers. */
+  function upright(text) {
+    return String(text).replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+      (mark) => "[U+" + mark.codePointAt(0).toString(16).toUpperCase().padStart(4, "0") + "]");
+  }
+
+  const shown = ["title", "alt", "aria-label"];
+
   /** Make an element; texts and attributes are never read as markup. */
   function el(name, attributes, ...children) {
     const node = document.createElement(name);
     for (const [key, value] of Object.entries(attributes || {})) {
       if (value === null || value === undefined || value === false) continue;
-      if (key === "text") node.textContent = value;
+      if (key === "text") node.textContent = upright(value);
       else if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-      else node.setAttribute(key, value === true ? "" : value);
+      else node.setAttribute(key, value === true ? "" : shown.includes(key) ? upright(value) : value);
     }
-    node.append(...children.filter((child) => child !== null && child !== undefined));
+    node.append(...children.filter((child) => child !== null && child !== undefined)
+      .map((child) => (typeof child === "string" ? upright(child) : child)));
     return node;
   }
 
@@ -126,7 +135,7 @@ const featviz = (() => {
   }
 
   return {
-    receive, load, url, el, expand, layerOf, className, layerData, unitData, href, place, signOf,
+    receive, load, url, el, upright, expand, layerOf, className, layerData, unitData, href, place, signOf,
     replace, count, figure, got, pages: {}, state: { sort: "index", back: new Map() },
   };
 })();

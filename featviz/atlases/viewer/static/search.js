@@ -69,7 +69,7 @@ featviz.search = (() => {
       role: "option", id: "result-" + i, "aria-selected": String(i === chosen),
       onpointerdown: (event) => { event.preventDefault(); go(i); },
     }, el("span", { text: result.text }), el("small", { text: result.note })));
-    list.replaceChildren(...options, ...(nothing ? [el("li", { class: "quiet", role: "presentation", text: "Nothing found" })] : []));
+    list.replaceChildren(...options, ...(nothing ? [el("li", { class: "quiet", role: "option", "aria-disabled": "true", text: "Nothing found" })] : []));
     open(Boolean(results.length || nothing));
   }
 

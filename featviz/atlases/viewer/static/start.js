@@ -42,7 +42,7 @@
     place.key = location.hash;
     featviz.here = place;
     const focused = same(before, place) && main.contains(document.activeElement) ? focusOf() : null;
-    document.title = [...made.title, featviz.atlas.network].join(" · ");
+    document.title = featviz.upright([...made.title, featviz.atlas.network].join(" · "));
     path(place);
     main.className = place.kind;
     main.replaceChildren(...made.nodes.filter(Boolean));

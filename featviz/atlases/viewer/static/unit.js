@@ -66,13 +66,13 @@
     const { data, unit, sign, details } = context;
     const now = context.now[sign];
     const part = data.signs[sign];
-    const boxes = [el("div", {}, el("h3", { text: "Scores in this layer" }),
+    const boxes = [el("div", {}, el("h2", { text: "Scores in this layer" }),
       plots.histogram(part.score, now.score, "Histogram of scores; unit " + unit + " at " + figure(now.score)))];
     const known = details.known;
     if (known && known.quantiles && known.quantiles.length) {
       const mark = now.score === null ? null : sign === "-" ? -now.score : now.score;
       const words = plots.standing(known.quantiles, mark, sign, known.images);
-      boxes.push(el("div", {}, el("h3", { text: "Activation over the data" }),
+      boxes.push(el("div", {}, el("h2", { text: "Activation over the data" }),
         plots.quantiles(known.quantiles, mark, "Quantiles of the activation over the data"),
         words ? el("p", { class: "standing", text: words }) : null,
         el("p", { class: "quiet", text: "mean " + figure(known.mean) + " · standard deviation " + figure(known.std) })));
