@@ -10,11 +10,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from featviz import plugins
 from featviz.errors import FeatvizError, did_you_mean, shorten
 
 
-def read(text: str, registry: Mapping[str, type], what: str) -> Any:
+def read(text: str, registry: Mapping[str, type], what: str, group: str, base: type) -> Any:
     """Build the object that ``text`` describes, an instance of a class in ``registry``.
+
+    A name that is not in it may be that of a plug-in, in ``group``, derived from ``base``.
 
     Raises
     ------
@@ -22,11 +25,13 @@ def read(text: str, registry: Mapping[str, type], what: str) -> Any:
         For an unknown name or setting, or a value of the wrong type.
     """
     name, *words = text.strip().split(":")
-    if name not in registry:
-        hint = did_you_mean(name[:100], registry) or f"; known: {', '.join(sorted(registry))}"
+    kind = registry.get(name) or plugins.find(group, name, base)
+    if kind is None:
+        known = sorted({*registry, *plugins.names(group)})
+        hint = did_you_mean(name[:100], known) or f"; known: {', '.join(known)}"
         raise FeatvizError(f"no {what} {shorten(repr(name))}{hint}")
     where = f"{what} {shorten(repr(text))}"
-    fields = {f.name: f for f in _setting_fields(registry[name])}
+    fields = {f.name: f for f in _setting_fields(kind)}
     names = list(fields)
     values: dict[str, Any] = {}
     for index, word in enumerate(words):
@@ -40,17 +45,18 @@ def read(text: str, registry: Mapping[str, type], what: str) -> Any:
             raise FeatvizError(f"{where}: no setting {shorten(repr(key))}{hint}")
         values[key] = _convert(value, fields[key], where)
     try:
-        return registry[name](**values)
+        return kind(**values)
     except TypeError as error:
         raise FeatvizError(f"{where}: {error}") from error
 
 
-def write(item: Any, registry: Mapping[str, type]) -> str | None:
+def write(item: Any, registry: Mapping[str, type], group: str) -> str | None:
     """Return the text that :func:`read` turns back into ``item``, or None if there is none."""
-    names = [name for name, cls in registry.items() if cls is type(item)]
-    if not names:
+    known = (name for name, cls in registry.items() if cls is type(item))
+    name = next(known, None) or plugins.name_of(group, type(item))
+    if name is None:
         return None
-    words = [names[0]]
+    words = [name]
     keyed = False
     for field in _setting_fields(type(item)):
         value = getattr(item, field.name)

@@ -9,6 +9,9 @@ import torch
 import featviz as fv
 from tests import nets
 
+#: A package of its own, which test_plugins.py installs.
+collect_ignore = ["plugin"]
+
 hypothesis.settings.register_profile(
     "featviz", deadline=None, max_examples=50, derandomize=True, database=None
 )

@@ -22,7 +22,7 @@ ROOT = Path(fv.__file__).parent
 #: ground floor know the errors, types and other libraries' names.
 TIERS = [
     {"errors", "types", "_version", "other_libraries"},
-    {"validation", "process_state"},
+    {"validation", "process_state", "plugins"},
     {"seeds", "normals", "resample", "codec", "options"},
     {"io"},
     {"networks", "objectives", "param", "transforms"},

@@ -10,11 +10,13 @@ from typing import Any
 import click
 
 import featviz as fv
+from featviz import plugins
 from featviz.checks.api import recall
 from featviz.checks.settings import CheckSettings
 from featviz.cli import options
 from featviz.io import images
 from featviz.networks.zoo import SOURCES, efficientnet, exported
+from featviz.objectives.unit import KINDS
 from featviz.optim.settings import Settings
 from featviz.optim.stored_run import StoredRun
 
@@ -111,7 +113,8 @@ def _split_judges(
 def _is_network(word: str) -> bool:
     """Return whether a word is a network: by its name, its suffix or its dotted module path."""
     first = word.partition(":")[0]
-    known = word in efficientnet.NAMES or first in SOURCES or word.endswith(exported.SUFFIX)
+    families = {*SOURCES, *plugins.names(plugins.NETWORKS)} - {*KINDS}
+    known = word in efficientnet.NAMES or first in families or word.endswith(exported.SUFFIX)
     return known or (first.count(".") > 0 and all(p.isidentifier() for p in first.split(".")))
 
 

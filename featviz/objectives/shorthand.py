@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
+from featviz import plugins
 from featviz.objectives.unit import KINDS
 
 
@@ -18,7 +19,7 @@ def suggestion(text: str) -> str | None:
     """
     text = text.strip()
     unit = re.fullmatch(r"([A-Za-z_][\w.]*):(\d+)", text, re.ASCII)
-    if unit and unit[1] not in KINDS:
+    if unit and unit[1] not in {*KINDS, *plugins.names(plugins.OBJECTIVES)}:
         name, channel = unit.groups()
         return f"for channel {channel} of layer {name!r} write channel:{name}:{channel}"
     named = re.fullmatch(r"(\w+):([^\W\d_][\w' -]*)", text)

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from featviz import plugins
 from featviz.errors import FeatvizError, ObjectiveSyntaxError, did_you_mean
 from featviz.objectives import arrays, custom
 from featviz.objectives.base import ONE, Objective, lift, terms_of
@@ -17,7 +18,7 @@ from featviz.objectives.reduction import check as check_reduction
 from featviz.objectives.relations import interpolate
 from featviz.objectives.schedule import ramp
 from featviz.objectives.shorthand import suggestion
-from featviz.objectives.unit import KINDS, usage
+from featviz.objectives.unit import KINDS, Unit, usage
 
 
 def objectives(source: str | int | Objective | Sequence[str | int | Objective]) -> list[Objective]:
@@ -116,10 +117,7 @@ def _ramp(tree: CallNode, arguments: list[Objective]) -> Objective:
 
 
 def _unit(tree: UnitNode, text: str) -> Objective:
-    if tree.kind not in KINDS:
-        hint = did_you_mean(tree.kind, KINDS) or f"; known: {', '.join(sorted(KINDS))}"
-        raise ObjectiveSyntaxError(text, tree.position, f"no objective {tree.kind!r}{hint}")
-    unit_class = KINDS[tree.kind]
+    unit_class = KINDS.get(tree.kind) or _plugin(tree, text)
     fields = dataclasses.fields(unit_class)  # type: ignore[arg-type]
     positional = [f for f in fields if f.default is dataclasses.MISSING]
     variadic = next((f for f in fields if f.metadata.get("rest")), None)
@@ -144,6 +142,22 @@ def _unit(tree: UnitNode, text: str) -> Objective:
             raise ObjectiveSyntaxError(text, position, f"{tree.kind} has no option {key!r}{hint}")
         values[key] = read(options[key], value, position)
     return unit_class(**values)
+
+
+def _plugin(tree: UnitNode, text: str) -> type[Unit]:
+    """Return the class of a kind that is not built in."""
+    try:
+        unit_class = plugins.find(plugins.OBJECTIVES, tree.kind, Unit)
+    except FeatvizError as error:
+        raise ObjectiveSyntaxError(text, tree.position, str(error)) from error
+    if unit_class is None:
+        known = sorted({*KINDS, *plugins.names(plugins.OBJECTIVES)})
+        hint = did_you_mean(tree.kind, known) or f"; known: {', '.join(known)}"
+        raise ObjectiveSyntaxError(text, tree.position, f"no objective {tree.kind!r}{hint}")
+    if unit_class.kind != tree.kind:
+        problem = f"plug-in {tree.kind!r} is of kind {unit_class.kind!r}: they must be the same"
+        raise ObjectiveSyntaxError(text, tree.position, problem)
+    return unit_class
 
 
 def _read(

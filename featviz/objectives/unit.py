@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from featviz.errors import UnitError
+from featviz.errors import FeatvizError, UnitError
 from featviz.objectives.base import Objective
 from featviz.objectives.parsing import Field, Quoted, format_field
 from featviz.objectives.scene import IMAGE, Target
@@ -30,6 +30,15 @@ class Unit(Objective):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "kind" in vars(cls):
+            known = KINDS.get(cls.kind)
+            if (
+                known
+                and known.__module__.startswith("featviz.")
+                and cls.__module__ != known.__module__
+            ):
+                raise FeatvizError(
+                    f"objective {cls.kind!r} is built in: call {cls.__name__} otherwise"
+                )
             KINDS[cls.kind] = cls
 
     @property

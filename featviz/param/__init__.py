@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from featviz import codec
+from featviz import codec, plugins
 from featviz.errors import FeatvizError
 from featviz.param import generators
 from featviz.param.alpha import Alpha
@@ -46,7 +46,9 @@ def parse(source: str) -> Param:
         return _generator(source)
     if name == "alpha":
         return Alpha(inner=parse(inner or "fourier"))
-    param: Param = codec.read(source, NAMES | {"alpha": Alpha}, "parameterization")
+    param: Param = codec.read(
+        source, NAMES | {"alpha": Alpha}, "parameterization", plugins.PARAMETERIZATIONS, Param
+    )
     return param
 
 
@@ -84,7 +86,7 @@ def text(param: Param) -> str | None:
         inner = text(param.inner)
         default_cover = param.cover == Alpha().cover.sized(1, param.shape)
         return f"alpha:{inner}" if inner and default_cover else None
-    return codec.write(param, NAMES)
+    return codec.write(param, NAMES, plugins.PARAMETERIZATIONS)
 
 
 def __getattr__(name: str) -> Param:

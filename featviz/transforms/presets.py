@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from featviz import codec
+from featviz import codec, plugins
 from featviz.errors import FeatvizError, shorten
 from featviz.transforms.base import Transform
 from featviz.transforms.foreign import adapted
@@ -67,7 +67,10 @@ def parse(text: str) -> tuple[Transform, ...]:
     """
     if text in PRESETS:
         return tuple(PRESETS[text]())
-    return tuple(codec.read(word, NAMES, "transform") for word in text.split(","))
+    return tuple(
+        codec.read(word, NAMES, "transform", plugins.TRANSFORMS, Transform)
+        for word in text.split(",")
+    )
 
 
 def text(transforms: Sequence[Transform]) -> str | None:
@@ -77,7 +80,7 @@ def text(transforms: Sequence[Transform]) -> str | None:
     """
     if not transforms:
         return "none"
-    words = [codec.write(t, NAMES) for t in transforms]
+    words = [codec.write(t, NAMES, plugins.TRANSFORMS) for t in transforms]
     return None if None in words else ",".join(w for w in words if w)
 
 

@@ -16,6 +16,7 @@ from featviz.networks.zoo import (
     efficientnet,
     exported,
     huggingface,
+    of_plugins,
     onnx,
     openclip,
     timm,
@@ -77,6 +78,9 @@ def models() -> ModelTable:
         listings.append(
             ModelListing(f"{prefix}:NAME", source.DESCRIPTION, not problem, source.INSTALL, problem)
         )
+    for prefix in of_plugins.names():
+        text, problem = of_plugins.describe(prefix)
+        listings.append(ModelListing(f"{prefix}:NAME", text, not problem, "", problem))
     listings.append(ModelListing(f"NAME{exported.SUFFIX}", exported.DESCRIPTION, True, ""))
     problem = onnx.unavailable()
     listings.append(
@@ -146,6 +150,8 @@ def load(
         model = efficientnet.load(name, chosen, options)
     elif prefix in SOURCES and source_name:
         model = SOURCES[prefix].load(source_name, chosen, options)
+    elif source_name and prefix in of_plugins.names():
+        model = _as_model(of_plugins.load(prefix, source_name, chosen, options), name)
     else:
         model = _of_its_own(name, weights, options)
     if checkpoint is not None:
@@ -207,6 +213,10 @@ def _factory(module_name: str, function_name: str, options: dict[str, Any]) -> M
             raise ModelError(f"{spec} failed: {_reason(error)}") from error
     else:
         raise ModelError(f"no model {spec!r}: {function_name} is not a function")
+    return _as_model(result, spec)
+
+
+def _as_model(result: Any, spec: str) -> Model:
     if isinstance(result, nn.Module):
         return Model(result)
     if isinstance(result, Model):
