@@ -60,7 +60,7 @@ class Atlas:
     """
 
     def __init__(self, url: str | Path, settings: str | None = None) -> None:
-        self.store = Store(url)
+        self.store: Store = Store(url)
         self.about = self.store.about
         check_format(self.store)
         records = self.store.records()

@@ -26,13 +26,13 @@ class Files:
     """
 
     def __init__(self, url: str | Path) -> None:
-        self.url = str(url)
+        self.url: str = str(url)
         if not self.url or "\0" in self.url:
             raise FeatvizError("name the folder or URL of the atlas: the path is empty")
         with self._translate_errors("open", self.url):
             self.system, root = fsspec.core.url_to_fs(self.url)
-        self.root = root.rstrip("/")
-        self.local = "file" in _protocols(self.system)
+        self.root: str = root.rstrip("/")
+        self.local: bool = "file" in _protocols(self.system)
 
     @staticmethod
     @contextlib.contextmanager

@@ -45,7 +45,7 @@ class Store:
     """
 
     def __init__(self, url: str | Path) -> None:
-        self.files = Files(url)
+        self.files: Files = Files(url)
         #: Damaged shards that :meth:`records` found, with the reasons.
         self.damaged: dict[str, str] = {}
 

@@ -95,18 +95,21 @@ class Model(RunnableNetwork):
             )
         super().__init__(as_network(net), call)
         preprocessing.check_differentiable(self.net)
-        self.size = preprocessing.check_sides(size)
+        self.size: tuple[int, ...] = preprocessing.check_sides(size)
+        self.channels: int
+        self.mean: tuple[float, ...]
+        self.std: tuple[float, ...]
         self.channels, self.mean, self.std = preprocessing.per_channel(
             mean, std, channels, default=3 if len(self.size) == 2 else 1
         )
-        self.range = preprocessing.check_range(self.mean, self.std, range)
+        self.range: tuple[float, float] = preprocessing.check_range(self.mean, self.std, range)
         preprocessing.check_logits(self.net, logits)
-        self.classes = preprocessing.check_names(classes)
+        self.classes: tuple[str, ...] | None = preprocessing.check_names(classes)
         self.logits = logits
         self.text = text
-        self.axes = preprocessing.check_axes(axes)
-        self.order = preprocessing.check_order(order, self.channels)
-        self.crop = preprocessing.check_crop(crop)
+        self.axes: dict[str, int] = preprocessing.check_axes(axes)
+        self.order: tuple[int, ...] | None = preprocessing.check_order(order, self.channels)
+        self.crop: float = preprocessing.check_crop(crop)
         if not isinstance(name, (str, type(None))):
             raise ModelError(f"name must be a text, not {type(name).__name__}")
         self.name = name
