@@ -82,6 +82,7 @@ def measure(
     steps: int = 28,
     orders: int = 4,
     random_orders_of: Curves | None = None,
+    traces: TraceCache | None = None,
     batch_size: int | None = None,
     device: str | torch.device | None = None,
     precision: Precision = "fp32",
@@ -92,7 +93,8 @@ def measure(
     single pixels in any order adds noise that corrupts every image, and says little about the map.
     ``cells=None`` removes single pixels, as in the paper. Ties are broken at random.
     ``random_orders_of`` are curves of the same images, objectives, seeds and options with another
-    heat: their random orders are the same ones, and are not evaluated again.
+    heat: their random orders are the same ones, and are not evaluated again. ``traces`` shares the
+    traced network with other measurements.
 
     Raises
     ------
@@ -107,7 +109,7 @@ def measure(
             raise FeatvizError(f"{name} must be a positive whole number, not {count!r}")
     network = model.on(devices.resolve(device, model.device))
     chunk_size = evaluated_together(network.device, batch_size)
-    traces = TraceCache()
+    traces = TraceCache() if traces is None else traces
     size = tuple(images.shape[2:])
     labels = grid(size, cells).flatten()
     count = int(labels.max()) + 1

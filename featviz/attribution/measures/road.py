@@ -92,12 +92,12 @@ def impute(image: Tensor, removed: Tensor, rng: torch.Generator, noise: float = 
     ones, removed neighbours included: a linear system, solved by conjugate gradients. Without any
     pixel left, it is the mean of the image.
     """
-    values = image.detach().cpu().double()
+    values = image.detach().cpu().float()
     if bool(removed.all()):
         filled = values.mean((1, 2), keepdim=True).expand_as(values).clone()
     else:
-        filled = _solved(values, removed.double())
-    wobble = torch.randn(values.shape, generator=rng, dtype=torch.float64) * noise
+        filled = _solved(values, removed.float())
+    wobble = torch.randn(values.shape, generator=rng) * noise
     filled = torch.where(removed, (filled + wobble).clamp(0, 1), values)
     return filled.to(image.dtype)
 

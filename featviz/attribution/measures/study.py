@@ -23,6 +23,7 @@ from featviz.networks.model import Model
 from featviz.objectives import Objective, class_logit
 from featviz.optim.collecting import logits_layer
 from featviz.optim.evaluator import Evaluator
+from featviz.optim.tracing import TraceCache
 from featviz.seeds import expand
 from featviz.types import Tensor
 
@@ -59,6 +60,7 @@ class Study:
     options: dict[str, int]
     shuffled: Model | None
     curves: Curves | None = None
+    traces: TraceCache = dataclasses.field(default_factory=TraceCache)
 
     @classmethod
     def of(
@@ -90,7 +92,9 @@ class Study:
         row = {"seconds": torch.full((len(self.images),), seconds)}
         wanted = set(self.measures)
         if wanted & {"deletion", "insertion", "beats_random"}:
-            curves = result.curves(self.model, random_orders_of=self.curves, **self.options)
+            curves = result.curves(
+                self.model, random_orders_of=self.curves, traces=self.traces, **self.options
+            )
             self.curves = curves
             row |= {
                 "deletion": curves.deletion_auc,
