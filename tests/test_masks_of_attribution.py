@@ -232,7 +232,7 @@ def test_explain_predicts_writes_and_reports(capsys, tmp_path, cat):
     assert (status, err) == (0, "")
     assert "class:285 (Egyptian cat, as predicted)" in text
     assert "better than random orders" in text
-    assert "grad_cam at 224x224" in text
+    assert "at 224x224" in text
     kept = files.read_settings(out)
     assert kept["verb"] == "attribute"
     assert kept["objective"] == ["class:285"]

@@ -14,7 +14,7 @@ from featviz._version import __version__
 from featviz.attribution.baseline_sets import baseline_sets
 from featviz.attribution.baselines import baseline as make_baseline
 from featviz.attribution.case import Case
-from featviz.attribution.choice import choose_method
+from featviz.attribution.choice import choose_methods, first_that_works
 from featviz.attribution.masks import MaskProblem
 from featviz.attribution.methods import AttributionMethod, find_method
 from featviz.attribution.prediction import goals_of, predicted_logits
@@ -114,8 +114,21 @@ def attribute(
     if len(images) == 1:
         images = images.expand(len(goals), *images.shape[1:])
     if config.method == "auto":
-        chosen = choose_method(config, network, goals, tuple(images.shape[2:]))
-        config = dataclasses.replace(config, method=chosen)
+        copies = evaluated_together(network.device, batch_size)
+        choice = choose_methods(config, network, goals, images, copies)
+        return first_that_works(
+            choice,
+            lambda name: attribute(
+                network,
+                images,
+                goals,
+                settings=dataclasses.replace(config, method=name, seconds=None),
+                seed=seed,
+                batch_size=batch_size,
+                callbacks=callbacks,
+                progress=progress,
+            ),
+        )
     method, method_options = find_method(config)
     seeds = expand(seed, len(images))
     copies = evaluated_together(network.device, batch_size)

@@ -224,6 +224,8 @@ def find_method(settings: AttributionSettings) -> tuple[AttributionMethod, dict[
     if name not in METHODS:
         hint = did_you_mean(str(name), METHODS) or f"; known: {', '.join(METHODS)}"
         raise FeatvizError(f"no method {name!r}{hint}")
+    if settings.seconds is not None:
+        raise FeatvizError(f"seconds are for the method auto, which chooses by them, not {name}")
     method = METHODS[name]
     options = {key: getattr(settings, key) for key in _CHECKS}
     options = {key: value for key, value in options.items() if value is not None}

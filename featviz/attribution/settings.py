@@ -20,9 +20,17 @@ class AttributionSettings(Options):
 
     method: str = option(
         "auto",
-        "auto (grad_cam, or kernel_shap where no late maps are) or one of "
-        "featviz.attribution.methods.METHODS; docs/attribution.md explains each.",
+        "auto (grad_cam, or kernel_shap where no late maps are; the best in the time allowed if "
+        "seconds are given) or one of featviz.attribution.methods.METHODS; docs/attribution.md "
+        "explains each.",
         cli=str,
+    )
+    seconds: float | None = option(
+        None,
+        "The time allowed for an image: auto chooses the best method that takes about as long.",
+        cli=float,
+        bounds=(0, 1e9),
+        above=True,
     )
     baseline: str | float | Tensor | Sequence[str | float | Tensor] | None = option(
         None,
@@ -108,6 +116,7 @@ class AttributionKeywords(TypedDict, total=False):
     """The fields of :class:`AttributionSettings` as keywords."""
 
     method: str
+    seconds: float | None
     baseline: str | float | Tensor | Sequence[str | float | Tensor] | None
     steps: int | None
     cells: int | None

@@ -125,7 +125,12 @@ def _report(
         if curves is not None:
             options.echo(f"  {_verdict(curves.record, i)}")
     size = "x".join(map(str, result.images.shape[2:]))
-    options.echo(f"{written}: {result.method} at {size}  ({seconds:.1f} s)")
+    layer = result.settings.get("layer")
+    method = result.method + (f" of {layer}" if isinstance(layer, str) else "")
+    choice = result.settings.get("choice")
+    options.echo(f"{written}: {method} at {size}  ({seconds:.1f} s)")
+    if choice:
+        options.echo(f"  method auto: {choice}")
 
 
 def _verdict(record: dict[str, Any], i: int) -> str:
