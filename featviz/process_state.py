@@ -67,13 +67,24 @@ class _Shared:
 
 
 def _reset_torch(stack: contextlib.ExitStack) -> None:
-    dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    dtype = torch.get_default_dtype()
     if dtype != torch.float32:
         stack.callback(torch.set_default_dtype, dtype)
         torch.set_default_dtype(torch.float32)
+    try:
+        precision = torch.get_float32_matmul_precision()
+    except RuntimeError:  # set for each backend, which this call cannot express
+        _reset_backends(stack)
+        return
     if precision != "highest":
         stack.callback(torch.set_float32_matmul_precision, precision)
         torch.set_float32_matmul_precision("highest")
+
+
+def _reset_backends(stack: contextlib.ExitStack) -> None:
+    for backend in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):
+        stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
+        backend.fp32_precision = "ieee"
 
 
 def _save_generators(stack: contextlib.ExitStack) -> None:

@@ -57,9 +57,10 @@ def test_the_default_has_it_and_an_image_is_the_same_alone_and_in_a_batch(lite0)
     assert torch.equal(together.images[2], alone.images[0])
 
 
-def test_networks_without_batchnorm_get_the_variation_alone():
+def test_networks_without_batchnorm_get_none_or_on_request_the_variation_alone():
     model = nets.tiny()
-    assert Settings().resolve(model).prior == 10
+    assert Settings().resolve(model).prior == 0
+    assert Settings(prior=2).resolve(model).prior == 2
     goal = priors.prior(Target(model, model.size, 1))
     assert str(goal) == "-3*multiscale_variation:scales=2"
     images = torch.rand(2, 2, *model.size, generator=torch.Generator().manual_seed(0))

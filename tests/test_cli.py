@@ -214,6 +214,7 @@ def test_an_objective_without_gradient_is_status_2(capsys, tmp_path, monkeypatch
         ("-0.5*channel:a:1", True),
         ("-(class:1)", True),
         ("-total_variation", True),
+        ("-multiscale_variation:scales=2", True),
         ("-l2:constant=0.5", True),
         ("-1e-3*class:1", True),
         ("-mean(class:1, class:2)", True),

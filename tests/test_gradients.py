@@ -180,7 +180,7 @@ def test_redirected_relu_renders_a_dead_unit_that_nothing_else_reaches():
     value = fv.channel("1", 0)(model, gray)
     assert value.item() == 0
     assert torch.autograd.grad(value, gray)[0].abs().sum() == 0
-    given = {"steps": 40, "transforms": (), "param": "fourier:color=none"}
+    given = {"steps": 64, "transforms": (), "param": "fourier:color=none"}
     with pytest.raises(fv.OptimizationError, match="has no gradient"):
         fv.render(model, "channel:1:0", redirect=0, **given)
     result = fv.render(model, "channel:1:0", **given)

@@ -11,6 +11,7 @@ import torch
 
 import featviz as fv
 from featviz import plugins
+from featviz.cli.main import shield
 from featviz.networks import zoo
 from featviz.objectives.unit import KINDS
 from featviz.objectives.units import Channel
@@ -69,6 +70,10 @@ def test_all_members_work_together(package):
     assert str(objective) == "contrast:0:power=2"
     expected = values.flatten(1).std(1) ** 2
     assert torch.allclose(torch.as_tensor(result.scores).flatten().float(), expected, rtol=1e-4)
+
+
+def test_an_objective_with_a_minus_is_no_option_of_the_command_line(package):
+    assert shield("-contrast:0") == " -contrast:0"
 
 
 def test_families_are_listed(package):

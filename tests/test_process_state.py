@@ -203,6 +203,21 @@ def test_the_state_has_no_influence_and_is_restored(verb, tmp_path):
     assert state()["dtype"] == torch.float32
 
 
+def test_a_precision_that_was_set_for_one_backend_has_no_influence_either():
+    """Torch's older call for the precision raises once one backend has a precision of its own."""
+    matmul = torch.backends.mkldnn.matmul
+    expected = fv.render(rgb(), "class:0", **FAST).images
+    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    try:
+        with pytest.raises(RuntimeError, match="precision"):
+            torch.get_float32_matmul_precision()
+        assert torch.equal(fv.render(rgb(), "class:0", **FAST).images, expected)
+        assert matmul.fp32_precision == "bf16"
+    finally:
+        matmul.fp32_precision = before
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 FAILING = {
     "load": lambda: fv.load("tests.nets:nothing"),
     "render": lambda: fv.render(rgb(), "class:99"),

@@ -97,9 +97,9 @@ def shield(argument: str) -> str:
     """
     if not argument.startswith("-") or argument.startswith("--") or len(argument) < 3:
         return argument
-    from featviz.objectives.text import NAMES  # imports torch
+    from featviz.objectives.text import names  # imports torch
 
-    words = "|".join(sorted(map(re.escape, NAMES), key=len, reverse=True))
+    words = "|".join(sorted(map(re.escape, names()), key=len, reverse=True))
     number = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\s*[*/+-]"
     is_objective = re.match(rf"-\s*(?:(?:{words})\b|\(|{number}|\s-)", argument)
     return f" {argument}" if is_objective else argument

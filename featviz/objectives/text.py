@@ -80,8 +80,11 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Objective], int | None]] = {
     "per_sample": (lambda *members: per_sample(members), None),
     "interpolate": (interpolate, 2),
 }
-#: Every name that a text can start with.
-NAMES = frozenset({*KINDS, *_FUNCTIONS, "ramp"})
+
+
+def names() -> list[str]:
+    """Return every name that a text can start with, those of other packages included."""
+    return sorted({*KINDS, *_FUNCTIONS, "ramp", *plugins.names(plugins.OBJECTIVES)})
 
 
 def _build(tree: Tree, text: str) -> Objective:

@@ -2,10 +2,11 @@
 
 A class logit alone pays for activations that no photograph causes, and for grain on every surface.
 The prior prices both: it is :func:`featviz.batchnorm_match` on the batch-norm layers with the
-fewest values, which are the deep ones, where the network has any, less
-:func:`featviz.multiscale_variation`, times ``weight`` for each logit. Objectives on inner units get
-none, so that an early channel need not pay for the whole network. The scores of a run are those of
-the objective without it.
+fewest values, which are the deep ones, less :func:`featviz.multiscale_variation`, times ``weight``
+for each logit. Objectives on inner units get none, so that an early channel need not pay for the
+whole network. Neither do networks without batch norm, unless a weight is given: the presets' is
+measured on networks whose logits span tens, and a small network's would drown in it. The scores of
+a run are those of the objective without it.
 """
 
 from __future__ import annotations
@@ -41,16 +42,22 @@ def prior(target: Target) -> Objective:
         If neither activations nor the image have positions.
     """
     smooth = -VARIATION_WEIGHT * VARIATION
+    if _has_batchnorm(target):
+        return BATCHNORM + smooth
+    VARIATION.bind(target)
+    return smooth
+
+
+def _has_batchnorm(target: Target) -> bool:
     try:
         BATCHNORM.needs(target)
     except UnitError:
-        VARIATION.bind(target)
-        return smooth
-    return BATCHNORM + smooth
+        return False
+    return True
 
 
 def applicable(weight: float | None, preset: float, model: Model, size: tuple[int, ...]) -> float:
-    """Return the weight of the prior: that of the preset if None, where it has something to act on.
+    """Return the weight of the prior: that of the preset if None, and 0 without batch norm then.
 
     Raises
     ------
@@ -59,13 +66,14 @@ def applicable(weight: float | None, preset: float, model: Model, size: tuple[in
     """
     if weight == 0 or (weight is None and preset == 0):
         return 0.0
+    target = Target(model, size, 1)
+    if weight is None:
+        return preset if _has_batchnorm(target) else 0.0
     try:
-        prior(Target(model, size, 1))
+        prior(target)
     except UnitError as error:
-        if weight is None:
-            return 0.0
         raise FeatvizError(f"prior={weight:g} has nothing to act on: {error}; use 0") from None
-    return preset if weight is None else float(weight)
+    return float(weight)
 
 
 def logit_weight(objective: Objective) -> float:

@@ -109,7 +109,8 @@ class Settings(Options):
     prior: float | None = option(
         None,
         "Weight of the prior for each class logit in the objective: the match with the network's "
-        "batch-norm statistics, less roughness. 0: none. Default: that of the quality preset.",
+        "batch-norm statistics, less roughness. 0: none. Default: that of the quality preset, and "
+        "none for a network without batch norm.",
         cli=float,
         bounds=(0, 1e6),
     )
