@@ -1,7 +1,5 @@
 """``python -m featviz`` is the command line."""
 
-import sys
+from featviz.cli.main import run
 
-from featviz.cli.main import main
-
-sys.exit(main())
+run()

@@ -8,7 +8,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -82,7 +82,8 @@ def _reset_torch(stack: contextlib.ExitStack) -> None:
 
 
 def _reset_backends(stack: contextlib.ExitStack) -> None:
-    for backend in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+    for backend in backends:
         stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
         backend.fp32_precision = "ieee"
 

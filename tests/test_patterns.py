@@ -115,6 +115,15 @@ def test_a_whole_network_and_lite0(lite0, photos):
     assert deep.attributions.any()
 
 
+@pytest.mark.slow
+def test_the_logits_of_lite0_lie_behind_a_dropout(lite0, photos):
+    made = fv.attribute(
+        lite0, photos[:1], "class:285", method="pattern_attribution", data=photos[:2]
+    )
+    assert made.attributions.isfinite().all()
+    assert made.attributions.any()
+
+
 class Squashed(Linear):
     def forward(self, x):
         return self.linear(torch.sigmoid(x.flatten(1)))

@@ -11,7 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -112,8 +112,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     saves what is done like Ctrl-C; the status is then 143. A second signal ends the process.
     ``--debug``, or the environment variable ``FEATVIZ_DEBUG``, shows the traceback of an error.
     """
-    with interruptible() as signals:
-        status = _run(sys.argv[1:] if arguments is None else arguments)
+    return _interruptible(sys.argv[1:] if arguments is None else arguments, ends=False)
+
+
+def run() -> NoReturn:
+    """Run the command line of this process, and end it with the status of :func:`main`."""
+    sys.exit(_interruptible(sys.argv[1:], ends=True))
+
+
+def _interruptible(arguments: Sequence[str], *, ends: bool) -> int:
+    with interruptible(ends=ends) as signals:
+        status = _run(arguments)
     is_terminated = signals[:1] == [signal.SIGTERM]
     return TERMINATED if is_terminated and status == INTERRUPTED else status
 

@@ -15,21 +15,27 @@ _TOGETHER = 0.5
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[list[int]]:
+def interruptible(*, ends: bool = False) -> Iterator[list[int]]:
     """Raise KeyboardInterrupt at the first SIGINT or SIGTERM, and note the signal in the result.
 
     A second one, more than half a second later, ends the process at once with the status of a
     shell, 128 plus the signal's number: files are renamed into place when they are whole, so that
     none is left half-written under its name. A signal that is ignored, as SIGINT is in a shell's
     background jobs, stays so. In other threads than the main one nothing happens.
+
+    With ``ends`` the process ends after the context: handlers stay, so that no signal meets an
+    interpreter that is shutting down, which would print tracebacks.
     """
     signals: list[int] = []
     first = 0.0
+    is_over = False
 
     def interrupt(number: int, _: object) -> None:
         nonlocal first
         now = time.monotonic()
         signals.append(number)
+        if len(signals) == 1 and is_over:
+            os._exit(128 + number)
         if len(signals) == 1:
             first = now
             raise KeyboardInterrupt
@@ -47,5 +53,6 @@ def interruptible() -> Iterator[list[int]]:
     try:
         yield signals
     finally:
-        for number, handler in previous.items():
+        is_over = True
+        for number, handler in () if ends else previous.items():
             signal.signal(number, handler or signal.SIG_DFL)

@@ -89,6 +89,11 @@ def _floats(several: Any) -> tuple[Tensor, ...]:
     return tuple(v for v in several if v is not None and v.is_floating_point())
 
 
+def is_inactive_dropout(node: fx.Node) -> bool:
+    """Return whether an operation is the dropout of a network in eval mode: its input."""
+    return operation(node) in DROPOUTS and arguments(node)[2:3] == [False]
+
+
 def operation_rule(
     network: NetworkGraph, node: fx.Node, *, positive: bool = False
 ) -> Callable[[Values, fx.Node, Any], Parts] | None:
@@ -99,7 +104,7 @@ def operation_rule(
     """
     name = operation(node)
     sources = network.sources(node)
-    if name in DROPOUTS and arguments(node)[2:3] == [False]:
+    if is_inactive_dropout(node):
         return _activation
     if name in MOVED:
         return lambda values, node, relevance: moved(network, values, node, relevance)

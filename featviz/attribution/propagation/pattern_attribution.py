@@ -10,7 +10,14 @@ from torch import fx
 
 from featviz.attribution.case import Case
 from featviz.attribution.propagation.network_graph import NetworkGraph, Values, operation
-from featviz.attribution.propagation.operation_rules import AFFINE, MOVED, RELUS, is_scaling, moved
+from featviz.attribution.propagation.operation_rules import (
+    AFFINE,
+    MOVED,
+    RELUS,
+    is_inactive_dropout,
+    is_scaling,
+    moved,
+)
 from featviz.attribution.propagation.operation_rules import pull as gradient_of
 from featviz.attribution.propagation.patterns import fit_patterns
 from featviz.attribution.propagation.relevance import add, preprocessing
@@ -91,7 +98,7 @@ def _propagate(
             parts = [(source, relevance) for source in sources]
         elif name in MOVED:
             parts = moved(network, values, node, relevance)
-        elif (name in RELUS or name in _MEANS) and len(sources) == 1:
+        elif is_inactive_dropout(node) or (len(sources) == 1 and name in RELUS | _MEANS):
             parts = [(sources[0], gradient_of(node, values, sources, relevance)[0])]
         elif name in ("add", "sub"):
             shares = relevance / stabilized(values[node])
