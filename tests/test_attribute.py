@@ -290,7 +290,7 @@ def test_grad_cam_goes_through_the_truncated_pass(lite0, photos):
     torch.testing.assert_close(made.attributions, want.detach())
 
 
-@pytest.mark.filterwarnings("ignore:.*acts on ReLUs")
+@pytest.mark.filterwarnings("ignore:.*acts on ReLUs", "ignore:.*the map is zero")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_picture_depends_neither_on_its_mates_nor_on_the_batch(method):
     model, x = (
@@ -361,7 +361,7 @@ def test_any_objective(tiny, objective, same):
     assert bool((made.attributions == 1).all()) is same
 
 
-@pytest.mark.filterwarnings("ignore:.*acts on ReLUs")
+@pytest.mark.filterwarnings("ignore:.*acts on ReLUs", "ignore:.*the map is zero")
 @pytest.mark.parametrize("method", METHODS)
 def test_the_model_is_left_alone(method):
     model, x = spot(), checks((32, 40))

@@ -75,6 +75,7 @@ GOALS = {
 NOT_LOCAL = {"cam", "grad_cam", "grad_cam_plus_plus", "score_cam"}
 
 
+@pytest.mark.filterwarnings("ignore:noise in the network changes only the length")
 @pytest.mark.parametrize("method", METHODS)
 def test_attribution_finds_the_quarter_that_is_read(planted, method):
     given = dict(OPTIONS.get(method, {}))
@@ -92,6 +93,7 @@ def test_attribution_finds_the_quarter_that_is_read(planted, method):
         assert inside > 0.7, float(inside)
 
 
+@pytest.mark.filterwarnings("ignore:noise in the network changes only the length")
 @pytest.mark.parametrize("method", METHODS)
 def test_attribution_of_an_image_does_not_depend_on_the_others(planted, method):
     given = dict(OPTIONS.get(method, {}))

@@ -281,6 +281,11 @@ def _explain(method: AttributionMethod, cases: list[Case], progress: bool) -> tu
     try:
         for case in tqdm(cases, unit="image", leave=False, disable=None if progress else True):
             attributions.append(method.explain(case).detach().float().cpu())
+            if not (attributions[-1].any() or case.warned or case.options.get("through")):
+                case.warn(
+                    f"no pixel matters for {case.evaluator.objective} by this method: the map is "
+                    "zero; use another, or an objective whose units are active on the image"
+                )
     except KeyboardInterrupt:
         if not attributions:
             raise

@@ -6,14 +6,12 @@ of the maps, resized linearly to the image; the methods differ in the weights.
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 
 from featviz.attribution.cam_layers import LayerMaps, layer_maps
 from featviz.attribution.case import Case
 from featviz.attribution.gradient_based import guided_backprop
-from featviz.errors import FeatvizError, FeatvizWarning
+from featviz.errors import FeatvizError
 from featviz.resample import resize
 from featviz.types import Tensor
 
@@ -128,11 +126,9 @@ def _positive(case: Case, terms: Tensor) -> Tensor:
     """
     total = terms.sum(1, keepdim=True).clamp_min(0)
     if not total.any():
-        warnings.warn(
+        case.warn(
             f"layer {case.notes['layer']!r} has no evidence for {case.evaluator.objective} at any "
-            "position: its map is zero; name another layer, or use layer_cam or cam",
-            FeatvizWarning,
-            stacklevel=2,
+            "position: its map is zero; name another layer, or use layer_cam or cam"
         )
     return _resized(case, total)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import warnings
 from typing import Any
 
-from featviz.errors import FeatvizError
+from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.optim.evaluator import Evaluator
 from featviz.types import Tensor
 
@@ -19,6 +20,7 @@ class Case:
     over several. ``options`` holds every option of the
     method. ``notes`` collects what the method chose by itself, such as a layer. ``shared`` is one
     dictionary for all images of a run: what is found out about the network for one of them.
+    ``warned`` collects what the method warned of.
     """
 
     evaluator: Evaluator
@@ -28,6 +30,7 @@ class Case:
     options: dict[str, Any]
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
     shared: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    warned: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def batch_size(self) -> int:
@@ -37,6 +40,11 @@ class Case:
     def leaf(self) -> Tensor:
         """Return a copy of the image that requires a gradient."""
         return self.image.detach().clone().requires_grad_()
+
+    def warn(self, message: str) -> None:
+        """Warn of something about this image, from the line that called the method."""
+        self.warned.append(message)
+        warnings.warn(message, FeatvizWarning, stacklevel=3)
 
     @property
     def base(self) -> Tensor:

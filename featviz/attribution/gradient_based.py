@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 
 from featviz.attribution.case import Case
-from featviz.errors import FeatvizWarning
 from featviz.networks.gradients import Override, deconvnet_relu, guided_relu
 from featviz.types import Tensor
 
@@ -43,7 +40,7 @@ def guided_backprop(case: Case) -> Tensor:
     """
     with guided_relu() as override:
         result = gradient(case)
-    _warn_without_relu(override, "guided backpropagation")
+    _warn_without_relu(case, override, "guided backpropagation")
     return result
 
 
@@ -58,16 +55,14 @@ def deconvnet(case: Case) -> Tensor:
     """
     with deconvnet_relu() as override:
         result = gradient(case)
-    _warn_without_relu(override, "deconvnet")
+    _warn_without_relu(case, override, "deconvnet")
     return result
 
 
-def _warn_without_relu(override: Override, method: str) -> None:
+def _warn_without_relu(case: Case, override: Override, method: str) -> None:
     if not override.count:
-        warnings.warn(
-            f"{method} acts on ReLUs, and none ran: this is the plain gradient; use another method",
-            FeatvizWarning,
-            stacklevel=2,
+        case.warn(
+            f"{method} acts on ReLUs, and none ran: this is the plain gradient; use another method"
         )
 
 

@@ -17,6 +17,9 @@ from featviz.networks.noise import NetworkNoise
 from featviz.seeds import generator
 from featviz.types import Tensor
 
+#: Relative size of differences that are rounding.
+_ROUNDING = 1e-9
+
 
 @dataclasses.dataclass
 class _Moments:
@@ -65,10 +68,17 @@ def var_grad(case: Case) -> Tensor:
     """Return the variance of ∂o/∂x over noisy copies of the image. [Adebayo2018]_.
 
     It is SmoothGrad² minus the square of SmoothGrad: zero wherever the gradient is constant, for a
-    linear network everywhere.
+    linear network everywhere, which a warning says.
     """
     moments = _over_copies(case)
-    return _like(case, (moments.mean_square - moments.mean.square()).clamp_min(0))
+    variance = moments.mean_square - moments.mean.square()
+    variance = variance.where(variance > _ROUNDING * moments.mean_square, 0)
+    if not variance.any():
+        case.warn(
+            f"the gradient of {case.evaluator.objective} does not vary over {moments.count} noisy "
+            "copies: the map is zero; use smooth_grad, more steps or a larger sd"
+        )
+    return _like(case, variance)
 
 
 def noise_grad(case: Case) -> Tensor:
@@ -77,6 +87,9 @@ def noise_grad(case: Case) -> Tensor:
     The paper multiplies every weight by its own factor 1 + sd n; here the output channels of the
     normalization layers (without any, of the convolutions and linear layers) are multiplied, which
     scales all weights of a channel, and its bias, by one factor. ``channel_noise`` is sd.
+
+    Warns if the noise changes nothing but the length of the gradient, as where the only such layer
+    is the last one; the result then is the plain gradient.
 
     Raises
     ------
@@ -118,12 +131,28 @@ def _over_networks(case: Case, sd: float) -> _Moments:
     evaluator = case.evaluator
     noise = NetworkNoise(evaluator.model, evaluator.size, channels=True, branches=False)
     moments = _Moments.none(case.image)
+    directions: list[Tensor] = []
     with _in_network(case, noise):
         for _ in range(case.options["steps"]):
             start = float(torch.rand((), generator=rng))
             noise.draw_((case.options["channel_noise"], start), (0.0, 0.0))
-            moments.add(gradients(case, _noisy(case.image, noise_sd, 1, rng)))
+            found = gradients(case, _noisy(case.image, noise_sd, 1, rng))
+            moments.add(found)
+            if len(directions) < 2:
+                directions.append(found.double().flatten())
+    if case.options["channel_noise"] and _parallel(*directions):
+        case.warn(
+            "noise in the network changes only the length of the gradient of "
+            f"{case.evaluator.objective}: this is the plain gradient; use smooth_grad"
+        )
     return moments
+
+
+def _parallel(first: Tensor, *others: Tensor) -> bool:
+    """Return whether there are other gradients (N,), and all are multiples of the first."""
+    return bool(others) and all(
+        (first @ other).abs() >= (1 - _ROUNDING) * first.norm() * other.norm() for other in others
+    )
 
 
 @contextlib.contextmanager

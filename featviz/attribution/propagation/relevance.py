@@ -139,7 +139,7 @@ def _bounds(
     for source in sources - units:
         raise FeatvizError(
             f"the rule box needs pixels as inputs, but {operation(source)} runs before the first "
-            "layer: use first=flat or first=w_square"
+            "layer: use lrp with first=flat or first=w_square"
         )
     black, white = (network.run(torch.full_like(image, v), units) for v in (0.0, 1.0))
     ends = {
