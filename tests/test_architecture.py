@@ -152,6 +152,7 @@ def test_gradients_are_taken_in_few_places():
         "attribution/full_gradient.py",
         "attribution/gradient_based.py",
         "attribution/propagation/start.py",
+        "attribution/training_images.py",
         "optim/gradient_evaluator.py",
         "optim/loop.py",
         "optim/tracing.py",
