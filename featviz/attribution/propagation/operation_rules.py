@@ -42,10 +42,10 @@ def _names(text: str) -> frozenset[str]:
 
 MOVED = _names(
     "view reshape _unsafe_view flatten unflatten permute transpose t numpy_T mT mH movedim "
-    "moveaxis swapaxes squeeze unsqueeze slice select narrow index index_select gather take getitem "
-    "cat concat concatenate stack hstack vstack split split_with_sizes tensor_split chunk unbind "
-    "clone contiguous alias to _to_copy type_as expand expand_as repeat tile roll flip rot90 "
-    "pixel_shuffle pixel_unshuffle channel_shuffle unfold im2col pad constant_pad_nd "
+    "moveaxis swapaxes squeeze unsqueeze slice select narrow index index_select gather take "
+    "getitem cat concat concatenate stack hstack vstack split split_with_sizes tensor_split chunk "
+    "unbind clone contiguous alias to _to_copy type_as expand expand_as repeat tile roll flip "
+    "rot90 pixel_shuffle pixel_unshuffle channel_shuffle unfold im2col pad constant_pad_nd "
     "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
     "replication_pad3d max_pool1d max_pool2d max_pool3d max_pool1d_with_indices "
     "max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d "
