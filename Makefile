@@ -30,7 +30,7 @@ lint: $(VENV)/ready
 
 ## The documentation site, in site/; a broken link or anchor is an error (three seconds).
 docs: $(VENV)/ready
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 ## Everything that CI runs.
 test: lint docs
