@@ -151,6 +151,7 @@ def test_gradients_are_taken_in_few_places():
         "attribution/cam_layers.py",
         "attribution/full_gradient.py",
         "attribution/gradient_based.py",
+        "attribution/masking_network.py",
         "attribution/propagation/start.py",
         "attribution/training_images.py",
         "optim/gradient_evaluator.py",
