@@ -12,12 +12,12 @@ from featviz.objectives.classes import (
     log_probability,
     margin,
     probability,
-    text_match,
 )
 from featviz.objectives.custom import function
 from featviz.objectives.directions import angled_direction, direction
 from featviz.objectives.group import mean, per_sample
 from featviz.objectives.guide import guide_match
+from featviz.objectives.image_text import text_match
 from featviz.objectives.matching import (
     caricature,
     feature_match,

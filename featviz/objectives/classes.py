@@ -1,4 +1,4 @@
-"""Classes by index or name: logits, probabilities, the losses of attacks; match with a text."""
+"""Classes by index or name: logits, probabilities, the losses of attacks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import torch
 
 from featviz.errors import UnitError
 from featviz.objectives.base import Objective
-from featviz.objectives.directions import dot_and_cosine
-from featviz.objectives.scene import Scene, Score, Target
-from featviz.objectives.unit import Unit, check_index, index, name_or_index, quoted, word
+from featviz.objectives.scene import Score, Target
+from featviz.objectives.unit import Unit, check_index, index, name_or_index, word
 from featviz.types import Tensor
 
 #: Indices of the samples, which always cover the batch, and of the class of each.
 Rows: TypeAlias = slice | Tensor
 ClassIndex: TypeAlias = int | Tensor
 
-#: Keeps ratios of logits finite if all logits are equal; the value of AutoAttack.
+#: Keeps ratios finite if all logits are equal; the value of AutoAttack.
 EPSILON = 1e-12
 
 
@@ -180,33 +179,6 @@ class Dlr(_Class):
         return difference / (first - (third + fourth) / 2 + EPSILON)
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class TextMatch(Unit):
-    """See :func:`text_match`."""
-
-    kind = "text_match"
-    text: str = quoted()
-    layer: str = word("output")
-
-    def bind(self, target: Target) -> Score:
-        info = target.layer(self.layer)
-        if target.model.text is None:
-            raise UnitError("the model has no text encoder: use fv.Model(…, text=encoder)")
-        embedding = torch.as_tensor(target.model.text(self.text)).detach().float().flatten()
-        if info.positions or len(embedding) != info.units:
-            shape = "x".join(map(str, info.shape))
-            raise UnitError(
-                f"the text embedding has {len(embedding)} features, but layer {info.name!r} has "
-                f"{shape}"
-            )
-        embedding = embedding.to(target.device)
-
-        def score(scene: Scene) -> Tensor:
-            return dot_and_cosine(scene[self.layer], embedding)[1]
-
-        return score
-
-
 def _as_target(target: int | str) -> int | str:
     return target if isinstance(target, str) else index(target)
 
@@ -278,13 +250,3 @@ def dlr(target: int | str, *, towards: int | str | None = None, layer: str = "")
         of these, or if both are the same.
     """
     return Dlr(_as_target(target), layer, None if towards is None else _as_target(towards))
-
-
-def text_match(text: str, *, layer: str = "output") -> Objective:
-    """Return the cosine similarity between the embeddings of the image and a text, as in CLIP.
-
-    The model is the image encoder, and its ``text`` argument the text encoder:
-    ``fv.Model(encode_image, text=encode_text)``, a function that maps a text to one vector (D,).
-    [Radford2021]_
-    """
-    return TextMatch(text, layer)
