@@ -8,6 +8,7 @@ while scrolling a layer of 1,000 units, and all 5,000, from top to bottom. CPU s
 all of the browser's processes; unlike the others they do not grow with what else the machine does.
 
     python benchmarks/viewer.py [--json] [--examples 9] [--keep DIR]
+    python benchmarks/viewer.py --layers 100 --signs + --size 64    # 100,000 units
 """
 
 import argparse
@@ -66,7 +67,7 @@ def encoded(picture, kind):
     return buffer.getvalue()
 
 
-def make(folder, layers=5, units=1000, kind="webp", examples=0, size=224):
+def make(folder, layers=5, units=1000, kind="webp", examples=0, size=224, signs="+-"):
     """Write the atlas."""
     generator = np.random.default_rng(0)
     pictures = [encoded(blobs(generator, size), kind) for _ in range(DISTINCT)]
@@ -74,7 +75,7 @@ def make(folder, layers=5, units=1000, kind="webp", examples=0, size=224):
     names = [f"blocks.{i}" for i in range(layers)]
     settings = {"version": "0", "model": "synthetic", "steps": 64, "size": [size, size]}
     for layer in names:
-        for sign in "+-":
+        for sign in signs:
             for start in range(0, units, 100):
                 store.add(
                     [
@@ -171,13 +172,18 @@ def main():
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--units", type=int, default=1000)
     parser.add_argument("--examples", type=int, default=0, help="of each side and unit")
+    parser.add_argument("--size", type=int, default=224, help="of an image")
+    parser.add_argument("--signs", choices=["+-", "+"], default="+-")
     parser.add_argument("--kind", choices=["webp", "png"], default="webp")
     parser.add_argument("--keep", help="where to write the atlas; it is used if it is there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or temporary
         if not (Path(folder) / "atlas.json").exists():
-            make(folder, options.layers, options.units, options.kind, options.examples)
+            make(
+                folder, options.layers, options.units, options.kind, options.examples,
+                options.size, options.signs,
+            )  # fmt: skip
         row = {"load at the start": os.getloadavg()[0]}
         shutil.rmtree(Path(folder) / "site", ignore_errors=True)
         for key in ("written", "written again"):
