@@ -160,7 +160,7 @@ METHODS = {
         optimize=masks.extremal_perturbation,
         signed=False,
         baseline="blur",
-        options={"kind": "preserve", "steps": 150, "cells": 28, "area": 0.1},
+        options={"kind": "delete", "steps": 160, "cells": 28, "area": masks.AREAS},
     ),
     "fido": AttributionMethod(
         optimize=fido.fido,
@@ -188,6 +188,20 @@ def _are_integers(value: Any) -> bool:
     return not labels.is_floating_point() and not labels.is_complex()
 
 
+def _areas(value: Any) -> tuple[float, ...]:
+    """Return the fractions that a number, several or a text give; none if any is invalid."""
+    try:
+        listed: list[Any] = (
+            [value]
+            if _is_finite_number(value)
+            else list(value.split(",") if isinstance(value, str) else value)
+        )
+        areas = tuple(float(v) for v in listed if not isinstance(v, bool))
+    except (TypeError, ValueError):
+        return ()
+    return areas if len(areas) == len(listed) and all(0 < a < 1 for a in areas) else ()
+
+
 #: For each option, the test of its value, and its words for an error message.
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "steps": (_is_positive_integer, "a positive whole number"),
@@ -198,7 +212,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_finite_number(value) and value >= 0,
         "a number of at least 0",
     ),
-    "area": (lambda value: _is_finite_number(value) and 0 < value < 1, "between 0 and 1"),
+    "area": (lambda value: bool(_areas(value)), "between 0 and 1, or several such fractions"),
     "layer": (lambda value: isinstance(value, str), "the name of a layer"),
     "segments": (_are_integers, "whole numbers, as a tensor"),
     "rule": (
@@ -237,7 +251,9 @@ def find_method(settings: AttributionSettings) -> tuple[AttributionMethod, dict[
         if not is_valid(value):
             shown = " ".join(repr(value).split())[:60]
             raise FeatvizError(f"{key} must be {expected}, not {shown}")
-        if key in ("sd", "channel_noise", "area", "tolerance"):
+        if key == "area":
+            options[key] = _areas(value)
+        if key in ("sd", "channel_noise", "tolerance"):
             options[key] = float(value)  # JSON records cannot hold NumPy scalars
     if settings.baseline is not None and method.baseline is None:
         raise FeatvizError(f"method {name} takes no baseline")

@@ -67,10 +67,11 @@ class AttributionSettings(Options):
     segments: Tensor | None = option(
         None, "Custom regions (*size): whole numbers, one for each region."
     )
-    area: float | None = option(
+    area: float | str | Sequence[float] | None = option(
         None,
-        "The fraction of the image that an extremal perturbation preserves or deletes.",
-        cli=float,
+        "The fraction of the image that an extremal perturbation preserves or deletes, or several: "
+        "'0.05, 0.1, 0.2'.",
+        cli=str,
     )
     kind: Literal["preserve", "delete"] | None = option(
         None,
@@ -124,7 +125,7 @@ class AttributionKeywords(TypedDict, total=False):
     sd: float | None
     channel_noise: float | None
     segments: Tensor | None
-    area: float | None
+    area: float | str | Sequence[float] | None
     kind: Literal["preserve", "delete"] | None
     tolerance: float | None
     rule: str | None
