@@ -31,10 +31,16 @@ def plot_cascade(rows: Mapping[str, Sequence[float]], path: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(13, 4.6), sharey=True)
+    panels = {
+        title: drawn
+        for title, names in PANELS.items()
+        if (drawn := [n for n in names if n in rows])
+    }
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(4.9 * len(panels), 4.4), sharey=True, squeeze=False
+    )
     colours = pyplot.get_cmap("tab10")
-    for axis, (title, methods) in zip(axes, PANELS.items(), strict=True):
-        drawn = [name for name in methods if name in rows]
+    for axis, (title, drawn) in zip(axes[0], panels.items(), strict=True):
         ends = {name: rows[name][-1] for name in drawn}
         places = _spread(ends)
         for k, name in enumerate(drawn):
@@ -50,8 +56,8 @@ def plot_cascade(rows: Mapping[str, Sequence[float]], path: Path) -> None:
         axis.set_xlim(0, 100)
         axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("rank correlation with the trained network's map", fontsize=9)
-    figure.tight_layout(w_pad=8)
+    axes[0, 0].set_ylabel("rank correlation with the trained network's map", fontsize=9)
+    figure.tight_layout(w_pad=1)
     figure.savefig(path, dpi=110)
 
 
