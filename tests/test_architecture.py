@@ -153,6 +153,7 @@ def test_gradients_are_taken_in_few_places():
         "attribution/gradient_based.py",
         "attribution/masking_network.py",
         "attribution/propagation/start.py",
+        "attribution/prototypes.py",
         "attribution/soft_tree.py",
         "attribution/training_images.py",
         "optim/gradient_evaluator.py",
