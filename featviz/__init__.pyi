@@ -18,6 +18,8 @@ from .dreaming.settings import DreamSettings
 from .errors import FeatvizError, FeatvizWarning, OptimizationError
 from .io import video
 from .networks import gradients, zoo
+from .networks.dictionaries.api import dictionary
+from .networks.dictionaries.dictionary import Dictionary
 from .networks.model import Model
 from .networks.zoo import load, models
 from .objectives import (
@@ -80,6 +82,7 @@ __all__ = [
     "Checkpoint",
     "Checks",
     "Cosine",
+    "Dictionary",
     "DreamSettings",
     "Examples",
     "FeatvizError",
@@ -108,6 +111,7 @@ __all__ = [
     "channel",
     "check",
     "class_logit",
+    "dictionary",
     "direction",
     "diversity",
     "dlr",

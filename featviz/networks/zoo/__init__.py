@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import sys
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from featviz.errors import ModelError, did_you_mean, shorten
+from featviz.networks.dictionaries.dictionary import Dictionary
 from featviz.networks.model import Model
 from featviz.networks.zoo import (
     efficientnet,
     exported,
+    factories,
     huggingface,
     of_plugins,
     onnx,
@@ -33,6 +31,10 @@ SOURCES = {
     "hf": huggingface,
     "open_clip": openclip,
 }
+
+
+#: What ends the name of a network with a dictionary.
+_DICTIONARY = ".safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +114,9 @@ def load(
     ``torchvision:NAME``, ``timm:NAME``, ``open_clip:NAME``, ``hf:NAME`` (on the Hugging Face hub,
     or a folder), a file ``NAME.onnx`` or ``NAME.pt2`` (:func:`featviz.zoo.export`), or
     ``package.module:factory``: a function that returns a :class:`featviz.Model`, or an
-    ``nn.Module`` that takes RGB images in [0, 1] without further preprocessing.
+    ``nn.Module`` that takes RGB images in [0, 1] without further preprocessing. After any of them,
+    ``+dictionary.safetensors`` or ``+LAYER:dictionary.safetensors`` attaches a
+    :class:`featviz.Dictionary`, whose features are then the layer ``LAYER.dictionary``.
 
     Parameters
     ----------
@@ -144,6 +148,19 @@ def load(
             f"model {shorten(repr(name))} may run code or download: name it yourself, or trust the "
             "file"
         )
+    if name.endswith(_DICTIONARY) and "+" in name:
+        model = _with_dictionary(name, weights=weights, checkpoint=checkpoint, **options)
+    else:
+        model = _network(name, weights, checkpoint, options)
+    # Other weights than its own make it another network.
+    if weights == "default" and checkpoint is None and not options:
+        model.name = name
+    return model
+
+
+def _network(
+    name: str, weights: str | None, checkpoint: str | Path | None, options: dict[str, Any]
+) -> Model:
     prefix, _, source_name = name.partition(":")
     chosen = weights if checkpoint is None else None
     if name in efficientnet.NAMES:
@@ -151,15 +168,20 @@ def load(
     elif prefix in SOURCES and source_name:
         model = SOURCES[prefix].load(source_name, chosen, options)
     elif source_name and prefix in of_plugins.names():
-        model = _as_model(of_plugins.load(prefix, source_name, chosen, options), name)
+        model = factories.as_model(of_plugins.load(prefix, source_name, chosen, options), name)
     else:
         model = _of_its_own(name, weights, options)
     if checkpoint is not None:
         read_checkpoint(model.net, checkpoint)
-    # Other weights than its own make it another network.
-    if weights == "default" and checkpoint is None and not options:
-        model.name = name
     return model
+
+
+def _with_dictionary(name: str, **given: Any) -> Model:
+    """Return a network with a dictionary as a layer: ``NETWORK+FILE`` or ``NETWORK+LAYER:FILE``."""
+    network, _, where = name.rpartition("+")
+    layer, _, path = where.rpartition(":")
+    model = load(network, **given)
+    return Dictionary.load(path).attach(model, layer or None)
 
 
 def _of_its_own(name: str, weights: str | None, options: dict[str, Any]) -> Model:
@@ -174,7 +196,7 @@ def _of_its_own(name: str, weights: str | None, options: dict[str, Any]) -> Mode
         return exported.load(name)
     if ":" in name:
         prefix, _, function_name = name.partition(":")
-        return _factory(prefix, function_name, options)
+        return factories.load(prefix, function_name, options)
     hint = did_you_mean(name, efficientnet.NAMES)
     known = f"; known: {', '.join(efficientnet.NAMES)}, torchvision:{name}, timm:{name}, …"
     raise ModelError(f"no model {name!r}{hint}{'' if hint else known}")
@@ -187,48 +209,6 @@ def is_vetted(name: str) -> bool:
     hub may be downloaded, hundreds of megabytes of them, and anybody may upload one to the hub.
     """
     return name in efficientnet.NAMES
-
-
-def _factory(module_name: str, function_name: str, options: dict[str, Any]) -> Model:
-    folder = str(Path.cwd())
-    if folder not in sys.path:  # like `python -m`: the user's own modules are here
-        sys.path.insert(0, folder)
-    spec = f"{module_name}:{function_name}"
-    if not all(part.isidentifier() for part in [*module_name.split("."), function_name]):
-        raise ModelError(f"no model {spec!r}: write package.module:function")
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever the user's own module raises
-        raise ModelError(f"no model {spec!r}: {_reason(error)}") from error
-    factory = getattr(module, function_name, None)
-    if factory is None:
-        hint = did_you_mean(function_name, [n for n in vars(module) if not n.startswith("_")])
-        raise ModelError(f"no model {spec!r}: {module_name} has no {function_name!r}{hint}")
-    if isinstance(factory, (Model, nn.Module)):
-        result = factory
-    elif callable(factory):
-        try:
-            result = factory(**options)
-        except (Exception, SystemExit) as error:  # whatever the user's own function raises
-            raise ModelError(f"{spec} failed: {_reason(error)}") from error
-    else:
-        raise ModelError(f"no model {spec!r}: {function_name} is not a function")
-    return _as_model(result, spec)
-
-
-def _as_model(result: Any, spec: str) -> Model:
-    if isinstance(result, nn.Module):
-        return Model(result)
-    if isinstance(result, Model):
-        return result
-    raise ModelError(
-        f"{spec} returned {type(result).__name__}: return a featviz.Model or an nn.Module"
-    )
-
-
-def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:200]
-    return text if isinstance(error, ImportError) else f"{type(error).__name__}: {text}"
 
 
 __all__ = ["export", "load", "models"]
