@@ -156,6 +156,7 @@ def test_gradients_are_taken_in_few_places():
         "attribution/prototypes.py",
         "attribution/soft_tree.py",
         "attribution/training_images.py",
+        "networks/dictionaries/training.py",
         "optim/gradient_evaluator.py",
         "optim/loop.py",
         "optim/tracing.py",

@@ -155,7 +155,7 @@ class Dictionary(nn.Module):
 
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file, atomically; :func:`featviz.Dictionary.load` reads it."""
-        from featviz.networks.dictionaries.files import write
+        from featviz.networks.dictionaries.dictionary_files import write
 
         return write(self, path)
 
@@ -179,7 +179,7 @@ class Dictionary(nn.Module):
         FeatvizError
             If the file cannot be read, its shapes do not fit, or it does not say what is needed.
         """
-        from featviz.networks.dictionaries.files import read
+        from featviz.networks.dictionaries.dictionary_files import read
 
         return read(path, **given)
 
