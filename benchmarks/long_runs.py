@@ -96,7 +96,7 @@ def runs() -> list[float]:
 
 
 def attributions() -> list[float]:
-    """A thousand attributions by relevance propagation with one model."""
+    """Two hundred attributions by relevance propagation with one model."""
     model = fv.load("efficientnet_lite0")
     image = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     goal = "channel:_blocks.4:5"
