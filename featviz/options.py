@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar, get_args
 from featviz.errors import FeatvizError, did_you_mean
 from featviz.other_libraries import KEYWORDS
 from featviz.process_state import reset
-from featviz.types import Precision, QualityName, Self
+from featviz.types import MethodName, Precision, QualityName, Self
 from featviz.validation import functions, one_of, positive_int, real, sides, switch, whole
 
 P = ParamSpec("P")
@@ -109,7 +109,11 @@ def words_of(field: dataclasses.Field[Any]) -> list[str]:
 
 
 #: Types of a few words that several options classes share.
-_WORDS = {"Precision": get_args(Precision), "QualityName": get_args(QualityName)}
+_WORDS = {
+    "MethodName": get_args(MethodName),
+    "Precision": get_args(Precision),
+    "QualityName": get_args(QualityName),
+}
 
 
 def split(keywords: Mapping[str, Any], *classes: type[Options]) -> list[dict[str, Any]]:

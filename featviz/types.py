@@ -24,6 +24,42 @@ Size: TypeAlias = int | tuple[int, ...]
 Seed: TypeAlias = int | Sequence[int]
 QualityName: TypeAlias = Literal["fast", "standard", "best", "lucid"]
 ScheduleName: TypeAlias = Literal["constant", "cosine"]
+#: What ``method=`` of an attribution may be; a test keeps it equal to the registry.
+MethodName: TypeAlias = Literal[
+    "auto",
+    "saliency",
+    "sensitivity",
+    "input_x_gradient",
+    "integrated_gradients",
+    "smooth_grad",
+    "smooth_grad_squared",
+    "var_grad",
+    "noise_grad",
+    "fusion_grad",
+    "full_grad",
+    "xrai",
+    "guided_backprop",
+    "deconvnet",
+    "grad_cam",
+    "cam",
+    "grad_cam_plus_plus",
+    "layer_cam",
+    "score_cam",
+    "guided_grad_cam",
+    "lrp",
+    "pattern_attribution",
+    "deep_taylor",
+    "deep_lift",
+    "occlusion",
+    "feature_ablation",
+    "kernel_shap",
+    "lime",
+    "prediction_difference",
+    "rise",
+    "meaningful_perturbation",
+    "extremal_perturbation",
+    "fido",
+]
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 #: A ``torch.optim`` class, or any function that builds an optimizer from a list of tensors.
 OptimizerFactory: TypeAlias = Callable[[list[Tensor]], torch.optim.Optimizer]

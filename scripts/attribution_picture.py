@@ -14,8 +14,9 @@ from PIL import Image
 import featviz as fv
 from featviz.attribution.result import overlay
 from featviz.io import images, sheets
+from featviz.types import MethodName
 
-METHODS = (
+METHODS: tuple[MethodName, ...] = (
     "integrated_gradients",
     "smooth_grad",
     "guided_backprop",

@@ -112,6 +112,20 @@ def test_live_preview_outside_of_a_notebook(lite0):
         fv.render(lite0, 1, callbacks=[fv.callbacks.Live()], **FAST)
 
 
+def test_parts_of_the_table_of_layers_are_tables(lite0):
+    table = lite0.layers()
+    part = table[-3:]
+    assert (len(part), part.remark) == (3, table.remark)
+    assert str(part).splitlines()[0].split() == ["layer", "type", "shape", "units", "calls"]
+    assert len(str(part).splitlines()) == 4
+    assert repr(part) == str(part)
+    assert part._repr_html_().count("<tr><td>") == 3
+    assert table["_blocks.10"] == table.find("_blocks.10")
+    assert table[0] == next(iter(table))
+    with pytest.raises(fv.FeatvizError, match=r"no layer '_blocks\.99'; did you mean"):
+        table["_blocks.99"]
+
+
 def test_model_and_models(lite0):
     page = lite0._repr_html_()
     assert page.count("<tr><td>") == len(lite0.layers())

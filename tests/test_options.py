@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from typing import get_args
 
 import click
 import pytest
@@ -9,15 +10,24 @@ import torch
 
 import featviz as fv
 from featviz.atlases.settings import AtlasKeywords, AtlasSettings
+from featviz.attacks.algorithms import ALGORITHMS
+from featviz.attacks.criterion import LOSSES
 from featviz.attacks.settings import AttackKeywords, AttackSettings, PatchKeywords, PatchSettings
+from featviz.attribution.masks import KINDS
+from featviz.attribution.methods import METHODS
 from featviz.attribution.settings import AttributionKeywords, AttributionSettings
 from featviz.checks.settings import CheckKeywords, CheckSettings
 from featviz.cli import options as cli_options
 from featviz.cli.main import COMMANDS, cli
 from featviz.dataset_examples.settings import ExamplesKeywords, ExamplesSettings
 from featviz.dreaming.settings import DreamKeywords, DreamSettings
+from featviz.networks import devices
+from featviz.optim.optimizers import SCHEDULES
+from featviz.optim.quality import QUALITIES
 from featviz.optim.settings import Settings, SettingsKeywords
-from featviz.options import Options, documented, option, split, takes
+from featviz.options import Options, documented, option, split, takes, words_of
+from featviz.param.balls import NORMS
+from featviz.types import ScheduleName
 from tests import nets
 
 #: Options classes of each verb, and the keywords that type checkers know.
@@ -87,6 +97,24 @@ def test_every_verb_takes_the_same_words():
         assert common <= parameters, verb
         assert "precision" in parameters, verb
         assert {"seed", "seeds"} & parameters, verb
+
+
+def words(cls, field):
+    return words_of(next(f for f in dataclasses.fields(cls) if f.name == field))
+
+
+def test_literals_are_the_registries():
+    """What type checkers and editors offer is what there is, in the same order."""
+    assert words(AttributionSettings, "method") == ["auto", *METHODS]
+    assert words(AttributionSettings, "kind") == list(KINDS)
+    assert words(AttackSettings, "method") == list(ALGORITHMS)
+    assert words(AttackSettings, "norm") == list(NORMS)
+    assert words(AttackSettings, "loss") == words(PatchSettings, "loss") == list(LOSSES)
+    assert words(Settings, "quality") == list(QUALITIES)
+    assert list(get_args(ScheduleName)) == list(SCHEDULES)
+    for cls in (Settings, DreamSettings, AttackSettings, AttributionSettings):
+        for word in words(cls, "precision"):
+            devices.half(word)
 
 
 def test_adding_an_option_is_one_edit():

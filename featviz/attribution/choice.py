@@ -14,10 +14,10 @@ from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives.scene import Target
 from featviz.optim.evaluator import Evaluator
-from featviz.types import Tensor
+from featviz.types import MethodName, Tensor
 
 #: The method of an option that only one of the recommended methods takes.
-_BY_OPTION = {
+_BY_OPTION: dict[str, MethodName] = {
     "layer": "grad_cam",
     "area": "extremal_perturbation",
     "kind": "extremal_perturbation",
@@ -40,7 +40,7 @@ class Candidate:
     with Lite0 on a CPU. ``late_maps`` is whether it needs maps in the later half of the layers.
     """
 
-    method: str
+    method: MethodName
     passes: int
     late_maps: bool = False
 
@@ -57,7 +57,7 @@ CANDIDATES = (
 class Choice:
     """Methods in the order in which they are tried, and why they were chosen."""
 
-    methods: tuple[str, ...]
+    methods: tuple[MethodName, ...]
     reason: str
 
 
@@ -107,7 +107,7 @@ def choose_methods(
     return Choice(tuple(c.method for c in fitting), reason)
 
 
-def first_that_works(choice: Choice, explain: Callable[[str], Attribution]) -> Attribution:
+def first_that_works(choice: Choice, explain: Callable[[MethodName], Attribution]) -> Attribution:
     """Return the explanation by the first method that does not refuse; record the choice.
 
     ``result.settings["choice"]`` says why it was chosen, and which methods refused and why.

@@ -9,7 +9,7 @@ from typing import Literal, TypedDict
 from featviz.io.dataset import Dataset
 from featviz.objectives import Objective
 from featviz.options import Options, documented, option
-from featviz.types import Precision, Tensor
+from featviz.types import MethodName, Precision, Tensor
 from featviz.validation import MOST
 
 
@@ -18,12 +18,13 @@ from featviz.validation import MOST
 class AttributionSettings(Options):
     """How :func:`featviz.attribute` explains an image; methods refuse options of others."""
 
-    method: str = option(
+    method: MethodName = option(
         "auto",
         "auto (grad_cam, or kernel_shap where no late maps are; the best in the time allowed if "
         "seconds are given) or one of featviz.attribution.methods.METHODS; docs/attribution.md "
         "explains each.",
         cli=str,
+        metavar="NAME",
     )
     seconds: float | None = option(
         None,
@@ -116,7 +117,7 @@ class AttributionSettings(Options):
 class AttributionKeywords(TypedDict, total=False):
     """The fields of :class:`AttributionSettings` as keywords."""
 
-    method: str
+    method: MethodName
     seconds: float | None
     baseline: str | float | Tensor | Sequence[str | float | Tensor] | None
     steps: int | None

@@ -15,9 +15,10 @@ called ``input``, ``output`` or ``image`` is addressed as ``net.output`` and so 
 from __future__ import annotations
 
 import dataclasses
+import html
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
 import torch
 from torch import nn
@@ -30,12 +31,28 @@ _ADDRESS = re.compile(r"(?P<module>[^#\[\]]+)(?:#(?P<call>\d+))?(?P<path>(?:\[[^
 
 
 class LayerTable(list[LayerInfo]):
-    """The layers of a network in the order in which they finish; prints as a table."""
+    """The layers of a network in the order in which they finish; prints as a table.
+
+    Besides its position, ``table["blocks.3"]`` takes the name of a layer.
+    """
 
     #: Why some layers are not listed, for error messages.
     remark = ""
 
-    def __str__(self) -> str:
+    @overload
+    def __getitem__(self, key: SupportsIndex | str) -> LayerInfo: ...
+    @overload
+    def __getitem__(self, key: slice) -> LayerTable: ...
+    def __getitem__(self, key: SupportsIndex | str | slice) -> LayerInfo | LayerTable:
+        if isinstance(key, str):
+            return self.find(key)
+        if isinstance(key, slice):
+            part = LayerTable(super().__getitem__(key))
+            part.remark = self.remark
+            return part
+        return super().__getitem__(key)
+
+    def __repr__(self) -> str:
         rows = [("layer", "type", "shape", "units", "calls")]
         for i in self:
             rows.append((i.name, i.type, "x".join(map(str, i.shape)), str(i.units), str(i.calls)))
@@ -44,6 +61,17 @@ class LayerTable(list[LayerInfo]):
             "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
             for row in rows
         )
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(i.name)}<td>{html.escape(i.type)}"
+            f"<td>{'x'.join(map(str, i.shape))}<td>{i.units}"
+            for i in self
+        )
+        head = "<tr><th>layer<th>type<th>shape<th>units"
+        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
 
     def find(self, name: str) -> LayerInfo:
         """Return the layer called ``name``; raise :class:`LayerError` with the nearest names."""

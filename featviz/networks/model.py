@@ -145,15 +145,8 @@ class Model(RunnableNetwork):
         return f"<Model {label}: {self.channels} channels, size {self.size}>"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(i.name)}<td>{html.escape(i.type)}"
-            f"<td>{'x'.join(map(str, i.shape))}<td>{i.units}"
-            for i in self.layers()
-        )
-        head = "<tr><th>layer<th>type<th>shape<th>units"
-        table = f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
         summary = html.escape(repr(self)[1:-1])
-        return f"<details><summary>{summary}</summary>{table}</details>"
+        return f"<details><summary>{summary}</summary>{self.layers()._repr_html_()}</details>"
 
     def __call__(self, images: Tensor) -> Any:
         """Return what the network returns for images (B, C, *spatial) in [0, 1]."""

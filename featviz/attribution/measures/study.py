@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 
@@ -25,7 +26,7 @@ from featviz.optim.collecting import logits_layer
 from featviz.optim.evaluator import Evaluator
 from featviz.optim.tracing import TraceCache
 from featviz.seeds import expand
-from featviz.types import Tensor
+from featviz.types import MethodName, Tensor
 
 #: Measures by name, with the direction in which a map is better.
 MEASURES = {
@@ -138,7 +139,9 @@ class Study:
         return {name: values for name, values in areas.items() if name in self.measures}
 
     def _explain(self, method: str, network: Model, goals: Sequence[Objective]) -> Attribution:
-        return attribute(network, self.images, goals, method=method, seed=self.seeds)
+        return attribute(
+            network, self.images, goals, method=cast("MethodName", method), seed=self.seeds
+        )
 
     def _road(self, result: Attribution) -> Tensor:
         """Return the gap of ROAD in units of the difference from the blurred image, (B,)."""
