@@ -17,7 +17,7 @@ from featviz.types import Tensor
 _TABLES = ("_modules", "_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks")
 
 
-class _Codes(nn.Module):
+class Codes(nn.Module):
     """The codes of a dictionary along any axis of an activation."""
 
     def __init__(self, dictionary: Dictionary, axis: int) -> None:
@@ -47,7 +47,7 @@ def attach(model: Model, dictionary: Dictionary, layer: str | None, name: str) -
     old = modules[layer]
     if hasattr(old, name):
         raise FeatvizError(f"layer {layer!r} has a {name!r} already: give another name")
-    codes = _Codes(dictionary.to(model.device).eval(), info.axis)
+    codes = Codes(dictionary.to(model.device).eval(), info.axis)
     new = _observed(old, name, codes)
     attached = copy.copy(model)
     attached.net = _replaced(model.net, old, new, {})
