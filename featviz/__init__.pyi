@@ -1,4 +1,4 @@
-from . import objectives, param, transforms
+from . import objectives, param, recipes, transforms
 from ._version import __version__
 from .atlases import Atlas, atlas
 from .attacks.adversarial_patch import patch_attack
@@ -145,6 +145,7 @@ __all__ = [
     "per_sample",
     "probability",
     "ramp",
+    "recipes",
     "render",
     "sort_match",
     "spectrum",

@@ -30,6 +30,7 @@ TIERS = [
     {"rendering", "dreaming", "attacks", "attribution"},
     {"dataset_examples"},  # ranked by relevance, too
     {"checks", "atlases"},
+    {"recipes"},
 ]
 #: Where the package is entered: these import whatever they need.
 ENTRIES = {"__init__", "__main__", "cli"}
@@ -161,6 +162,7 @@ def test_gradients_are_taken_in_few_places():
         "optim/loop.py",
         "optim/tracing.py",
         "dataset_examples/receptive_field.py",
+        "recipes/layer_gradients.py",
     }
 
 
