@@ -4,18 +4,42 @@ Each is a short composition of the public parts, and a starting point for one's 
 """
 
 from featviz.recipes.blocks import BuildingBlocks, building_blocks
+from featviz.recipes.circuits import Circuit, circuit, expanded_weights
+from featviz.recipes.class_regions import ActivationAtlas, activation_atlas
 from featviz.recipes.contributions import LayerAttribution, Part, layer_attribution
+from featviz.recipes.facets import accentuate, faceted
 from featviz.recipes.factorization import nmf, pca
+from featviz.recipes.gathering import Gathered, gather
+from featviz.recipes.grids import ActivationGrid, activation_grid
 from featviz.recipes.groups import NeuronGroups, neuron_groups
+from featviz.recipes.planar import Cell, planar
+from featviz.recipes.side_by_side import together
+from featviz.recipes.two_alternatives import Interpretability, machine_interpretability
 
 __all__ = [
+    "ActivationAtlas",
+    "ActivationGrid",
     "BuildingBlocks",
+    "Cell",
+    "Circuit",
+    "Gathered",
+    "Interpretability",
     "LayerAttribution",
     "NeuronGroups",
     "Part",
+    "accentuate",
+    "activation_atlas",
+    "activation_grid",
     "building_blocks",
+    "circuit",
+    "expanded_weights",
+    "faceted",
+    "gather",
     "layer_attribution",
+    "machine_interpretability",
     "neuron_groups",
     "nmf",
     "pca",
+    "planar",
+    "together",
 ]

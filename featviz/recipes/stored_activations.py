@@ -1,0 +1,84 @@
+"""The activations of an atlas and their places, stored in its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from featviz.atlases.plan import model_hash
+from featviz.errors import FeatvizError
+from featviz.io.dataset import Dataset, ImageDataset
+from featviz.io.files import write_bytes
+from featviz.networks.model import Model
+from featviz.recipes.gathering import Gathered, gather
+from featviz.recipes.planar import planar
+from featviz.types import Tensor
+
+
+def activations_in(
+    folder: Path,
+    model: Model,
+    images: Dataset,
+    layer: str,
+    per_image: int,
+    seed: int,
+    progress: bool,
+) -> Gathered:
+    """Return the activations in the folder, or gather and store them."""
+    path = folder / "activations.safetensors"
+    dataset = ImageDataset(images, model.crop)
+    if not dataset.repeatable:
+        return gather(model, images, layer, per_image=per_image, seed=seed, progress=progress)
+    names = [item.name for item in dataset]
+    content = json.dumps([layer, per_image, seed, model_hash(model), names])
+    identity = f"vectors {hashlib.blake2b(content.encode(), digest_size=8).hexdigest()}"
+    tensors = _read(path)
+    if tensors is None:
+        found = gather(model, images, layer, per_image=per_image, seed=seed, progress=progress)
+        data = {
+            identity: found.vectors.contiguous(),
+            "images": found.images,
+            "positions": found.positions,
+            "classes": found.classes,
+            "names": torch.tensor(list(json.dumps(found.names).encode()), dtype=torch.uint8),
+        }
+        write_bytes(path, save(data))
+        return found
+    if identity not in tensors:
+        raise FeatvizError(
+            f"{str(path)!r} was gathered from other images, another layer or network: name another "
+            "folder"
+        )
+    read = json.loads(bytes(tensors["names"].tolist()).decode())
+    return Gathered(
+        tensors[identity], tensors["images"], tensors["positions"], tensors["classes"], read
+    )
+
+
+def places_in(folder: Path, gathered: Gathered, method: Any, seed: int) -> tuple[Tensor, str]:
+    """Return the places in the folder, or compute and store them: UMAP takes its time."""
+    path = folder / "places.safetensors"
+    digest = hashlib.blake2b(gathered.vectors.contiguous().numpy().tobytes(), digest_size=8)
+    for used in ["umap", "pca"] if method == "auto" else [method]:
+        name = f"{used} {digest.hexdigest()} {seed}"
+        tensors = _read(path) or {}
+        if name in tensors:
+            return tensors[name], used
+    places, used = planar(gathered.vectors, method, seed=seed)
+    write_bytes(path, save({f"{used} {digest.hexdigest()} {seed}": places.contiguous()}))
+    return places, used
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    try:
+        return load(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, SafetensorError) as error:
+        raise FeatvizError(f"cannot read {str(path)!r}: delete it") from error

@@ -1,0 +1,208 @@
+"""Machine interpretability: whether pictures or examples tell which image excites a unit.
+
+A two-alternative forced choice without people [Zimmermann2024]_: of two images that were not shown
+before, which one excites the unit? The judge is another network, which compares them in its own
+embedding with images that explain the unit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from featviz.dataset_examples.api import examples
+from featviz.errors import FeatvizError
+from featviz.io.dataset import Dataset, ImageDataset
+from featviz.networks.coercion import as_model
+from featviz.networks.model import Model
+from featviz.objectives import Objective
+from featviz.objectives.text import objectives as as_objectives
+from featviz.optim.batching import evaluated_together
+from featviz.process_state import shielded
+from featviz.resample import resize
+from featviz.types import Tensor
+from featviz.validation import positive_int, real
+
+#: Turns a difference of cosines into a probability, as in the paper, where people's answers set it.
+ALPHA = 16.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Interpretability:
+    """How well explanations tell exciting images from others; one row for each objective.
+
+    Attributes
+    ----------
+    objectives
+        Their texts.
+    scores
+        (units,): the machine interpretability score, the mean probability of the right answer
+        under a softmax of the similarities; 0.5 is chance.
+    accuracy
+        (units,): the fraction of right answers.
+    errors
+        (units,): the standard error of the accuracy, from the number of tasks.
+    tasks
+        Tasks for each unit.
+    """
+
+    objectives: list[str]
+    scores: Tensor
+    accuracy: Tensor
+    errors: Tensor
+    tasks: int
+
+
+@shielded
+def machine_interpretability(
+    model: Model | str,
+    images: Dataset,
+    objective: Objective | str | Sequence[Objective | str],
+    *,
+    judge: Model | str,
+    judge_layer: str | None = None,
+    pictures: Tensor | None = None,
+    negative: Tensor | None = None,
+    k: int = 9,
+    tasks: int = 10,
+    alpha: float = ALPHA,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> Interpretability:
+    """Return whether a unit's examples, or its pictures, tell which image excites it.
+
+    The ``k + tasks`` images with the highest and with the lowest values are taken. In each task,
+    one of either, at evenly spaced ranks, is set aside and has to be told apart. The others of each
+    side explain the unit; or ``pictures`` do, which were optimized.
+
+    A choice compares s(q⁺, E⁺) - s(q⁺, E⁻) with s(q⁻, E⁺) - s(q⁻, E⁻), s the mean cosine in the
+    judge's embedding, less the mean of all images. [Zimmermann2024]_ use DreamSim as the judge; any
+    network that had no part in the unit does.
+
+    Parameters
+    ----------
+    model
+        The network of the units.
+    images
+        A folder or dataset that can be read twice, with at least 2 (k + tasks) images.
+    objective
+        One or several units.
+    judge
+        An independent network, or its name.
+    judge_layer
+        Its layer, averaged over positions; by default the last one with positions.
+    pictures
+        (units, P, C, H, W) in [0, 1]: explain by these instead of by examples.
+    negative
+        (units, P, C, H, W): what lowers the units; otherwise only E⁺ is compared with.
+    k, tasks, alpha
+        Images that explain at least, tasks, and the factor of the softmax.
+    batch_size, progress
+        As in :func:`featviz.examples`.
+
+    Raises
+    ------
+    FeatvizError
+        If there are too few images, they cannot be read twice, or the pictures do not fit.
+    """
+    model, jury = as_model(model, "machine_interpretability"), as_model(judge, "judge")
+    for name, value in (("k", k), ("tasks", tasks)):
+        positive_int(name, value)
+    alpha = real("alpha", alpha, 0, 1e6, above=True)
+    goals = as_objectives(objective)
+    dataset = ImageDataset(images, jury.crop)
+    if not dataset.repeatable:
+        raise FeatvizError("machine_interpretability reads images twice: give a folder or a list")
+    for name, given in (("pictures", pictures), ("negative", negative)):
+        if given is not None and (given.ndim < 5 or len(given) != len(goals)):
+            raise FeatvizError(
+                f"{name} must have shape ({len(goals)}, P, C, H, W), not {tuple(given.shape)}"
+            )
+    if negative is not None and pictures is None:
+        raise FeatvizError("negative pictures need pictures=, too")
+    most = k + tasks
+    ranked = examples(
+        model, images, goals, k=most, keep=False, batch_size=batch_size, progress=progress
+    )
+    if ranked.count < 2 * most:
+        raise FeatvizError(
+            f"{ranked.count} images: {tasks} tasks with {k} examples of each side need {2 * most}"
+        )
+    sides = torch.stack([ranked.top.indices, ranked.bottom.indices], 1)  # (units, 2, most)
+    needed, places = sides.unique(return_inverse=True)
+    size = evaluated_together(jury.device, batch_size)
+    found = [
+        embed(jury, torch.stack([_read(dataset, int(i), jury) for i in some]), judge_layer)
+        for some in needed.split(size)
+    ]
+    photos = torch.cat(found)
+    centre = photos.mean(0)
+    ranks = torch.linspace(0, most - 1, tasks).round().long()
+    rows = []
+    for unit in range(len(goals)):
+        shown = [None if given is None else given[unit] for given in (pictures, negative)]
+        drawn = [None if s is None else _embedded(jury, s, judge_layer, size) for s in shown]
+        rows.append(_margins(_unit(photos - centre)[places[unit]], ranks, centre, drawn))
+    margins = torch.stack(rows)
+    right = (margins > 0).float() + 0.5 * (margins == 0).float()
+    accuracy = right.mean(1)
+    errors = (accuracy * (1 - accuracy) / tasks).sqrt()
+    scores = (alpha * margins).sigmoid().mean(1)
+    return Interpretability([str(g) for g in goals], scores, accuracy, errors, tasks)
+
+
+def _margins(
+    sides: Tensor, ranks: Tensor, centre: Tensor, drawn: Sequence[Tensor | None]
+) -> Tensor:
+    """Return by how much the right answer is nearer in each task, (tasks,).
+
+    ``sides`` (2, most, D) are the unit embeddings of the highest and lowest images.
+    """
+    margins = []
+    pictures, negative = (None if d is None else _unit(d - centre).mean(0) for d in drawn)
+    for rank in ranks.tolist():
+        queries = sides[:, rank]
+        rest = torch.cat([sides[:, :rank], sides[:, rank + 1 :]], 1)
+        up, down = rest.mean(1)
+        if pictures is not None:
+            up, down = pictures, torch.zeros_like(up) if negative is None else negative
+        liking = queries @ (up - down)
+        margins.append(liking[0] - liking[1])
+    return torch.stack(margins)
+
+
+def embed(model: Model, images: Tensor, layer: str | None = None) -> Tensor:
+    """Return the activations of ``layer``, averaged over positions, (B, D), on the CPU.
+
+    By default it is the last layer with positions.
+
+    Raises
+    ------
+    FeatvizError
+        If the network has none.
+    """
+    table = model.layers(tuple(images.shape[2:]))
+    if layer is None:
+        spread = [i.name for i in table if i.batched and any(side > 1 for side in i.positions)]
+        if not spread:
+            raise FeatvizError(f"{model!r} has no layer with positions: name judge_layer=")
+        layer = spread[-1]
+    info = table.find(layer)
+    with torch.no_grad():
+        units = model.activations(images.to(model.device), layer)[layer]
+    return units.movedim(info.axis, 1).flatten(2).float().mean(2).cpu()
+
+
+def _embedded(jury: Model, pictures: Tensor, layer: str | None, size: int) -> Tensor:
+    fitted = resize(pictures.float(), jury.size, antialias=True).clamp(0, 1)
+    return torch.cat([embed(jury, some, layer) for some in fitted.split(size)])
+
+
+def _read(dataset: ImageDataset, index: int, jury: Model) -> Tensor:
+    return dataset[index].image(jury.channels, jury.size)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return vectors / vectors.norm(dim=-1, keepdim=True).clamp_min(1e-12)

@@ -1,0 +1,80 @@
+"""Facets of a unit of two colours, and a photograph whose red is exaggerated."""
+
+import pytest
+import torch
+from torch import nn
+
+import featviz as fv
+
+FAST = {"transforms": "none", "quality": "fast", "param": "pixel", "redirect": 0}
+
+
+class TwoColours(nn.Module):
+    """A unit that responds to red as to green."""
+
+    def __init__(self):
+        super().__init__()
+        self.look = nn.Conv2d(3, 3, 1, bias=False)
+        self.look.weight = nn.Parameter(torch.eye(3)[..., None, None])
+
+    def forward(self, x):
+        seen = self.look(x)
+        return (seen[:, 0] + seen[:, 1]).square().mean((1, 2))[:, None]
+
+
+@pytest.fixture
+def model():
+    return fv.Model(TwoColours(), size=8)
+
+
+def colours(result):
+    return result.images[0].mean((1, 2)).tolist()
+
+
+@pytest.mark.parametrize(("probe", "preferred"), [([1.0, 0, 0], 0), ([0, 1.0, 0], 1)])
+def test_a_facet_is_preferred(model, probe, preferred):
+    unit = fv.objective("class:0")
+    plain = colours(fv.render(model, unit, steps=6, lr=0.1, **FAST))
+    goal = fv.recipes.faceted(unit, "look", probe, weight=10)
+    red, green, _ = made = colours(fv.render(model, goal, steps=6, lr=0.1, **FAST))
+    assert abs(plain[0] - plain[1]) < 0.05
+    assert made[preferred] >= max(red, green)
+
+
+def test_the_value_is_that_of_the_paper(model):
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    goal = fv.recipes.faceted("class:0", "look", [0, 2.0, 0], weight=3)
+    found = goal(model, images.requires_grad_())
+    total = images[:, 0] + images[:, 1]
+    slopes = 2 * total / 64  # of the unit by either colour
+    expected = total.square().mean((1, 2)) + 3 * (images[:, 1] * slopes).sum((1, 2))
+    torch.testing.assert_close(found, expected)
+    (by_images,) = torch.autograd.grad(found.sum(), images)
+    # The slopes are taken as given: the facet's part is linear in the activation.
+    torch.testing.assert_close(by_images[:, 1], slopes + 3 * slopes)
+    with torch.no_grad():
+        torch.testing.assert_close(goal(model, images), total.square().mean((1, 2)))
+
+
+def test_probes_and_layers_that_do_not_fit(model):
+    images = torch.rand(1, 3, 8, 8).requires_grad_()
+    with pytest.raises(fv.FeatvizError, match=r"the probe has shape \(2,\), but layer 'look' 3"):
+        fv.recipes.faceted("class:0", "look", [1.0, 2.0])(model, images)
+    with pytest.raises(fv.FeatvizError, match="does not depend on layer 'output'"):
+        fv.recipes.faceted("channel:look:0", "output", [1.0])(model, images)
+
+
+def test_a_photograph_is_accentuated_and_stays_what_it_is(lite0, photos):
+    options = {"steps": 12, "transforms": "none", "prior": 0}
+    goal = fv.class_logit(285)
+    kept = fv.feature_match("_blocks.2", photos[0])
+    before = float(goal(lite0, photos[:1]))
+    scores = {}
+    for strength in (0, 20):
+        made = fv.recipes.accentuate(
+            lite0, photos[:1], goal, "_blocks.2", strength=strength, **options
+        )
+        with torch.no_grad():
+            scores[strength] = float(goal(lite0, made.images)), float(kept(lite0, made.images))
+    assert scores[20][0] > before + 1
+    assert scores[20][1] > scores[0][1]  # nearer to the photograph
