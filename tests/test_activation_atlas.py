@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 import featviz as fv
-from featviz.recipes import planar as planes
+from featviz.recipes import plane as planes
 from featviz.recipes.direction_pictures import picture_directions
 
 FAST = {"steps": 8, "transforms": "none", "quality": "fast", "size": 8, "param": "pixel"}

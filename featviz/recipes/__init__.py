@@ -12,7 +12,7 @@ from featviz.recipes.factorization import nmf, pca
 from featviz.recipes.gathering import Gathered, gather
 from featviz.recipes.grids import ActivationGrid, activation_grid
 from featviz.recipes.groups import NeuronGroups, neuron_groups
-from featviz.recipes.planar import Cell, planar
+from featviz.recipes.plane import Cell, planar
 from featviz.recipes.side_by_side import together
 from featviz.recipes.two_alternatives import Interpretability, machine_interpretability
 

@@ -27,7 +27,7 @@ from featviz.recipes import drawing
 from featviz.recipes.atlas_page import page_of
 from featviz.recipes.direction_pictures import picture_directions
 from featviz.recipes.gathering import Gathered
-from featviz.recipes.planar import Cell, cells_of, inverse_moments
+from featviz.recipes.plane import Cell, cells_of, inverse_moments
 from featviz.recipes.stored_activations import activations_in, places_in
 from featviz.types import Tensor, Unpack
 from featviz.validation import positive_int

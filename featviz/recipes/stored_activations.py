@@ -17,7 +17,7 @@ from featviz.io.dataset import Dataset, ImageDataset
 from featviz.io.files import write_bytes
 from featviz.networks.model import Model
 from featviz.recipes.gathering import Gathered, gather
-from featviz.recipes.planar import planar
+from featviz.recipes.plane import planar
 from featviz.types import Tensor
 
 
