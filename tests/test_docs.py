@@ -30,6 +30,7 @@ SMALLER = {
         "found.curves(model)": "found.curves(model, cells=7)",
         "infill=fill)": "infill=fill, steps=2)",
     },
+    "docs/recipes.md": {"k=6, obj": "k=2, obj", "k=6)": "k=2)", "cells=7": "cells=2"},
     "docs/atlas.md": {'["_blocks.10"], out': '["_blocks.10"], units=[41, 42], out'},
 }
 SLOW = {"docs/check.md", "docs/attribution.md"}
