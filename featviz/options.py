@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, get_args
 
 from featviz.errors import FeatvizError, did_you_mean
-from featviz.other_libraries import KEYWORDS
+from featviz.other_libraries import KEYWORDS, WORDS
 from featviz.process_state import reset
 from featviz.types import MethodName, Precision, QualityName, Self
 from featviz.validation import functions, one_of, positive_int, real, sides, switch, whole
@@ -89,6 +89,8 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
     if bounds is not None:
         return whole(field.name, value, *bounds)
     if words := words_of(field):
+        if isinstance(value, str) and WORDS.get(value) in words:
+            raise FeatvizError(f"no {field.name} {value!r}: it is called {WORDS[value]!r} here")
         return one_of(field.name, value, words)
     if kind == "Size":
         shape = sides(field.name, value)
@@ -143,6 +145,9 @@ def takes(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]
         verb_parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         names = {p.name for p in verb_parameters}
         fields = [f for c in classes for f in dataclasses.fields(c) if f.name not in names]
+        nouns = [p.name for p in verb_parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        keywords = [p.name for p in verb_parameters if p.kind is p.KEYWORD_ONLY]
+        first_keyword = next((n for n in keywords if n != "settings"), "…")
         keyword = inspect.Parameter.KEYWORD_ONLY
         option_parameters = [
             inspect.Parameter(f.name, keyword, default=f.default, annotation=f.type) for f in fields
@@ -150,6 +155,11 @@ def takes(*classes: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]
 
         @functools.wraps(verb)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            if len(args) > len(nouns):
+                raise FeatvizError(
+                    f"{verb.__name__} takes {', '.join(nouns)} by position: give the rest by name, "
+                    f"such as {first_keyword}="
+                )
             for name in ("callbacks", "on_stored"):
                 if name in kwargs:
                     functions(name, kwargs[name])

@@ -16,6 +16,19 @@ FUNCTIONS = {
     "IntegratedGradients": 'fv.attribute(model, image, objective, method="integrated_gradients")',
     "GradCAM": 'fv.attribute(model, image, objective, method="grad_cam")',
 }
+#: Words for an option's value -> what it is called here.
+WORDS = {
+    "ig": "integrated_gradients",
+    "gradient": "saliency",
+    "vanilla_gradient": "saliency",
+    "shap": "kernel_shap",
+    "gradcam++": "grad_cam_plus_plus",
+    "scorecam": "score_cam",
+    "draft": "fast",
+    "low": "fast",
+    "high": "best",
+    "inf": "linf",
+}
 #: Keywords of other libraries -> what to write here instead.
 KEYWORDS = {
     "thresholds": "give steps=512, and a callback for images on the way",

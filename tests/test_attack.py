@@ -542,6 +542,8 @@ def test_the_command(picture, tmp_path, capsys):
     assert main([*start, "--to", f"class:{(before + 1) % 3}", "--patch", "4", "--steps", "5"]) == 0
     with Image.open(tmp_path / "out.patch.png") as patch:
         assert patch.size == (4, 4)
+    record = read_settings(tmp_path / "out.png")
+    assert (record["norm_reached"], record["eps"]) == ([None], [None])
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,10 @@ import torch
 import featviz as fv
 from featviz.objectives.shorthand import suggestion
 from featviz.transforms.foreign import Foreign, adapted
-from tests import nets
+from tests import instinct, nets
 
 FAST = {"steps": 2, "size": 32}
 A, B = fv.channel("a", 1), fv.channel("a", 2)
-
-
-@pytest.fixture(scope="module")
-def net():
-    return torch.nn.Conv2d(3, 4, 3)
 
 
 def images(size=64):
@@ -66,42 +61,36 @@ def test_attack_takes_a_path(lite0, tmp_path):
     assert fv.attack("efficientnet_lite0", str(tmp_path / "a.png"), steps=1).norm.shape == (1,)
 
 
-@pytest.mark.parametrize(
-    ("call", "answer"),
-    [
-        (lambda m, n: fv.render(n, "class:1"), r"fv\.Model\(net, mean="),
-        (lambda m, n: fv.render(m, "_blocks.10:5"), r"write channel:_blocks\.10:5"),
-        (lambda m, n: fv.render(m, "mixed4a:476"), r"write channel:mixed4a:476"),
-        (lambda m, n: fv.render(m, "Egyptian cat"), r'write class:"Egyptian cat"'),
-        (lambda m, n: fv.render(m, "class:tabby"), r'quotes: class:"tabby"'),
-        (lambda m, n: fv.render(m, "probability:tabby"), r'quotes: probability:"tabby"'),
-        (lambda m, n: fv.render(m, 'class:"cat"'), r"'tiger cat' or .*'Egyptian cat'"),
-        (lambda m, n: fv.load(n), r"fv\.Model\(net, mean="),
-        (lambda m, n: fv.load("resnet18"), r"torchvision:resnet18, timm:resnet18"),
-        (lambda m, n: fv.channel(n, 5), r"not as a Conv2d: model\.layers\(\)"),
-        (lambda m, n: fv.neuron(n, 5), r"not as a Conv2d: model\.layers\(\)"),
-        (lambda m, n: fv.layer(n), r"not as a Conv2d: model\.layers\(\)"),
-        (lambda m, n: fv.neuron("a", 5, x=1), r"y= and x="),
-        (lambda m, n: fv.render(m, 1, param=fv.param.Fourier), r"fv\.param\.Fourier\(\)"),
-        (lambda m, n: fv.render(m, 1, param="fft"), r"called fourier"),
-        (lambda m, n: fv.render(m, 1, param=["fourier"]), r"one parameterization"),
-        (lambda m, n: fv.render(m, 1, transforms=torch.nn.ReLU), r"with \(\)"),
-        (lambda m, n: fv.render(m, lambda a: a), r"fv\.function\(function, 'output'\)"),
-        (lambda m, n: 1 / A, r"maximize -\(channel:a:1\)"),
-        (lambda m, n: A**-1, r"positive int"),
-        (lambda m, n: A**0.5, r"positive int"),
-        (lambda m, n: fv.render(m, 1, thresholds=(256,)), r"give steps="),
-        (lambda m, n: fv.attribute(m, images(), target=1), r"fv\.class_logit\(285\)"),
-        (lambda m, n: fv.attack(m, images(), epsilons=[0.1]), r"fv\.attack\(model, images, eps=e\)"),
-        (lambda m, n: fv.attack(m, images(), eps=[0.1]), r"fv\.attack\(model, images, eps=e\)"),
-        (lambda m, n: fv.attack(m, images(), eps=8), r"8/255"),
-    ],
-)  # fmt: skip
-def test_is_answered_with_the_call_that_works(lite0, net, call, answer):
-    with pytest.raises(fv.FeatvizError) as error:
-        call(lite0, net)
-    assert re.search(answer, str(error.value)), error.value
-    assert "\n" not in str(error.value)
+@pytest.fixture(scope="module")
+def names(tmp_path_factory):
+    """What the calls of the table refer to, in a folder with photographs."""
+    defaults = list(instinct.few_steps().values())
+    stored = [keywords["steps"] for keywords in defaults]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("instinct"))
+        for keywords in defaults:
+            patch.setitem(keywords, "steps", 2)
+        yield instinct.namespace()
+    assert [keywords["steps"] for keywords in defaults] == stored
+
+
+CALLS = [call for calls in instinct.TABLE.values() for call in calls]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.code)
+def test_calls_that_one_tries(names, call):
+    came = instinct.outcome(call, names)
+    assert instinct.sound(call, came), repr(came)
+
+
+def test_the_page_has_the_table():
+    """After a change of the table: python -m tests.instinct."""
+    page = instinct.PAGE.read_text()
+    rows = re.findall(r"^\| `(.*)` \| (.*) \|$", page, re.MULTILINE)
+    shown = {code.replace("\\|", "|"): outcome for code, outcome in rows}
+    assert list(shown) == [call.code for call in CALLS]
+    for call in CALLS:
+        assert (shown[call.code] == "works") == (call.answer is None)
 
 
 @pytest.mark.parametrize(

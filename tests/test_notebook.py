@@ -11,6 +11,7 @@ from PIL import Image
 
 import featviz as fv
 from featviz.io import plots
+from tests import nets
 
 FAST = {"steps": 3, "size": 32}
 
@@ -124,6 +125,22 @@ def test_parts_of_the_table_of_layers_are_tables(lite0):
     assert table[0] == next(iter(table))
     with pytest.raises(fv.FeatvizError, match=r"no layer '_blocks\.99'; did you mean"):
         table["_blocks.99"]
+
+
+def test_an_atlas_shows_some_of_its_units(tmp_path):
+    pytest.importorskip("pyarrow")
+    model = nets.tiny(channels=3)
+    atlas = fv.atlas(model, ["first", "second"], out=tmp_path, signs="-", steps=2)
+    page = Image.open(io.BytesIO(atlas._repr_png_()))
+    assert page.size == atlas.sheet().size
+    first = atlas["first", 0, "-"].image.resize((128, 128), Image.Resampling.BILINEAR)
+    assert np.array_equal(atlas.sheet(count=1), first)
+    assert repr(atlas["first", 0, "-"]) == "<AtlasImage -channel:first:0; seed 0; 8x8>"
+    wide, high = atlas.sheet(count=9).size
+    assert (wide // 128, high // 128) == (4, 3)
+    assert np.array_equal(atlas.sheet(count=2), atlas.sheet(count=2))
+    with pytest.raises(fv.FeatvizError, match="count must be"):
+        atlas.sheet(count=0)
 
 
 def test_model_and_models(lite0):

@@ -117,6 +117,13 @@ def test_literals_are_the_registries():
             devices.half(word)
 
 
+def test_what_is_given_by_position(lite0):
+    with pytest.raises(fv.FeatvizError, match=r"attack takes model, images by position.*away="):
+        fv.attack(lite0, torch.rand(1, 3, 32, 32), 285)
+    with pytest.raises(fv.FeatvizError, match=r"render takes model, objective by position"):
+        fv.render(lite0, "class:1", 64)
+
+
 def test_adding_an_option_is_one_edit():
     """A field appears in the signature, the docstring, and the command line."""
 

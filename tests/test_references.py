@@ -178,10 +178,23 @@ def test_relations(lite0, shown, act):
     expected = [
         -sum(2.5 ** -abs(i - j) * ((a[i] - a[j]) ** 2).mean() for j in range(4)) for i in range(4)
     ]
-    check(fv.alignment(LAYER, decay=2.5), lite0, shown, np.array(expected), rtol=2e-3)
+    check(fv.alignment(LAYER, decay=2.5), lite0, shown, np.array(expected))
     t = np.linspace(0, 1, 4)
     mixed = fv.interpolate(fv.channel(LAYER, 1), fv.channel(LAYER, 2))
     check(mixed, lite0, shown, (1 - t) * act[:, 1].mean((1, 2)) + t * act[:, 2].mean((1, 2)))
+
+
+def test_alignment_of_nearly_equal_images_keeps_its_digits(lite0):
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(9, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    images = (x + 1e-3 * noise).clamp(0, 1)
+    with torch.no_grad():
+        a = lite0.activations(images, LAYER)[LAYER].flatten(1).double().numpy()
+    expected = [
+        -sum(2.0 ** -abs(i - j) * ((a[i] - a[j]) ** 2).mean() for j in range(9)) for i in range(9)
+    ]
+    found = fv.alignment(LAYER)(lite0, images).detach().double().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("over", ["sample", "batch"])

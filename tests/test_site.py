@@ -1,5 +1,6 @@
 """The documentation site: every public name has its entry, every page its place."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -7,6 +8,14 @@ import featviz as fv
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+
+
+def script(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
 
 #: Modules, whose members are listed under the module's real name.
 MODULES = {
@@ -17,6 +26,30 @@ MODULES = {
     "video": "featviz.io.video",
     "zoo": "featviz.zoo.export",
 }
+
+
+def test_docstrings_are_written_for_the_site():
+    docstrings = script(DOCS / "griffe_docstrings.py")
+    assert (
+        docstrings.link(":func:`~featviz.render`, :meth:`save`")
+        == "[`render`][featviz.render], `save`"
+    )
+    assert docstrings.link("See [Olah2017]_.") == "See [[Olah2017]](../references.md#Olah2017)."
+    assert (
+        docstrings.fence("Add.\n\n>>> 1 + 1  # doctest: +SKIP\n2\n")
+        == "Add.\n\n```pycon\n>>> 1 + 1\n2\n```\n"
+    )
+
+
+def test_every_citation_has_its_reference():
+    page = script(DOCS / "tutorial_pages.py").references((DOCS / "references.bib").read_text())
+    keys = re.findall(r"^### (\w+)", page, re.MULTILINE)
+    assert len(keys) == (DOCS / "references.bib").read_text().count("\n@") + 1
+    sources = "\n".join(path.read_text() for path in (ROOT / "featviz").rglob("*.py"))
+    cited = set(re.findall(r"\[([A-Z]\w+\d{4}\w?)\]_", sources))
+    assert cited
+    assert cited <= set(keys), sorted(cited - set(keys))
+    assert "### Olah2017 { #Olah2017 }\n\nChris Olah, Alexander Mordvintsev" in page
 
 
 def test_every_public_name_has_an_entry():
@@ -37,7 +70,9 @@ def test_the_parameterizations_have_entries():
 
 def test_every_page_is_in_the_navigation():
     nav = set(re.findall(r"([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
-    assert nav == {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+    pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+    tutorials = {f"tutorials/{page.stem}.md" for page in DOCS.glob("tutorials/*.py")}
+    assert nav == pages | tutorials | {"references.md"}
 
 
 def test_pictures_of_the_gallery_have_their_script():

@@ -13,15 +13,21 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from PIL import Image
 
 from featviz.atlases.metadata import check_format
 from featviz.atlases.schema import KEY
 from featviz.atlases.store import Store
 from featviz.errors import FeatvizError, FeatvizWarning, did_you_mean, shorten
+from featviz.io import decode, images, sheets
+from featviz.validation import positive_int
+
+#: The side in pixels of an image on a sheet.
+_TILE = 128
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class AtlasImage:
     """An image of an atlas: ``image`` (Pillow) and ``record``, the rest of its row.
 
@@ -30,6 +36,10 @@ class AtlasImage:
 
     image: Image.Image
     record: dict[str, Any]
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, reversed(self.image.size)))
+        return f"<AtlasImage {self.record['objective']}; seed {self.record['seed']}; {size}>"
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -131,16 +141,35 @@ class Atlas:
             raise FeatvizError(f"{record['shard']!r} is damaged: {reason}") from error
         return AtlasImage(image, row[0])
 
+    def sheet(self, *, count: int = 12) -> Image.Image:
+        """Draw one image each of ``count`` units, evenly over the atlas; what a notebook shows.
+
+        Raises
+        ------
+        FeatvizError
+            If there are no images, or a shard cannot be read.
+        """
+        units = [(layer, unit) for layer in self.layers for unit in self.units(layer)]
+        if not units:
+            raise FeatvizError("the atlas has no images yet")
+        shown = units[:: -(-len(units) // positive_int("count", count))]
+        firsts = [self[layer, unit, self._units[layer][unit][0][0]] for layer, unit in shown]
+        tiles = [decode.from_pil(first.image, 3, (_TILE, _TILE)) for first in firsts]
+        return sheets.sheet(torch.cat(tiles), [first.record["objective"] for first in firsts])
+
+    def _repr_png_(self) -> bytes | None:
+        return images.png_bytes(self.sheet()) if len(self) else None
+
     def _find(self, layer: str, unit: int, sign: str, seed: int | None) -> int:
         """Return the row of an image."""
         if layer not in self._units:
             raise FeatvizError(f"no layer {layer!r} in the atlas{did_you_mean(layer, self.layers)}")
         if unit not in self._units[layer]:
             raise FeatvizError(f"no unit {unit} of {layer!r} in the atlas")
-        images = self._units[layer][unit]
-        matches = [p for p in images if p[0] == sign and (seed is None or p[1] == seed)]
+        stored = self._units[layer][unit]
+        matches = [p for p in stored if p[0] == sign and (seed is None or p[1] == seed)]
         if not matches:
-            available = ", ".join(dict.fromkeys(f"{s!r} with seed {n}" for s, n, _, _ in images))
+            available = ", ".join(dict.fromkeys(f"{s!r} with seed {n}" for s, n, _, _ in stored))
             with_seed = "" if seed is None else f" with seed {seed}"
             raise FeatvizError(
                 f"no {sign!r}{with_seed} of unit {unit} of {layer!r}: the atlas has {available}"
@@ -159,8 +188,8 @@ class Atlas:
             position = order.setdefault(digest, len(order))
             by_layer.setdefault(layer, {}).setdefault(unit, []).append((sign, seed, position, row))
         for units in by_layer.values():
-            for images in units.values():
-                images.sort()
+            for found in units.values():
+                found.sort()
         return by_layer
 
     @functools.cached_property

@@ -13,6 +13,7 @@ from PIL import Image
 from featviz.errors import FeatvizError
 from featviz.io import images as _images
 from featviz.io import sheets
+from featviz.optim.base_result import row_of
 from featviz.optim.result import Result
 from featviz.types import Self, Tensor
 
@@ -36,7 +37,8 @@ class AttackResult(Result):
         (B,): the norm of the change from the given image, in image units. Where ``originals`` had
         to be rounded, rounding counts, and the norm may exceed ``eps`` by it.
     norm_kind
-        ``linf``, ``l2`` or ``l1``; ``patch`` if the perturbation is not bounded by a norm.
+        ``linf``, ``l2`` or ``l1``; ``patch`` if the perturbation is not bounded by a norm, so that
+        records leave ``norm`` and ``eps`` out.
     eps
         (B,): the allowed radius, or with ``eps="min"`` the smallest that succeeded, infinite if
         none did.
@@ -68,19 +70,21 @@ class AttackResult(Result):
             values = {name: getattr(self, name)[list(rows)] for name in _PER_SAMPLE}
             base = Result.__getitem__(self, index)
             return dataclasses.replace(base, **values)
-        i = range(len(self))[index]
+        i = row_of(index, len(self))
         values = {name: getattr(self, name)[i : i + 1] for name in _PER_SAMPLE}
         return dataclasses.replace(super().__getitem__(i), **values)
 
     @property
     def record(self) -> dict[str, Any]:
+        patch = self.norm_kind == "patch"
         return {
             **super().record,
             "success": self.success.tolist(),
             "before": self.before.tolist(),
             "after": self.after.tolist(),
-            "norm_reached": self.norm.tolist(),
-            "eps": [e if e < torch.inf else None for e in self.eps.tolist()],
+            # A patch replaces pixels: how far they were from it says nothing.
+            "norm_reached": [None if patch else n for n in self.norm.tolist()],
+            "eps": [e if e < torch.inf and not patch else None for e in self.eps.tolist()],
             "steps_used": self.steps_used.tolist(),
         }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 from typing import Any, Literal
 
 import torch
@@ -15,7 +14,7 @@ from featviz.errors import FeatvizError
 from featviz.io import sheets
 from featviz.networks.model import Model
 from featviz.objectives.base import Objective
-from featviz.optim.base_result import BaseResult, finite
+from featviz.optim.base_result import BaseResult, finite, row_of
 from featviz.types import Tensor
 
 #: Colours of the strongest negative and positive attribution; zero is white.
@@ -78,7 +77,7 @@ class Attribution(BaseResult):
 
     def __getitem__(self, index: int) -> Attribution:
         """Return the attribution of one image."""
-        i = range(len(self))[operator.index(index)]
+        i = row_of(index, len(self))
         here = slice(i, i + 1)
         return dataclasses.replace(
             self,

@@ -238,6 +238,7 @@ def lift(value: Objective | float) -> Objective:
         return Sum(((float(value), ONE),) if value else ())
     raise FeatvizError(
         f"an objective can be combined with numbers and objectives, not {type(value).__name__}"
+        f"{': fv.objective(text) reads a text' if isinstance(value, str) else ''}"
     )
 
 

@@ -75,6 +75,8 @@ class Alignment(Unit):
 
         def score(scene: Scene) -> Tensor:
             rows = scene[self.layer].flatten(1)
+            # Distances from the mean: squares of large, nearly equal activations lose digits.
+            rows = rows - rows.mean(0).detach()
             squares = rows.square().sum(1)
             distance = (squares[:, None] + squares - 2 * rows @ rows.T) / rows.shape[1]
             return -(distance.clamp_min(0) * weight).sum(1)

@@ -14,6 +14,8 @@ def suggestion(text: str) -> str | None:
 
     >>> suggestion("mixed4a:476")
     "for channel 476 of layer 'mixed4a' write channel:mixed4a:476"
+    >>> suggestion("blocks.3")
+    "for layer 'blocks.3' write layer:blocks.3, for a channel of it channel:blocks.3:5"
     >>> suggestion("Egyptian cat")
     'for a class write class:"Egyptian cat"'
     """
@@ -22,6 +24,8 @@ def suggestion(text: str) -> str | None:
     if unit and unit[1] not in {*KINDS, *plugins.names(plugins.OBJECTIVES)}:
         name, channel = unit.groups()
         return f"for channel {channel} of layer {name!r} write channel:{name}:{channel}"
+    if re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+|[A-Za-z_]+\d\w*", text, re.ASCII) and text not in KINDS:
+        return f"for layer {text!r} write layer:{text}, for a channel of it channel:{text}:5"
     named = re.fullmatch(r"(\w+):([^\W\d_][\w' -]*)", text)
     if named and "target" in _field_names(named[1]):
         return f'put the name of a class in quotes: {named[1]}:"{named[2]}"'

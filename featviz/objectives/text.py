@@ -61,10 +61,15 @@ def objective(source: str | int | Objective | Sequence[str | int | Objective]) -
     if isinstance(source, Sequence):
         return per_sample([objective(item) for item in source])
     if callable(source):
+        name = getattr(source, "__name__", None)
+        if str(getattr(source, "__module__", None)).startswith("featviz.objectives") and name:
+            raise FeatvizError(f"fv.{name} makes an objective: call it, as fv.channel(LAYER, 5)")
         raise FeatvizError(
             "a function of activations needs their layers: fv.function(function, 'output')"
         )
-    raise FeatvizError(f"expected an Objective or its text, not {type(source).__name__}")
+    raise FeatvizError(
+        f"expected an Objective or its text, such as class:285, not {type(source).__name__}"
+    )
 
 
 _OPERATORS: dict[str, Callable[..., Objective]] = {

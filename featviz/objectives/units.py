@@ -189,14 +189,21 @@ def channel(layer: str, channel: int, *, reduce: str = "mean", where: Where = No
 
 
 def neuron(
-    layer: str, channel: int, *position: int, y: int | None = None, x: int | None = None
+    layer: str,
+    channel: int,
+    *position: int | Sequence[int],
+    y: int | None = None,
+    x: int | None = None,
 ) -> Objective:
     """Return the activation of one channel at one position, (y, x) in a feature map.
 
     ``neuron("_blocks.10", 42, 3, 5)`` is ``neuron:_blocks.10:42:3:5``; the default position is the
     centre (n // 2 along each axis, of the patches for tokens). For tokens, one number is the
-    token, and two are (y, x) of the patch. ``y=3, x=5`` is another way to write it. [Olah2017]_
+    token, and two are (y, x) of the patch. ``(3, 5)`` and ``y=3, x=5`` are other ways to write it.
+    [Olah2017]_
     """
+    if len(position) == 1 and isinstance(position[0], (tuple, list)):
+        position = tuple(position[0])
     if y is not None or x is not None:
         if position or y is None or x is None:
             raise UnitError("give the position as y= and x=, or as two numbers (y, x)")

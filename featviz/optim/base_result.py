@@ -6,6 +6,7 @@ import abc
 import base64
 import html
 import math
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,11 @@ class BaseResult(abc.ABC):
 def finite(values: list[float]) -> list[float | None]:
     """Return numbers for JSON, with None for those that are not finite."""
     return [value if math.isfinite(value) else None for value in values]
+
+
+def row_of(index: int, count: int) -> int:
+    """Return the row that an index means, negative ones from the end; raise IndexError if none."""
+    i = operator.index(index)
+    if not -count <= i < count:
+        raise IndexError(f"no image {i}: the result has {count}, from 0 to {count - 1}")
+    return i % count

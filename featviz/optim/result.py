@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 import re
 import zlib
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch.nn import functional as F
 from featviz.errors import FeatvizError
 from featviz.io import images as _images
 from featviz.io import plots, sheets
-from featviz.optim.base_result import BaseResult, finite
+from featviz.optim.base_result import BaseResult, finite, row_of
 from featviz.optim.checkpoint import Checkpoint
 from featviz.types import Self, Tensor
 
@@ -84,7 +83,7 @@ class Result(BaseResult):
         """Return the result of one image, or of a slice of them."""
         if isinstance(index, slice):
             return self._sliced(range(len(self))[index])
-        i = range(len(self))[operator.index(index)]
+        i = row_of(index, len(self))
         settings = {**self.settings, "goal": self.objectives[i]}
         if self.relational:
             settings["goal"] = None

@@ -107,7 +107,8 @@ class ColorParam(Param):
     """A base for parameterizations by raw values, which are mapped to colours, then to the range.
 
     ``color`` correlates the channels: ``"imagenet"``, ``"none"``, a C x C matrix as nested
-    tuples, or ``"auto"``: ImageNet's for three channels and none for others. ``range`` bounds
+    tuples (divided by the norm of its largest column, so that contrasts do not depend on the units
+    of the data), or ``"auto"``: ImageNet's for three channels and none for others. ``range`` bounds
     the values: ``"sigmoid"``, ``"tanh"``, ``"clamp"``, ``"none"``, or (low, high) for each
     channel. ``sd`` is the standard deviation of the initial noise, before the range is applied.
     """
