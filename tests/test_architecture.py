@@ -21,7 +21,7 @@ ROOT = Path(fv.__file__).parent
 #: A file imports from tiers below its own, and within its own package; besides, the modules of the
 #: ground floor know the errors, types and other libraries' names.
 TIERS = [
-    {"errors", "types", "_version", "other_libraries"},
+    {"errors", "types", "_version", "other_libraries", "bars"},
     {"validation", "process_state", "plugins"},
     {"seeds", "normals", "resample", "codec", "options"},
     {"io"},

@@ -252,10 +252,10 @@ def test_the_path_is_normalized(seed, count, many):
 def test_the_path_is_judged_where_it_tells_single_images_apart(seed, apart):
     draw = torch.Generator().manual_seed(seed)
     centre = apart * torch.randn(20, generator=draw)
-    ways, near, far = [], np.zeros(9), np.zeros(12)
+    ways, near, far = [], np.zeros(9), np.zeros(18)
     for name in "ab":
         top = centre + torch.randn(9, 20, generator=draw)
-        others = torch.randn(12, 20, generator=draw)
+        others = torch.randn(18, 20, generator=draw)
         made = path.layer_similarity(name, top[0], top, others)
         ways.append(dataclasses.replace(made, clear=True))
         both = ((torch.cat([top, others]) - others.mean(0)) / others.std(0)).numpy()
@@ -264,7 +264,7 @@ def test_the_path_is_judged_where_it_tells_single_images_apart(seed, apart):
         far += alike[9:, :9].mean(1)
     wanted = np.mean([(n > f) + (n == f) / 2 for n in near for f in far])
     assert path.power(ways) == pytest.approx(wanted, abs=0.02)  # of ties, rounding decides
-    found = path.path_criterion(ways, 9, 12)
+    found = path.path_criterion(ways, 9, 18)
     assert (found.verdict == "not measured") == (path.power(ways) < path.TELLING)
     assert found.figures["power"] == path.power(ways)
     assert "singly" not in found.figures["layers"][0]
@@ -284,6 +284,9 @@ def test_layers_that_say_nothing_are_left_out():
     few = path.path_criterion([blind] * 4 + [telling], 9, 20)
     assert few.why.startswith("only in 1 of 5 layers")
     assert "too few images" in path.path_criterion([], 2, 20).why
+    fifteen = path.path_criterion([telling], 9, 6)
+    assert fifteen.verdict == "not measured"
+    assert "the highest 9 of 15 are no selection; give at least 27, or a smaller k" in fifteen.why
     draw = torch.Generator().manual_seed(0)
     clear = 0
     for _ in range(200):

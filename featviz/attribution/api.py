@@ -20,6 +20,7 @@ from featviz.attribution.methods import AttributionMethod, find_method
 from featviz.attribution.prediction import goals_of, predicted_logits
 from featviz.attribution.result import Attribution, normalized
 from featviz.attribution.settings import AttributionKeywords, AttributionSettings
+from featviz.bars import tqdm
 from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.io.inputs import ImageLike, read_images
 from featviz.networks import devices
@@ -274,8 +275,6 @@ def _cases(
 
 def _explain(method: AttributionMethod, cases: list[Case], progress: bool) -> tuple[Tensor, bool]:
     """Explain the images one by one; return what is finished, and whether Ctrl-C came."""
-    from tqdm.auto import tqdm
-
     assert method.explain is not None
     attributions: list[Tensor] = []
     try:

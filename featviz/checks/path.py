@@ -24,6 +24,8 @@ TOGETHER = 2
 MOST, LEAST = 64, 8
 #: Natural images needed in each group, and how many random ones are drawn.
 FEWEST, DRAWN = 3, 32
+#: Other images needed for each top one: the nine highest of fifteen are no selection.
+OTHERS = 2
 #: By how many standard errors the top-activating images must be more alike than other images.
 CLEAR = 2.0
 #: The share of the layers in which they must be.
@@ -179,6 +181,10 @@ def path_criterion(similarities: Sequence[LayerSimilarity], top: int, others: in
     if top < FEWEST or others < FEWEST:
         why = f"it takes {FEWEST} top-activating images and {FEWEST} others"
         return not_measured("path", f"too few images: {why}", **figures)
+    if others < OTHERS * top:
+        why = f"the highest {top} of {top + others} are no selection"
+        remedy = f"give at least {(OTHERS + 1) * top}, or a smaller k"
+        return not_measured("path", f"too few images: {why}; {remedy}", **figures)
     where = f"in {len(clear)} of {len(similarities)} layers"
     if not clear or len(clear) < ENOUGH * len(similarities):
         why = f"only {where} are the {top} top-activating images more alike than others"

@@ -188,7 +188,7 @@ class CheckRunner:
             dataset,
             self.subjects,
             k=self.k,
-            sample=path.DRAWN,
+            sample=max(path.DRAWN, (path.OTHERS + 1) * self.k),
             seed=ONCE,
             precision=self.settings.precision,
             progress=self.progress,

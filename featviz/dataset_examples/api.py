@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from featviz._version import __version__
+from featviz.bars import tqdm
 from featviz.dataset_examples.relevance_table import DEFAULT_RULE
 from featviz.dataset_examples.result import Examples
 from featviz.dataset_examples.settings import ExamplesKeywords, ExamplesSettings
@@ -156,8 +157,6 @@ def _batches(
     dataset: ImageDataset, model: Model, size: int, skipped: dict[str, str], progress: bool
 ) -> Iterator[dict[int, tuple[DatasetItem, Tensor]]]:
     """Yield batches of images by index; record the images that cannot be read."""
-    from tqdm.auto import tqdm
-
     batch: dict[int, tuple[DatasetItem, Tensor]] = {}
     disable = None if progress else True
     for item in tqdm(dataset, total=dataset.count, unit="image", disable=disable):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featviz.bars import tqdm
 from featviz.errors import FeatvizError
 from featviz.types import Tensor
 
@@ -92,8 +93,6 @@ class Progress(Callback):
         self._bar: Any = None
 
     def on_start(self, run: Run) -> None:
-        from tqdm.auto import tqdm
-
         label = run.objectives[0] if len(run.objectives) == 1 else f"{len(run.objectives)} images"
         self._bar = tqdm(total=run.steps, desc=label, unit="step", leave=False, disable=None)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
+from featviz.bars import tqdm
 from featviz.errors import FeatvizError
 from featviz.io.dataset import Dataset, ImageDataset
 from featviz.param.stats import Stats
@@ -50,8 +51,6 @@ def calibrate(
     FeatvizError
         If there are no images, all are of one colour, or one has a different number of channels.
     """
-    from tqdm.auto import tqdm
-
     shape, channels = sides("size", size), positive_int("channels", channels, 4096)
     # The spectrum of each pair of channels, in double precision.
     fits_memory("the spectrum of images", (2 * channels, channels, *shape))

@@ -21,6 +21,7 @@ from featviz.atlases.store import Store
 from featviz.atlases.viewer.code import pieces
 from featviz.atlases.viewer.data import script
 from featviz.atlases.viewer.layer import LayerPages
+from featviz.bars import tqdm
 
 #: Version of the layer files; increment it to have old files written again.
 FORMAT = 1
@@ -59,8 +60,6 @@ def view(url: str | Path, *, progress: bool = False) -> str:
 
 
 def _build(atlas: Atlas, progress: bool) -> None:
-    from tqdm.auto import tqdm
-
     store = atlas.store
     existing = store.files.list("site", "")
     sources = {kind: store.files.list(kind, ".parquet") for kind in ("units", "examples")}

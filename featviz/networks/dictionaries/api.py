@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from featviz.bars import tqdm
 from featviz.errors import FeatvizError
 from featviz.io.dataset import Dataset, ImageDataset
 from featviz.networks import devices
@@ -102,8 +103,6 @@ def gather(
     progress: bool = False,
 ) -> Tensor:
     """Return activations (N, units) of a layer: ``positions`` of each image, or all it has."""
-    from tqdm.auto import tqdm
-
     dataset = ImageDataset(images, model.crop)
     axis, source = model.layer(layer).axis, generator(seed, "positions")
     kept: list[Tensor] = []
