@@ -502,16 +502,19 @@ def test_half_precision_is_near(lite0, photos):
         ({"method": "grad_cam", "layer": "head"}, "an activation map needs maps"),
         ({"method": "kernel_shap", "segments": torch.zeros(3, 3).long()}, "segments must be whole"),
         ({"method": "kernel_shap", "segments": torch.zeros(8, 8).long()}, "at least two regions"),
-        ({"method": "extremal_perturbation", "area": 1.5}, "area must be between 0 and 1, not 1.5"),
+        (
+            {"method": "extremal_perturbation", "area": 1.5},
+            "area must be between 0 and 1, or several",
+        ),
         (
             {"method": "extremal_perturbation", "kind": "keep"},
             "no kind 'keep': use preserve, delete",
         ),
         (
             {"method": "extremal_perturbation", "area": "big"},
-            "area must be between 0 and 1, not 'b",
+            "several such fractions, not 'b",
         ),
-        ({"method": "extremal_perturbation", "area": math.nan}, "between 0 and 1, not nan"),
+        ({"method": "extremal_perturbation", "area": math.nan}, "several such fractions, not nan"),
         ({"method": "smooth_grad", "sd": math.nan}, "sd must be a number, not nan"),
         ({"method": "smooth_grad", "sd": -1.0}, "sd must not be negative"),
         ({"method": "smooth_grad", "sd": "wide"}, "sd must be a number"),
