@@ -269,7 +269,8 @@ def test_a_signal_at_any_moment_leaves_no_half_written_file(number, twice, tmp_p
         statuses.add(status)
         # Before Python has reached featviz, the signal is Python's own.
         assert status in (130, 143, 0, -number) or (status == 1 and "featviz" not in err), err
-        assert "Traceback" not in err or k < 3, err
+        # Python prints what is raised within a destructor or a callback, and goes on.
+        assert "Traceback" not in err or "Exception ignored" in err or k < 3, err
         size(out)
     assert not list(tmp_path.glob(".*"))
     assert statuses & {130, 143}
