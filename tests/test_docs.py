@@ -33,7 +33,7 @@ SMALLER = {
     "docs/recipes.md": {"k=6, obj": "k=2, obj", "k=6)": "k=2)", "cells=7": "cells=2"},
     "docs/atlas.md": {'["_blocks.10"], out': '["_blocks.10"], units=[41, 42], out'},
 }
-SLOW = {"docs/check.md", "docs/attribution.md"}
+SLOW = {"docs/check.md", "docs/attribution.md", "docs/recipes.md"}
 
 
 def blocks(page: str) -> list[tuple[str, str, int]]:
