@@ -80,10 +80,11 @@ def blocks(programs: Path, unpacked: Path, folder: Path) -> list[tuple[str, str,
 
 
 def commands(programs: Path, unpacked: Path, folder: Path) -> list[tuple[str, str, float]]:
-    """Run ``--help`` of each command that the README and the docs show, and the first examples."""
+    """Run ``--help`` of each command that README and docs show, and the first examples."""
     pages = [unpacked / "README.md", *(unpacked / "docs").glob("*.md")]
     shown = "\n".join(page.read_text() for page in pages)
-    names = dict.fromkeys(re.findall(r"^featviz ([a-z]+)\b", shown, re.MULTILINE))
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", shown, re.DOTALL))
+    names = dict.fromkeys(re.findall(r"^featviz ([a-z]+)\b", blocks, re.MULTILINE))
     lines = [f"{name} --help" for name in names]
     lines += ["--version", "models", "layers efficientnet_lite0"]
     lines += ["render efficientnet_lite0 channel:_blocks.10:5 --steps 2 -o sheet.png"]

@@ -65,5 +65,5 @@ bool((again.images == channel[2].images).all())
 # %% [markdown]
 # In a notebook, `callbacks=[fv.callbacks.Live()]` shows the image while it is optimized.
 #
-# Next: [a whole layer](whole_layer.ipynb), [attacks](attacks.ipynb), or
+# Next: [a whole layer](whole_layer.ipynb), [your own network](own_network.ipynb), or
 # [how to read these pictures](../reading_pictures.md), and when not to believe them.
