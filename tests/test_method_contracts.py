@@ -45,7 +45,7 @@ OPTIONS = {
     "feature_ablation": {"cells": 4},
     "kernel_shap": {"cells": 4, "steps": 200},
     "meaningful_perturbation": {"cells": 12, "steps": 100, "baseline": "black"},
-    "extremal_perturbation": {"cells": 12, "steps": 100, "area": 0.25, "baseline": "black"},
+    "extremal_perturbation": {"cells": 12, "steps": 300, "area": 0.25, "baseline": "black"},
     "pattern_attribution": {
         "data": torch.rand(8, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(9))
     },

@@ -634,7 +634,7 @@ def test_relevance_around_the_layer_is_left_out():
         ("channel:first:9", "no channel 9"),
         ("channel:frst:0", "no layer 'frst'"),
         ("channel:head:0", "it does not depend on that layer"),
-        (3.5, "expected an Objective or its text, not float"),
+        (3.5, "expected an Objective or its text, such as class:285, not float"),
     ],
 )
 def test_bad_units_are_one_line(through, message):
