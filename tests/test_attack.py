@@ -537,7 +537,7 @@ def test_the_command(picture, tmp_path, capsys):
     assert document["success"] == [True]
     assert document["norm_reached"][0] <= 16 / 255 + 1e-9
     assert document["images"] == [picture]
-    assert main([*start, "--away", f"class:{before}", "--eps", "min"]) == 0
+    assert main([*start, "--eps", "min"]) == 0  # away from the prediction
     assert "1 of 1 fooled" in capsys.readouterr().out
     assert main([*start, "--to", f"class:{(before + 1) % 3}", "--patch", "4", "--steps", "5"]) == 0
     with Image.open(tmp_path / "out.patch.png") as patch:

@@ -1,8 +1,10 @@
 """What results look like in a notebook and in a terminal."""
 
 import base64
+import importlib.util
 import io
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 
 import featviz as fv
+from featviz import bars
 from featviz.io import plots
 from tests import nets
 
@@ -141,6 +144,16 @@ def test_an_atlas_shows_some_of_its_units(tmp_path):
     assert np.array_equal(atlas.sheet(count=2), atlas.sheet(count=2))
     with pytest.raises(fv.FeatvizError, match="count must be"):
         atlas.sheet(count=0)
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_bars_are_text_without_widgets(widgets, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: widgets or None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tqdm.auto may warn here that there are none
+        bar = bars.tqdm([1, 2], disable=True)
+    assert list(bar) == [1, 2]
+    assert widgets or type(bar).__module__ == "tqdm.std"
 
 
 def test_model_and_models(lite0):
