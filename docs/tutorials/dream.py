@@ -28,7 +28,8 @@ fv.dream(model, "cat.jpg", fv.channel("_blocks.4", 10), colors="preserve")
 # %%
 from PIL import Image, ImageDraw
 
-mask = Image.new("L", Image.open("cat.jpg").size, 0)
+with Image.open("cat.jpg") as cat:
+    mask = Image.new("L", cat.size, 0)
 ImageDraw.Draw(mask).rectangle((0, 0, mask.width // 2, mask.height), fill=255)
 half = fv.dream(model, "cat.jpg", "layer:_blocks.10", mask=mask, lr=0.012, steps=15)
 half
