@@ -182,7 +182,7 @@ def test_python_misuse_is_one_line(make, problem):
 
 def test_every_expression_for_newcomers_parses():
     """The right column of docs/coming_from.md."""
-    page = (Path(fv.__file__).parent.parent / "docs" / "coming_from.md").read_text("utf-8")
+    page = (Path(__file__).parent.parent / "docs" / "coming_from.md").read_text("utf-8")
     cells = [line.split("|")[2] for line in page.splitlines() if line.startswith("| ")]
     found = [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
     expressions_here = [text for text in found if not text.startswith("fv.")]

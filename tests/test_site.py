@@ -45,7 +45,7 @@ def test_every_citation_has_its_reference():
     page = script(DOCS / "tutorial_pages.py").references((DOCS / "references.bib").read_text())
     keys = re.findall(r"^### (\w+)", page, re.MULTILINE)
     assert len(keys) == (DOCS / "references.bib").read_text().count("\n@") + 1
-    sources = "\n".join(path.read_text() for path in (ROOT / "featviz").rglob("*.py"))
+    sources = "\n".join(path.read_text() for path in Path(fv.__file__).parent.rglob("*.py"))
     cited = set(re.findall(r"\[([A-Z]\w+\d{4}\w?)\]_", sources))
     assert cited
     assert cited <= set(keys), sorted(cited - set(keys))
