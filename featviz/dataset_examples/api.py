@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from featviz._version import __version__
-from featviz.bars import tqdm
 from featviz.dataset_examples.relevance_table import DEFAULT_RULE
 from featviz.dataset_examples.result import Examples
 from featviz.dataset_examples.settings import ExamplesKeywords, ExamplesSettings
 from featviz.dataset_examples.tally import Tally
-from featviz.errors import FeatvizError, FeatvizWarning
-from featviz.io.dataset import Dataset, DatasetItem, ImageDataset, UnreadableError
+from featviz.errors import FeatvizError
+from featviz.io.dataset import Dataset, ImageDataset
+from featviz.io.dataset_batches import read_batches, warn_of_skipped
 from featviz.networks import devices
 from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
@@ -27,10 +26,7 @@ from featviz.optim.batching import evaluated_together
 from featviz.optim.callbacks import Callback, Run, Step, as_callback
 from featviz.options import takes
 from featviz.seeds import expand, generator
-from featviz.types import Tensor, Unpack
-
-#: The most names of unreadable files that a warning lists.
-_LISTED = 5
+from featviz.types import Unpack
 
 
 @takes(ExamplesSettings)
@@ -114,7 +110,10 @@ def examples(
         with network.session(), torch.no_grad():
             for watcher in watchers:
                 watcher.on_start(run)
-            batches = _batches(dataset, network, chunk_size, tally.skipped, progress)
+            batches = read_batches(
+                dataset, network.channels, network.size, chunk_size,
+                skipped=tally.skipped, progress=progress,
+            )  # fmt: skip
             for index, batch in enumerate(batches):
                 step = Step(index, run)
                 step.images, step.scores = tally.update(batch)
@@ -127,8 +126,7 @@ def examples(
     finally:
         for watcher in watchers:
             watcher.close()
-    if tally.skipped:
-        _warn(tally.skipped, tally.count)
+    warn_of_skipped(tally.skipped, tally.count)
     if not tally.count:
         raise FeatvizError("there are no images in the dataset")
     record = {
@@ -151,29 +149,3 @@ def _relevant(config: ExamplesSettings) -> dict[str, Any]:
     goal = config.relevant_for
     text = "predicted class" if goal is None else str(as_objective(goal))
     return {"relevant_for": text, "rule": config.rule or DEFAULT_RULE}
-
-
-def _batches(
-    dataset: ImageDataset, model: Model, size: int, skipped: dict[str, str], progress: bool
-) -> Iterator[dict[int, tuple[DatasetItem, Tensor]]]:
-    """Yield batches of images by index; record the images that cannot be read."""
-    batch: dict[int, tuple[DatasetItem, Tensor]] = {}
-    disable = None if progress else True
-    for item in tqdm(dataset, total=dataset.count, unit="image", disable=disable):
-        try:
-            batch[item.index] = item, item.image(model.channels, model.size)
-        except UnreadableError as error:
-            skipped[item.name] = str(error)
-        if len(batch) == size:
-            yield batch
-            batch = {}
-    if batch:
-        yield batch
-
-
-def _warn(skipped: dict[str, str], count: int) -> None:
-    names = ", ".join(list(skipped)[:_LISTED]) + (", …" if len(skipped) > _LISTED else "")
-    message = f"{len(skipped)} of {len(skipped) + count} images cannot be read: {names}"
-    if not count:
-        raise FeatvizError(message)
-    warnings.warn(message, FeatvizWarning, stacklevel=4)

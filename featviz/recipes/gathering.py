@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
-from collections.abc import Iterator
 
 import torch
 
-from featviz.errors import FeatvizError, FeatvizWarning, LayerError
-from featviz.io.dataset import Dataset, ImageDataset, UnreadableError
+from featviz.errors import FeatvizError, LayerError
+from featviz.io.dataset import Dataset, ImageDataset
+from featviz.io.dataset_batches import read_batches, warn_of_skipped
 from featviz.networks.model import Model
 from featviz.optim.batching import evaluated_together
 from featviz.process_state import shielded
@@ -17,9 +16,6 @@ from featviz.recipes.layer_gradients import on_grid
 from featviz.seeds import generator
 from featviz.types import Tensor
 from featviz.validation import positive_int
-
-#: The most names of unreadable files that a warning lists.
-_LISTED = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,34 +62,33 @@ def gather(
     model.layer(layer)
     dataset = ImageDataset(images, model.crop)
     logits = _logits(model)
-    skipped: list[str] = []
+    skipped: dict[str, str] = {}
     rows: dict[str, list[Tensor]] = {"vectors": [], "images": [], "positions": [], "classes": []}
     names: list[str] = []
     size = evaluated_together(model.device, batch_size)
-    for batch in _batches(dataset, model, size, skipped, progress):
+    batches = read_batches(
+        dataset, model.channels, model.size, size, skipped=skipped, progress=progress
+    )
+    for batch in batches:
         found = model.activations(
-            torch.stack([image for _, _, image in batch]).to(model.device),
+            torch.stack([image for _, image in batch.values()]).to(model.device),
             [layer] if logits is None else [layer, logits],
         )
         units = on_grid(model, model.layer(layer), found[layer], model.size)
         classes = [-1] * len(batch)
         if logits is not None:
             classes = found[logits].reshape(len(batch), -1).argmax(1).tolist()
-        for (index, name, _), activation, predicted in zip(batch, units, classes, strict=True):
+        items = [item for item, _ in batch.values()]
+        for item, activation, predicted in zip(items, units, classes, strict=True):
             grid = activation.shape[1:]
-            random = generator(seed + index, "sampled positions")
+            random = generator(seed + item.index, "sampled positions")
             flat = torch.randperm(grid.numel(), generator=random)[:per_image]
             rows["vectors"].append(activation.flatten(1)[:, flat].T)
             rows["images"].append(torch.full((len(flat),), len(names)))
             rows["positions"].append(torch.stack(torch.unravel_index(flat, grid), 1))
             rows["classes"].append(torch.full((len(flat),), predicted))
-            names.append(name)
-    if skipped:
-        listed = ", ".join(skipped[:_LISTED]) + (", …" if len(skipped) > _LISTED else "")
-        message = f"{len(skipped)} of {len(skipped) + len(names)} images cannot be read: {listed}"
-        if not names:
-            raise FeatvizError(message)
-        warnings.warn(message, FeatvizWarning, stacklevel=3)
+            names.append(item.name)
+    warn_of_skipped(skipped, len(names))
     if not names:
         raise FeatvizError("there are no images in the dataset")
     return Gathered(**{key: torch.cat(parts) for key, parts in rows.items()}, names=names)
@@ -106,22 +101,3 @@ def _logits(model: Model) -> str | None:
     except LayerError:
         return None
     return model.logits if not info.positions else None
-
-
-def _batches(
-    dataset: ImageDataset, model: Model, size: int, skipped: list[str], progress: bool
-) -> Iterator[list[tuple[int, str, Tensor]]]:
-    from tqdm.auto import tqdm
-
-    batch: list[tuple[int, str, Tensor]] = []
-    disable = None if progress else True
-    for item in tqdm(dataset, total=dataset.count, unit="image", disable=disable):
-        try:
-            batch.append((item.index, item.name, item.image(model.channels, model.size)))
-        except UnreadableError:
-            skipped.append(item.name)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from featviz.bars import tqdm
 from featviz.errors import FeatvizError
 from featviz.io.dataset import Dataset, ImageDataset
+from featviz.io.dataset_batches import read_batches
 from featviz.networks import devices
 from featviz.networks.coercion import as_model
 from featviz.networks.dictionaries.dictionary import Dictionary
@@ -106,23 +106,13 @@ def gather(
     dataset = ImageDataset(images, model.crop)
     axis, source = model.layer(layer).axis, generator(seed, "positions")
     kept: list[Tensor] = []
-
-    def add(batch: list[Tensor]) -> None:
-        stacked = torch.stack(batch).to(model.device)
+    for batch in read_batches(dataset, model.channels, model.size, batch_size, progress=progress):
+        stacked = torch.stack([image for _, image in batch.values()]).to(model.device)
         with torch.no_grad():
             found = model.activations(stacked, layer)[layer].movedim(axis, -1).float()
         for rows in found.flatten(1, -2) if found.ndim > 2 else found[:, None]:
             drawn = torch.randperm(len(rows), generator=source)[:positions].to(rows.device)
             kept.append(rows[drawn])
-
-    batch: list[Tensor] = []
-    for item in tqdm(dataset, total=dataset.count, unit="image", disable=not progress):
-        batch.append(item.image(model.channels, model.size))
-        if len(batch) == batch_size:
-            add(batch)
-            batch = []
-    if batch:
-        add(batch)
     if not kept:
         raise FeatvizError("there are no images")
     rows = torch.cat(kept)
