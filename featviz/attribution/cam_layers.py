@@ -15,7 +15,9 @@ from featviz.attribution.case import Case
 from featviz.attribution.gradient_based import gradient
 from featviz.errors import FeatvizError, UnitError
 from featviz.networks.layers import module_names
-from featviz.objectives.reduction import token_grid
+from featviz.networks.model import Model
+from featviz.objectives import channel
+from featviz.objectives.reduction import patches, token_grid
 from featviz.objectives.scene import Target
 from featviz.optim.evaluator import Evaluator
 from featviz.types import LayerInfo, Tensor
@@ -100,8 +102,23 @@ def on_grid(evaluator: Evaluator, info: LayerInfo, units: Tensor) -> Tensor:
     """Return activations (B, C, *positions) on the grid of the image, without class tokens."""
     if units.ndim == len(evaluator.size) + 2:
         return units
-    prefix, grid = token_grid(info, Target(evaluator.model, evaluator.size, 1))
-    return units[..., prefix:].unflatten(2, grid)
+    return patches(units, info, Target(evaluator.model, evaluator.size, 1))
+
+
+def maps_in_batches(model: Model, layer: str, images: Tensor) -> Iterator[Tensor]:
+    """Yield the maps (B, C, *grid) of a layer for images (N, C, *size), a batch at a time.
+
+    Raises
+    ------
+    FeatvizError
+        If the layer has no maps.
+    """
+    evaluator = Evaluator(model, channel(layer, 0), tuple(images.shape[2:]))
+    (info,) = find_layers(evaluator, layer)
+    for some in images.split(evaluator.batch_size):
+        with torch.no_grad():
+            units = model.activations(some.to(model.device), layer)[layer]
+        yield on_grid(evaluator, info, units.movedim(info.axis, 1))
 
 
 def with_gradient(case: Case, layers: list[LayerInfo]) -> list[LayerInfo]:

@@ -6,11 +6,11 @@ import dataclasses
 
 import torch
 
-from featviz.attribution.cam_layers import find_layers, layer_maps, on_grid
+from featviz.attribution.cam_layers import layer_maps, maps_in_batches
 from featviz.attribution.case import Case
 from featviz.errors import FeatvizError
 from featviz.networks.model import Model
-from featviz.objectives import Objective, channel, direction
+from featviz.objectives import Objective, direction
 from featviz.objectives import objective as as_objective
 from featviz.optim.evaluator import Evaluator
 from featviz.seeds import generator
@@ -153,16 +153,8 @@ def tcav(
 
 def _means(model: Model, layer: str, images: Tensor) -> Tensor:
     """Return the activations of a layer averaged over the positions, (B, C)."""
-    size = tuple(images.shape[2:])
-    evaluator = Evaluator(model, channel(layer, 0), size)
-    (info,) = find_layers(evaluator, layer)
-    rows = []
-    with torch.no_grad():
-        for some in images.split(evaluator.batch_size):
-            units = model.activations(some.to(model.device), layer)[layer]
-            maps = on_grid(evaluator, info, units.movedim(info.axis, 1))
-            rows.append(maps.flatten(2).mean(2).cpu().double())
-    return torch.cat(rows)
+    maps = maps_in_batches(model, layer, images)
+    return torch.cat([some.flatten(2).mean(2).cpu().double() for some in maps])
 
 
 def _fitted(layer: str, positive: Tensor, negative: Tensor, seed: int) -> Concept:

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 
 import torch
 
-from featviz.attribution.cam_layers import find_layers, on_grid
+from featviz.attribution.cam_layers import maps_in_batches
 from featviz.errors import FeatvizError
 from featviz.networks.model import Model
-from featviz.objectives import channel
-from featviz.optim.evaluator import Evaluator
 from featviz.resample import resize
 from featviz.types import Tensor
 
@@ -84,14 +82,7 @@ def dissect(
             raise FeatvizError(
                 f"masks of {name!r} have shape {tuple(mask.shape)}, not {(len(images), *size)}"
             )
-    evaluator = Evaluator(model, channel(layer, 0), size)
-    (info,) = find_layers(evaluator, layer)
-    chunks = []
-    with torch.no_grad():
-        for some in images.split(evaluator.batch_size):
-            units = model.activations(some.to(model.device), layer)[layer]
-            chunks.append(on_grid(evaluator, info, units.movedim(info.axis, 1)).float().cpu())
-    maps = torch.cat(chunks)
+    maps = torch.cat([some.float().cpu() for some in maps_in_batches(model, layer, images)])
     by_unit = maps.transpose(0, 1).flatten(1)
     rank = min(by_unit.shape[1], max(1, round((1 - quantile) * by_unit.shape[1])))
     thresholds = by_unit.kthvalue(rank, dim=1).values

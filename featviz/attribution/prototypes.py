@@ -7,11 +7,9 @@ import dataclasses
 import torch
 from torch.nn import functional as F
 
-from featviz.attribution.cam_layers import find_layers, on_grid
+from featviz.attribution.cam_layers import maps_in_batches
 from featviz.errors import FeatvizError
 from featviz.networks.model import Model
-from featviz.objectives import channel
-from featviz.optim.evaluator import Evaluator
 from featviz.resample import resize
 from featviz.seeds import generator
 from featviz.types import Tensor
@@ -156,14 +154,8 @@ def fit_prototypes(
 
 def _features(model: Model, layer: str, images: Tensor, scale: float) -> Tensor:
     """Return the activations (B, C, *grid) of a layer, divided by a scale."""
-    evaluator = Evaluator(model, channel(layer, 0), tuple(images.shape[2:]))
-    (info,) = find_layers(evaluator, layer)
-    chunks = []
-    with torch.no_grad():
-        for some in images.split(evaluator.batch_size):
-            units = model.activations(some.to(model.device), layer)[layer]
-            chunks.append(on_grid(evaluator, info, units.movedim(info.axis, 1)).float().cpu())
-    return torch.cat(chunks) / scale
+    maps = maps_in_batches(model, layer, images)
+    return torch.cat([some.float().cpu() for some in maps]) / scale
 
 
 def _distances(features: Tensor, vectors: Tensor) -> Tensor:

@@ -161,6 +161,12 @@ def token_grid(info: LayerInfo, target: Target) -> tuple[int, tuple[int, ...]]:
     )
 
 
+def patches(tokens: Tensor, info: LayerInfo, target: Target) -> Tensor:
+    """Return tokens (B, C, N) on the grid of their patches, (B, C, H, W), without the others."""
+    prefix, grid = token_grid(info, target)
+    return tokens[..., prefix:].unflatten(2, grid)
+
+
 def position(coordinates: Sequence[int], info: LayerInfo, target: Target) -> tuple[int, ...]:
     """Return a position of the layer: by default the centre; (y, x) is also accepted for patches.
 

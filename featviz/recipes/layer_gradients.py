@@ -16,7 +16,7 @@ from featviz.networks.layers import module_names, split_address
 from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
-from featviz.objectives.reduction import token_grid
+from featviz.objectives.reduction import patches
 from featviz.objectives.scene import Scene, Target
 from featviz.types import LayerInfo, Tensor
 from featviz.validation import positive_int
@@ -134,5 +134,4 @@ def on_grid(model: Model, info: LayerInfo, units: Tensor, size: tuple[int, ...])
             f"layer {info.name!r} has shape {info.shape}: name one with maps (K, *positions) or "
             "patch tokens"
         )
-    prefix, grid = token_grid(info, Target(model, size, 1))
-    return units[..., prefix:].unflatten(2, grid)
+    return patches(units, info, Target(model, size, 1))
