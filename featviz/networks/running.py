@@ -77,8 +77,7 @@ class RunnableNetwork:
         ModelError
             If a plain function holds the network, which would go on calling the original.
         """
-        duplicate = copy.copy(self)
-        duplicate.net = copy.deepcopy(self.net)
+        duplicate = self._around(copy.deepcopy(self.net))
         if isinstance(duplicate.net, FunctionNetwork) and duplicate.net.owner is not None:
             copied = {id(module) for module in duplicate.net.modules()}
             if not all(id(m) in copied for m in reached_modules(duplicate.net.function)):
@@ -91,6 +90,12 @@ class RunnableNetwork:
                 "the other networks that call uses cannot be copied or moved: give fv.Model one "
                 "nn.Module that holds them all"
             )
+        return duplicate
+
+    def _around(self, net: nn.Module) -> Self:
+        """Return this model with another network in the place of its own, in no session."""
+        duplicate = copy.copy(self)
+        duplicate.net = net
         duplicate._affine = {}
         duplicate._sessions, duplicate._thread = 0, None
         return duplicate

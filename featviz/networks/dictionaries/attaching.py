@@ -49,12 +49,10 @@ def attach(model: Model, dictionary: Dictionary, layer: str | None, name: str) -
         raise FeatvizError(f"layer {layer!r} has a {name!r} already: give another name")
     codes = Codes(dictionary.to(model.device).eval(), info.axis)
     new = _observed(old, name, codes)
-    attached = copy.copy(model)
-    attached.net = _replaced(model.net, old, new, {})
+    attached = model._around(_replaced(model.net, old, new, {}))
     attached.axes = {**model.axes, f"{layer}.{name}": info.axis}
     attached.name = None
-    attached._affine, attached._tables, attached._sessions = {}, {}, 0
-    attached._guesses_told, attached._thread = set(), None
+    attached._tables, attached._guesses_told = {}, set()
     if f"{layer}.{name}" not in {i.name for i in attached.layers()}:
         raise ModelError(
             f"the network calls {layer!r} past its modules: give fv.Model an nn.Module whose "
