@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from featviz.errors import FeatvizError
+from featviz.io import sheets
 from featviz.networks.coercion import as_model
 from featviz.networks.gradients import linear_relu
 from featviz.networks.model import Model
@@ -145,8 +146,7 @@ class Circuit(drawing.Page):
         shades = torch.tensor([[0.70, 0.09, 0.17], [0.13, 0.40, 0.67]])
         colour = torch.where((weights > 0)[None], shades[0].view(3, 1, 1), shades[1].view(3, 1, 1))
         image = torch.ones(3, 1, 1).lerp(colour, weights.abs().sqrt()[None])
-        pixels = (image * 255).round().to(torch.uint8).movedim(0, 2).numpy()
-        small = Image.fromarray(pixels).resize((_MAP - 2, _MAP - 2), Image.Resampling.NEAREST)
+        small = sheets.to_pil(image).resize((_MAP - 2, _MAP - 2), Image.Resampling.NEAREST)
         return drawing.framed(small, "#999999", 1)
 
 

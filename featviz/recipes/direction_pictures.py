@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from featviz.atlases.plan import describe
 from featviz.errors import FeatvizError, OptimizationError
@@ -21,6 +20,7 @@ from featviz.optim.callbacks import Callback, Progress, Step
 from featviz.optim.loop import optimize
 from featviz.optim.resolved import Plan
 from featviz.optim.tracing import PAYS, TraceCache
+from featviz.recipes.stored_tensors import read_stored
 from featviz.types import Tensor
 
 #: The power of the cosine in the objectives: pictures of a direction and of nothing else.
@@ -92,12 +92,9 @@ def _identity(digest: str, batch: Tensor) -> str:
 
 def _read(path: Path, identity: str) -> Tensor | None:
     """Return the stored pictures of a batch, None if there are none."""
-    try:
-        tensors = load(path.read_bytes())
-    except FileNotFoundError:
+    tensors = read_stored(path)
+    if tensors is None:
         return None
-    except (OSError, SafetensorError) as error:
-        raise FeatvizError(f"cannot read {str(path)!r}: delete it") from error
     if f"images {identity}" not in tensors:
         raise FeatvizError(
             f"{str(path)!r} was made of other images, settings or another network: name another "

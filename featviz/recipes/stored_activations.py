@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from featviz.atlases.plan import model_hash
 from featviz.errors import FeatvizError
@@ -18,6 +17,7 @@ from featviz.io.files import write_bytes
 from featviz.networks.model import Model
 from featviz.recipes.gathering import Gathered, gather
 from featviz.recipes.plane import planar
+from featviz.recipes.stored_tensors import read_stored
 from featviz.types import Tensor
 
 
@@ -38,7 +38,7 @@ def activations_in(
     names = [item.name for item in dataset]
     content = json.dumps([layer, per_image, seed, model_hash(model), names])
     identity = f"vectors {hashlib.blake2b(content.encode(), digest_size=8).hexdigest()}"
-    tensors = _read(path)
+    tensors = read_stored(path)
     if tensors is None:
         found = gather(model, images, layer, per_image=per_image, seed=seed, progress=progress)
         data = {
@@ -64,21 +64,12 @@ def activations_in(
 def places_in(folder: Path, gathered: Gathered, method: Any, seed: int) -> tuple[Tensor, str]:
     """Return the places in the folder, or compute and store them: UMAP takes its time."""
     path = folder / "places.safetensors"
-    digest = hashlib.blake2b(gathered.vectors.contiguous().numpy().tobytes(), digest_size=8)
+    content = gathered.vectors.contiguous().numpy().tobytes()
+    identity = f"{hashlib.blake2b(content, digest_size=8).hexdigest()} {seed}"
+    tensors = read_stored(path) or {}
     for used in ["umap", "pca"] if method == "auto" else [method]:
-        name = f"{used} {digest.hexdigest()} {seed}"
-        tensors = _read(path) or {}
-        if name in tensors:
-            return tensors[name], used
+        if f"{used} {identity}" in tensors:
+            return tensors[f"{used} {identity}"], used
     places, used = planar(gathered.vectors, method, seed=seed)
-    write_bytes(path, save({f"{used} {digest.hexdigest()} {seed}": places.contiguous()}))
+    write_bytes(path, save({f"{used} {identity}": places.contiguous()}))
     return places, used
-
-
-def _read(path: Path) -> dict[str, Tensor] | None:
-    try:
-        return load(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, SafetensorError) as error:
-        raise FeatvizError(f"cannot read {str(path)!r}: delete it") from error

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
+from torch.nn import functional as F
 
 from featviz.dataset_examples.api import examples
 from featviz.errors import FeatvizError
@@ -140,11 +141,12 @@ def machine_interpretability(
     photos = torch.cat(found)
     centre = photos.mean(0)
     ranks = torch.linspace(0, most - 1, tasks).round().long()
+    directions = F.normalize(photos - centre, dim=-1)
     rows = []
     for unit in range(len(goals)):
         shown = [None if given is None else given[unit] for given in (pictures, negative)]
         drawn = [None if s is None else _embedded(jury, s, judge_layer, size) for s in shown]
-        rows.append(_margins(_unit(photos - centre)[places[unit]], ranks, centre, drawn))
+        rows.append(_margins(directions[places[unit]], ranks, centre, drawn))
     margins = torch.stack(rows)
     right = (margins > 0).float() + 0.5 * (margins == 0).float()
     accuracy = right.mean(1)
@@ -161,7 +163,9 @@ def _margins(
     ``sides`` (2, most, D) are the unit embeddings of the highest and lowest images.
     """
     margins = []
-    pictures, negative = (None if d is None else _unit(d - centre).mean(0) for d in drawn)
+    pictures, negative = (
+        None if d is None else F.normalize(d - centre, dim=-1).mean(0) for d in drawn
+    )
     for rank in ranks.tolist():
         queries = sides[:, rank]
         rest = torch.cat([sides[:, :rank], sides[:, rank + 1 :]], 1)
@@ -202,7 +206,3 @@ def _embedded(jury: Model, pictures: Tensor, layer: str | None, size: int) -> Te
 
 def _read(dataset: ImageDataset, index: int, jury: Model) -> Tensor:
     return dataset[index].image(jury.channels, jury.size)
-
-
-def _unit(vectors: Tensor) -> Tensor:
-    return vectors / vectors.norm(dim=-1, keepdim=True).clamp_min(1e-12)
