@@ -6,11 +6,12 @@ import dataclasses
 
 import torch
 
-from featviz.errors import FeatvizError, LayerError
+from featviz.errors import FeatvizError
 from featviz.io.dataset import Dataset, ImageDataset
 from featviz.io.dataset_batches import read_batches, warn_of_skipped
 from featviz.networks.model import Model
 from featviz.optim.batching import evaluated_together
+from featviz.optim.collecting import logits_layer
 from featviz.process_state import shielded
 from featviz.recipes.layer_gradients import on_grid
 from featviz.seeds import generator
@@ -61,7 +62,7 @@ def gather(
     positive_int("per_image", per_image)
     model.layer(layer)
     dataset = ImageDataset(images, model.crop)
-    logits = _logits(model)
+    logits = logits_layer(model, model.size)
     skipped: dict[str, str] = {}
     rows: dict[str, list[Tensor]] = {"vectors": [], "images": [], "positions": [], "classes": []}
     names: list[str] = []
@@ -92,12 +93,3 @@ def gather(
     if not names:
         raise FeatvizError("there are no images in the dataset")
     return Gathered(**{key: torch.cat(parts) for key, parts in rows.items()}, names=names)
-
-
-def _logits(model: Model) -> str | None:
-    """Return the name of the layer of class logits, or None if the network has none."""
-    try:
-        info = model.layer(model.logits)
-    except LayerError:
-        return None
-    return model.logits if not info.positions else None
