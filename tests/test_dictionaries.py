@@ -87,6 +87,10 @@ def test_an_attached_layer_is_the_codes_of_the_layer(net, layer, units):
     old = {i.name for i in model.layers()}
     assert old <= {i.name for i in attached.layers()}
     assert not any("dictionary" in name for name in old)
+    inside = [m for m in attached.net.modules() if isinstance(m, fv.Dictionary)]
+    assert inside  # a copy: the caller's stays on its device and in its mode
+    assert made not in inside
+    assert made.training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert {name: type(module) for name, module in net.named_modules()} == classes
     assert not any(module._forward_hooks for module in net.modules())

@@ -47,7 +47,8 @@ def attach(model: Model, dictionary: Dictionary, layer: str | None, name: str) -
     old = modules[layer]
     if hasattr(old, name):
         raise FeatvizError(f"layer {layer!r} has a {name!r} already: give another name")
-    codes = Codes(dictionary.to(model.device).eval(), info.axis)
+    own = copy.deepcopy(dictionary).to(model.device).eval()  # the caller's stays where it is
+    codes = Codes(own, info.axis)
     new = _observed(old, name, codes)
     attached = model._around(_replaced(model.net, old, new, {}))
     attached.axes = {**model.axes, f"{layer}.{name}": info.axis}
