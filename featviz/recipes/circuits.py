@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from featviz.errors import FeatvizError
 from featviz.io import sheets
@@ -143,8 +143,10 @@ class Circuit(drawing.Page):
     @staticmethod
     def _picture(weights: Tensor) -> Image.Image:
         """Draw a map in [-1, 1]: white is zero."""
-        shades = torch.tensor([[0.70, 0.09, 0.17], [0.13, 0.40, 0.67]])
-        colour = torch.where((weights > 0)[None], shades[0].view(3, 1, 1), shades[1].view(3, 1, 1))
+        shades = torch.tensor([ImageColor.getrgb(c) for c in (_EXCITES, _INHIBITS)]) / 255
+        colour = torch.where(
+            (weights > 0)[None], shades[0][:, None, None], shades[1][:, None, None]
+        )
         image = torch.ones(3, 1, 1).lerp(colour, weights.abs().sqrt()[None])
         small = sheets.to_pil(image).resize((_MAP - 2, _MAP - 2), Image.Resampling.NEAREST)
         return drawing.framed(small, "#999999", 1)
