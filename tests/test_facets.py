@@ -67,10 +67,36 @@ def test_the_value_is_that_of_the_paper(model):
 
 def test_probes_and_layers_that_do_not_fit(model):
     images = torch.rand(1, 3, 8, 8).requires_grad_()
-    with pytest.raises(fv.FeatvizError, match=r"the probe has shape \(2,\), but layer 'look' 3"):
+    with pytest.raises(fv.FeatvizError, match="direction has 2 numbers, but layer 'look' has 3"):
         fv.recipes.faceted("class:0", "look", [1.0, 2.0])(model, images)
     with pytest.raises(fv.FeatvizError, match="does not depend on layer 'output'"):
         fv.recipes.faceted("channel:look:0", "output", [1.0])(model, images)
+
+
+def test_a_facet_is_written_in_the_language(model):
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    goal = fv.recipes.faceted("class:0", "look", [0, 2.0, 0], weight=3)
+    assert str(goal) == "faceted(class:0, direction:look:[0,2,0], 3)"
+    assert fv.objective(str(goal)) == goal
+    assert fv.objective("faceted(class:0, direction:look:[0,1,0])").weight == 10
+    torch.testing.assert_close(fv.objective(str(goal))(model, images), goal(model, images))
+    assert goal.layers == ("look", "output")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("faceted(class:0)", "faceted takes an objective, a direction and a weight"),
+        ("faceted(class:0, direction:look:[1,0,0], class:1)", "faceted takes an objective, a dir"),
+        ("faceted(class:0, channel:look:1)", "a facet is a direction:LAYER:VECTOR without options"),
+        ("faceted(class:0, direction:look:[1,0,0]:measure=cosine)", "without options"),
+        ("faceted(diversity:look, direction:look:[1,0,0])", "objective of single samples"),
+        ("faceted(class:0, direction:look:[1,0,0], -1)", "weight must not be negative"),
+    ],
+)
+def test_texts_that_are_no_facets(text, problem):
+    with pytest.raises(fv.FeatvizError, match=problem):
+        fv.objective(text)
 
 
 def test_a_photograph_is_accentuated_and_stays_what_it_is(lite0, photos):

@@ -24,7 +24,7 @@ Vector = str | Path | Sequence[float] | np.ndarray | Tensor
 MIN_COSINE = 0.1
 
 
-def _vector(source: str | tuple[float, ...], info: LayerInfo, target: Target) -> Tensor:
+def vector_of(source: str | tuple[float, ...], info: LayerInfo, target: Target) -> Tensor:
     """Return the vector as (C,) or (C, *positions) on the target's device."""
     vector = torch.as_tensor(arrays.load(source), dtype=torch.float32, device=target.device)
     full = (info.units, *info.positions)
@@ -71,7 +71,7 @@ class Direction(Unit):
         info = target.layer(self.layer)
         if self.measure not in ("dot", "cosine"):
             raise UnitError(f"no measure {self.measure!r}; known: dot, cosine")
-        vector = _vector(self.vector, info, target)
+        vector = vector_of(self.vector, info, target)
         reduce = reduction.reducer(self.reduce, self.where, info, target)
         if vector.ndim > 1 and self.where:
             raise UnitError(
@@ -102,7 +102,7 @@ class AngledDirection(Unit):
 
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)
-        along, away = (_vector(v, info, target) for v in (self.along, self.away))
+        along, away = (vector_of(v, info, target) for v in (self.along, self.away))
         if not (along.any() and away.any()):
             raise UnitError("angled_direction needs nonzero vectors")
         reduce = reduction.reducer(self.reduce, self.where, info, target)

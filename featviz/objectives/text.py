@@ -12,8 +12,9 @@ from featviz.errors import FeatvizError, ObjectiveSyntaxError, did_you_mean
 from featviz.objectives import arrays, custom
 from featviz.objectives.base import ONE, Objective, lift, terms_of
 from featviz.objectives.classes import class_logit
+from featviz.objectives.facets import facet_of
 from featviz.objectives.group import mean, per_sample
-from featviz.objectives.parsing import CallNode, Field, NumberNode, Tree, UnitNode, parse
+from featviz.objectives.parsing import Field, NumberNode, Tree, UnitNode, parse
 from featviz.objectives.reduction import check as check_reduction
 from featviz.objectives.relations import interpolate
 from featviz.objectives.schedule import ramp
@@ -89,7 +90,7 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Objective], int | None]] = {
 
 def names() -> list[str]:
     """Return every name that a text can start with, those of other packages included."""
-    return sorted({*KINDS, *_FUNCTIONS, "ramp", *plugins.names(plugins.OBJECTIVES)})
+    return sorted({*KINDS, *_FUNCTIONS, "faceted", "ramp", *plugins.names(plugins.OBJECTIVES)})
 
 
 def _build(tree: Tree, text: str) -> Objective:
@@ -103,7 +104,9 @@ def _build(tree: Tree, text: str) -> Objective:
         if tree.name in _OPERATORS:
             return _OPERATORS[tree.name](*arguments)
         if tree.name == "ramp":
-            return _ramp(tree, arguments)
+            return _ramp(arguments)
+        if tree.name == "faceted":
+            return _faceted(arguments)
         if tree.name in _FUNCTIONS:
             build, count = _FUNCTIONS[tree.name]
             if count not in (None, len(arguments)):
@@ -113,15 +116,31 @@ def _build(tree: Tree, text: str) -> Objective:
         raise
     except FeatvizError as error:
         raise fail(str(error)) from error
-    hint = did_you_mean(tree.name, [*_FUNCTIONS, "ramp", *KINDS])
+    hint = did_you_mean(tree.name, [*_FUNCTIONS, "faceted", "ramp", *KINDS])
     raise fail(f"no function {tree.name!r}{hint}")
 
 
-def _ramp(tree: CallNode, arguments: list[Objective]) -> Objective:
-    terms = [part for a in arguments for _, part in terms_of(a)]
-    if not 2 <= len(arguments) <= 4 or any(part is not ONE for part in terms):
+def _ramp(arguments: list[Objective]) -> Objective:
+    numbers = [_number(a) for a in arguments]
+    if not 2 <= len(numbers) <= 4 or None in numbers:
         raise FeatvizError("ramp takes two to four numbers: ramp(FIRST, LAST[, BEGIN, END])")
-    return ramp(*(sum(c for c, _ in terms_of(a)) for a in arguments))
+    return ramp(*(n for n in numbers if n is not None))
+
+
+def _faceted(arguments: list[Objective]) -> Objective:
+    numbers = [_number(a) for a in arguments[2:]]
+    if not 2 <= len(arguments) <= 3 or None in numbers:
+        raise FeatvizError(
+            "faceted takes an objective, a direction and a weight: "
+            "faceted(OBJECTIVE, direction:LAYER:VECTOR[, WEIGHT])"
+        )
+    return facet_of(arguments[0], arguments[1], *(n for n in numbers if n is not None))
+
+
+def _number(objective: Objective) -> float | None:
+    """Return the value of an objective that is a plain number."""
+    terms = terms_of(objective)
+    return sum(c for c, _ in terms) if all(part is ONE for _, part in terms) else None
 
 
 def _unit(tree: UnitNode, text: str) -> Objective:

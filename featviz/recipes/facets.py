@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import torch
-
-from featviz.errors import FeatvizError
 from featviz.io.inputs import ImageLike
 from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
-from featviz.objectives import Objective, arrays, feature_match
+from featviz.objectives import Objective, direction, feature_match
 from featviz.objectives import objective as as_objective
 from featviz.objectives.directions import Vector
-from featviz.objectives.scene import Scene, Score, Target
+from featviz.objectives.facets import facet_of
 from featviz.optim.result import Result
 from featviz.optim.settings import Settings, SettingsKeywords
 from featviz.options import takes
@@ -21,63 +18,8 @@ from featviz.param import Fourier
 from featviz.param import parse as parse_param
 from featviz.recipes.contributions import single
 from featviz.rendering.api import render
-from featviz.types import Seed, Tensor, Unpack
+from featviz.types import Seed, Unpack
 from featviz.validation import real
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class Faceted(Objective):
-    """See :func:`faceted`."""
-
-    objective: Objective
-    layer: str
-    probe: str
-    weight: float
-
-    @property
-    def parts(self) -> tuple[Objective, ...]:  # type: ignore[override]
-        return (self.objective,)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        return tuple(sorted({self.layer, *self.objective.layers}))
-
-    def needs(self, target: Target) -> tuple[str, ...]:
-        return tuple(sorted({self.layer, *self.objective.needs(target)}))
-
-    def bind(self, target: Target) -> Score:
-        score, info = self.objective.bind(target), target.layer(self.layer)
-        probe = torch.as_tensor(arrays.load(self.probe), dtype=torch.float32)
-        if tuple(probe.shape) not in ((info.units,), (info.units, *info.positions)):
-            raise FeatvizError(
-                f"the probe has shape {tuple(probe.shape)}, but layer {self.layer!r} "
-                f"{info.units} units"
-            )
-        probe = (probe / probe.norm().clamp_min(1e-12)).to(target.device)
-        probe = probe.reshape(*probe.shape, *(1 for _ in info.positions[probe.ndim - 1 :]))
-
-        def value(scene: Scene) -> Tensor:
-            whole = score(scene)
-            if not whole.requires_grad:  # the gradient, and with it the facet, is unknown
-                return whole
-            units = scene[self.layer]
-            (slopes,) = torch.autograd.grad(
-                whole.sum(), units, retain_graph=True, allow_unused=True
-            )
-            if slopes is None:
-                raise FeatvizError(
-                    f"{self.objective} does not depend on layer {self.layer!r}: name an earlier one"
-                )
-            part = (units * slopes.detach()).movedim(info.axis, 1) * probe
-            return whole + self.weight * part.flatten(1).sum(1)
-
-        return value
-
-    def sliced(self, here: slice) -> Objective:
-        return dataclasses.replace(self, objective=self.objective.sliced(here))
-
-    def __str__(self) -> str:
-        return f"faceted({self.objective}, {self.layer}, {self.probe}, {self.weight:g})"
 
 
 def faceted(
@@ -87,7 +29,8 @@ def faceted(
 
     f + weight · wᵀ(g ⊙ ∂f/∂g), where g is the activation of an earlier ``layer``, w the ``probe``
     of the facet, of norm 1, and the gradient is taken as given: of all that contributes to the
-    unit, what also points along the probe counts more. A probe comes from
+    unit, what also points along the probe counts more; in the language,
+    ``faceted(class:285, direction:LAYER:probe.npy, 10)``. A probe comes from
     ``featviz.attribution.concept_vectors.concept_vector(model, layer, examples, others)``.
     [Goh2021]_. Without gradients, as for the scores of a result, its value is that of f.
 
@@ -107,15 +50,7 @@ def faceted(
     FeatvizError
         If the probe is no array or, when used, does not fit the layer.
     """
-    goal = as_objective(objective)
-    if goal.relational:
-        raise FeatvizError(f"faceted takes an objective of single samples, not {goal}")
-    return Faceted(
-        goal,
-        str(layer),
-        arrays.register_name(probe, "a probe"),
-        real("weight", weight, 0, 1e9),
-    )
+    return facet_of(as_objective(objective), direction(layer, probe), weight)
 
 
 @takes(Settings)
