@@ -162,7 +162,7 @@ def test_gradients_are_taken_in_few_places():
         "optim/loop.py",
         "optim/tracing.py",
         "dataset_examples/receptive_field.py",
-        "recipes/facets.py",
+        "objectives/facets.py",
         "recipes/layer_gradients.py",
     }
 

@@ -151,7 +151,7 @@ def test_bars_are_text_without_widgets(widgets, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: widgets or None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tqdm.auto may warn here that there are none
-        bar = bars.tqdm([1, 2], disable=True)
+        bar = bars.tqdm([1, 2], progress=False)
     assert list(bar) == [1, 2]
     assert widgets or type(bar).__module__ == "tqdm.std"
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from featviz.atlases import batch_renderer, metadata, plan
 from featviz.atlases.batch_renderer import AtlasJob, Row
@@ -21,6 +19,7 @@ from featviz.atlases.settings import AtlasKeywords, AtlasSettings
 from featviz.atlases.store import Store
 from featviz.atlases.tensorboard import ContactSheetWriter
 from featviz.atlases.unit_tables import observe
+from featviz.bars import tqdm
 from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.io.dataset import Dataset, ImageDataset
 from featviz.networks.coercion import as_model
@@ -45,7 +44,7 @@ def atlas(
     device: str | torch.device | None = None,
     callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
     on_stored: Sequence[Callable[[list[Row]], Any]] = (),
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Unpack[AtlasKeywords],
 ) -> Atlas:
     """Render every unit of some layers into a folder, or resume an earlier run.
@@ -76,7 +75,7 @@ def atlas(
     on_stored
         Functions that are called with the rows of each shard after it is stored.
     progress
-        Show a progress bar.
+        Show a progress bar; None, the default: in interactive sessions and notebooks.
     **options
         The fields of :class:`AtlasSettings` and :class:`featviz.Settings`.
 
@@ -139,7 +138,7 @@ def atlas(
                 total=len(planned),
                 initial=len(planned) - sum(map(len, missing)),
                 unit=" images",
-                disable=not (progress and sys.stderr.isatty()),
+                progress=progress,
             )
         )
         try:

@@ -35,7 +35,7 @@ def observe(
     planned: Sequence[PlannedImage],
     dataset: Any,
     *,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> bool:
     """Write the ``units`` table of each layer and, with a dataset, its ``examples`` table.
 

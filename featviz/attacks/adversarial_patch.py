@@ -17,7 +17,7 @@ from featviz.io.inputs import ImageLike, read_images
 from featviz.networks import devices
 from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
-from featviz.optim.callbacks import Callback, Progress, Step
+from featviz.optim.callbacks import Callback, Step, watched
 from featviz.optim.collecting import predicted_classes
 from featviz.optim.evaluator import scores
 from featviz.optim.loop import optimize
@@ -47,7 +47,7 @@ def patch_attack(
     batch_size: int | None = None,
     device: str | torch.device | None = None,
     callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Unpack[PatchKeywords],
 ) -> AttackResult:
     """Optimize one patch that makes the network misclassify any image it is pasted onto.
@@ -111,7 +111,7 @@ def patch_attack(
         optimizer=adam(config.lr),
         redirect=0,
         precision=config.precision,
-        callbacks=[*callbacks, Progress()] if progress else list(callbacks),
+        callbacks=watched(callbacks, progress),
         record={"verb": "patch", "goal": str(criterion.objective), "lr": config.lr},
     )
     pixels = result.state["pixels"]

@@ -20,7 +20,7 @@ from featviz.io.inputs import ImageLike, read_images
 from featviz.networks import devices
 from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
-from featviz.optim.callbacks import Callback, Progress, Step
+from featviz.optim.callbacks import Callback, Step, watched
 from featviz.optim.result import Result
 from featviz.optim.tracing import PAYS, TraceCache
 from featviz.options import takes
@@ -42,7 +42,7 @@ def attack(
     device: str | torch.device | None = None,
     traced: bool | TraceCache | None = None,
     callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Unpack[AttackKeywords],
 ) -> AttackResult:
     """Return images within ``eps`` of ``images`` that the network misclassifies.
@@ -73,7 +73,7 @@ def attack(
     callbacks
         :class:`featviz.callbacks.Callback` objects or functions of a step.
     progress
-        Show a progress bar.
+        Show a progress bar; None, the default: in interactive sessions and notebooks.
     **options
         The fields of :class:`AttackSettings`.
 
@@ -108,7 +108,7 @@ def attack(
         settings=config,
         batch_size=count if config.universal else batch_size,
         traces=traces,
-        callbacks=[*callbacks, Progress()] if progress else list(callbacks),
+        callbacks=watched(callbacks, progress),
         record={"verb": "attack", **config.record, "eps_given": str(requested.eps)},
     )
     seeds = expand(seed, count)

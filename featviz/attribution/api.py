@@ -30,7 +30,7 @@ from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
 from featviz.optim.batching import evaluated_together
-from featviz.optim.callbacks import Callback, Progress, Step
+from featviz.optim.callbacks import Callback, Step, watched
 from featviz.optim.evaluator import Evaluator
 from featviz.optim.tracing import TraceCache
 from featviz.options import takes
@@ -54,7 +54,7 @@ def attribute(
     batch_size: int | None = None,
     device: str | torch.device | None = None,
     callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Unpack[AttributionKeywords],
 ) -> Attribution:
     """Attribute the value of ``objective`` to the pixels of ``image``.
@@ -86,7 +86,7 @@ def attribute(
         :class:`featviz.callbacks.Callback` objects or functions of a step, for methods that
         optimize a mask.
     progress
-        Show a progress bar.
+        Show a progress bar; None, the default: in interactive sessions and notebooks.
     **options
         The fields of :class:`AttributionSettings`.
 
@@ -183,7 +183,7 @@ def attribute(
                         micro=None
                         if batch_size is None and network.device.type == "cpu"
                         else copies,
-                        callbacks=[*callbacks, Progress()] if progress else list(callbacks),
+                        callbacks=watched(callbacks, progress),
                     )
                     attributions, failures, interrupted = method.optimize(problem)
     except torch.OutOfMemoryError as error:
@@ -273,12 +273,14 @@ def _cases(
     ]
 
 
-def _explain(method: AttributionMethod, cases: list[Case], progress: bool) -> tuple[Tensor, bool]:
+def _explain(
+    method: AttributionMethod, cases: list[Case], progress: bool | None
+) -> tuple[Tensor, bool]:
     """Explain the images one by one; return what is finished, and whether Ctrl-C came."""
     assert method.explain is not None
     attributions: list[Tensor] = []
     try:
-        for case in tqdm(cases, unit="image", leave=False, disable=None if progress else True):
+        for case in tqdm(cases, unit="image", leave=False, progress=progress):
             attributions.append(method.explain(case).detach().float().cpu())
             if not (attributions[-1].any() or case.warned or case.options.get("through")):
                 case.warn(

@@ -56,7 +56,7 @@ def check(
     batch_size: int | None = None,
     device: str | torch.device | None = None,
     callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Unpack[CheckKeywords],
 ) -> Checks:
     """Render objectives and judge by six criteria whether their images can be trusted.

@@ -52,7 +52,7 @@ class CheckRunner:
     settings: Settings
     batch_size: int | None = None
     callbacks: Sequence[Callback | Callable[[Step], Any]] = ()
-    progress: bool = False
+    progress: bool | None = None
     given: Tensor | None = None
     #: How many dataset images were seen.
     count: int = 0

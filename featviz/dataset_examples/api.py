@@ -40,7 +40,7 @@ def examples(
     batch_size: int | None = None,
     device: str | torch.device | None = None,
     callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Unpack[ExamplesKeywords],
 ) -> Examples:
     """Return the images with the highest and the lowest values of each objective.
@@ -75,7 +75,7 @@ def examples(
         :class:`featviz.callbacks.Callback` objects or functions of a step: one for each batch of
         images, with ``scores`` (B, units).
     progress
-        Show a progress bar.
+        Show a progress bar; None, the default: in interactive sessions and notebooks.
     **options
         The fields of :class:`ExamplesSettings`.
 

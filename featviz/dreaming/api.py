@@ -19,7 +19,7 @@ from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives.reference import Picture
-from featviz.optim.callbacks import Callback, Progress, Step
+from featviz.optim.callbacks import Callback, Step, watched
 from featviz.optim.loop import optimize
 from featviz.optim.optimizers import normalized
 from featviz.optim.result import Result
@@ -47,7 +47,7 @@ def dream(
     batch_size: int | None = None,
     device: str | torch.device | None = None,
     callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Unpack[DreamKeywords],
 ) -> Result:
     """Return ``image`` with the features that maximize ``objective`` enhanced: DeepDream.
@@ -83,7 +83,7 @@ def dream(
         :class:`featviz.callbacks.Callback` objects or functions of a step; they are started and
         closed once per octave.
     progress
-        Show a progress bar.
+        Show a progress bar; None, the default: in interactive sessions and notebooks.
     **options
         The fields of :class:`DreamSettings`.
 
@@ -127,7 +127,7 @@ def dream(
         "colors": config.colors,
         "tile": config.tile,
     }
-    observers = [*callbacks, Progress()] if progress else list(callbacks)
+    observers = watched(callbacks, progress)
     result: Result | None = None
     histories: list[Tensor] = []
     detail: Tensor | None = None

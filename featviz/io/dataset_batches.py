@@ -21,15 +21,14 @@ def read_batches(
     count: int,
     *,
     skipped: dict[str, str] | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Iterator[dict[int, tuple[DatasetItem, Tensor]]]:
     """Yield up to ``count`` images (C, *shape) at a time, with their items, by index.
 
     Images that cannot be read are noted in ``skipped``, name and reason; without it they raise.
     """
     batch: dict[int, tuple[DatasetItem, Tensor]] = {}
-    disable = None if progress else True
-    for item in tqdm(dataset, total=dataset.count, unit="image", disable=disable):
+    for item in tqdm(dataset, total=dataset.count, unit="image", progress=progress):
         try:
             batch[item.index] = item, item.image(channels, shape)
         except UnreadableError as error:

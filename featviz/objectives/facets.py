@@ -14,12 +14,13 @@ from featviz.objectives.scene import Scene, Score, Target
 from featviz.types import Tensor
 from featviz.validation import real
 
-_WEIGHT = 10.0
+#: How much the facet counts by default.
+WEIGHT = 10.0
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Faceted(Objective):
-    """See :func:`facet_of`."""
+    """See :func:`featviz.recipes.faceted`."""
 
     objective: Objective
     facet: Direction
@@ -63,8 +64,8 @@ class Faceted(Objective):
         return f"faceted({self.objective}, {self.facet}, {format_number(self.weight)})"
 
 
-def facet_of(objective: Objective, facet: Objective, weight: float = _WEIGHT) -> Objective:
-    """Return ``faceted(objective, facet, weight)`` of the language; see :func:`faceted`.
+def facet_of(objective: Objective, facet: Objective, weight: float = WEIGHT) -> Objective:
+    """Return ``faceted(objective, facet, weight)``, for :func:`featviz.recipes.faceted`.
 
     Raises
     ------

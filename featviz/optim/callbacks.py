@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featviz.bars import tqdm
+from featviz.bars import tqdm, wanted
 from featviz.errors import FeatvizError
 from featviz.types import Tensor
 
@@ -94,7 +94,7 @@ class Progress(Callback):
 
     def on_start(self, run: Run) -> None:
         label = run.objectives[0] if len(run.objectives) == 1 else f"{len(run.objectives)} images"
-        self._bar = tqdm(total=run.steps, desc=label, unit="step", leave=False, disable=None)
+        self._bar = tqdm(total=run.steps, desc=label, unit="step", leave=False, progress=True)
 
     def on_step(self, step: Step) -> bool | None:
         self._bar.update()
@@ -107,6 +107,11 @@ class Progress(Callback):
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def watched(callbacks: Sequence[Any], progress: bool | None) -> list[Any]:
+    """Return the callbacks, with a progress bar if one is wanted."""
+    return [*callbacks, Progress()] if wanted(progress) else list(callbacks)
 
 
 class TensorBoard(Callback):

@@ -27,7 +27,6 @@ class Quality:
     prior: float = 10.0
 
 
-_FAST = "jitter:0.05,rotate:10,scale:0.9:1.1,channel_noise:0.05"
 QUALITIES = {
     "fast": Quality(
         64, "jitter:0.05,rotate:10,scale:0.9:1.1,channel_noise:0.05", rate=0.25, prior=0

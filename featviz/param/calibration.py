@@ -23,7 +23,7 @@ def calibrate(
     *,
     size: Size = 224,
     channels: int = 3,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Stats:
     """Return the mean, colour covariance and spectrum of a dataset, for ``Fourier(stats=…)``.
 
@@ -67,7 +67,7 @@ def calibrate(
     cross_spectrum = torch.zeros(channels, channels, *half_shape, dtype=torch.complex128)
     count = pixels = 0
     source = (item.image(channels, shape) for item in ImageDataset(dataset))
-    for chunk in _chunks(tqdm(source, unit="image", disable=None if progress else True)):
+    for chunk in _chunks(tqdm(source, unit="image", progress=progress)):
         batch = chunk.double()
         rows = batch.flatten(2)
         totals += rows.sum((0, 2))

@@ -7,7 +7,7 @@ from featviz.recipes.blocks import BuildingBlocks, building_blocks
 from featviz.recipes.circuits import Circuit, circuit, expanded_weights
 from featviz.recipes.class_regions import ActivationAtlas, activation_atlas
 from featviz.recipes.contributions import LayerAttribution, Part, layer_attribution
-from featviz.recipes.facets import accentuate, faceted
+from featviz.recipes.emphasis import accentuate, faceted
 from featviz.recipes.factorization import nmf, pca
 from featviz.recipes.gathering import Gathered, gather
 from featviz.recipes.grids import ActivationGrid, activation_grid

@@ -121,7 +121,7 @@ def building_blocks(
     settings: Settings | None = None,
     seed: Seed = 0,
     device: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Unpack[SettingsKeywords],
 ) -> BuildingBlocks:
     """Return the ``k`` channels of a layer that contribute most to ``objective``, with pictures.

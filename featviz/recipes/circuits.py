@@ -163,7 +163,7 @@ def circuit(
     settings: Settings | None = None,
     seed: Seed = 0,
     device: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Unpack[SettingsKeywords],
 ) -> Circuit:
     """Return the ``k`` channels of ``lower`` with the strongest weights to ``units`` of ``upper``.

@@ -150,7 +150,7 @@ def activation_atlas(
     batch_size: int | None = None,
     device: str | None = None,
     callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Unpack[SettingsKeywords],
 ) -> ActivationAtlas:
     """Write an activation atlas of ``layer`` to the folder ``out``, and return it.

@@ -16,7 +16,7 @@ from featviz.io.files import make_folder, write_bytes
 from featviz.networks.model import Model
 from featviz.objectives import direction, per_sample
 from featviz.optim.batching import optimized_together
-from featviz.optim.callbacks import Callback, Progress, Step
+from featviz.optim.callbacks import Callback, Step, watched
 from featviz.optim.loop import optimize
 from featviz.optim.resolved import Plan
 from featviz.optim.tracing import PAYS, TraceCache
@@ -37,7 +37,7 @@ def picture_directions(
     folder: Path | None = None,
     batch_size: int | None = None,
     callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Tensor:
     """Return a picture (N, C, H, W) in [0, 1] of each direction (N, K), on the CPU.
 
@@ -54,7 +54,7 @@ def picture_directions(
     size = optimized_together(model.device, batch_size)
     traces = TraceCache() if len(vectors) > size and plan.steps >= PAYS else None
     digest = describe(model, plan, f"{layer}:{seed}:{COSINE_POWER}", "png")[0] if folder else ""
-    observers = [*callbacks, Progress()] if progress else list(callbacks)
+    observers = watched(callbacks, progress)
     if folder is not None:
         make_folder(folder)
     pictures = []

@@ -46,7 +46,7 @@ def gather(
     per_image: int = 1,
     seed: int = 0,
     batch_size: int | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Gathered:
     """Return the activations of ``layer`` at ``per_image`` random positions of each image.
 

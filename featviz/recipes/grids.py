@@ -71,7 +71,7 @@ def activation_grid(
     seed: int = 0,
     batch_size: int | None = None,
     device: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Unpack[SettingsKeywords],
 ) -> ActivationGrid:
     """Return a picture of the activations in each cell of a photograph.

@@ -92,7 +92,7 @@ def neuron_groups(
     settings: Settings | None = None,
     seed: Seed = 0,
     device: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Unpack[SettingsKeywords],
 ) -> NeuronGroups:
     """Factor the activations of ``layer`` into ``k`` groups, and render each.

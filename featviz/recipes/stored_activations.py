@@ -28,7 +28,7 @@ def activations_in(
     layer: str,
     per_image: int,
     seed: int,
-    progress: bool,
+    progress: bool | None,
 ) -> Gathered:
     """Return the activations in the folder, or gather and store them."""
     path = folder / "activations.safetensors"

@@ -70,7 +70,7 @@ def machine_interpretability(
     tasks: int = 10,
     alpha: float = ALPHA,
     batch_size: int | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Interpretability:
     """Return whether a unit's examples, or its pictures, tell which image excites it.
 

@@ -16,7 +16,7 @@ from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
 from featviz.objectives.group import PerSample
 from featviz.optim.batching import optimized_together
-from featviz.optim.callbacks import Callback, Progress, Step
+from featviz.optim.callbacks import Callback, Step, watched
 from featviz.optim.loop import optimize
 from featviz.optim.result import Result
 from featviz.optim.settings import Settings, SettingsKeywords
@@ -37,7 +37,7 @@ def render(
     batch_size: int | None = None,
     device: str | torch.device | None = None,
     callbacks: Sequence[Callback | Callable[[Step], Any]] = (),
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Unpack[SettingsKeywords],
 ) -> Result:
     """Render images that maximize ``objective``; a list of objectives gives one image each.
@@ -62,7 +62,7 @@ def render(
     callbacks
         :class:`featviz.callbacks.Callback` objects or functions of a step.
     progress
-        Show a progress bar.
+        Show a progress bar; None, the default: in interactive sessions and notebooks.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def render(
     per_batch = optimized_together(network.device, batch_size)
     if (goal.relational and not is_per_sample) or plan.param.relational:
         per_batch = len(seeds)
-    observers = [*callbacks, Progress()] if progress else list(callbacks)
+    observers = watched(callbacks, progress)
     traces = TraceCache() if len(seeds) > per_batch and plan.steps >= PAYS else None
 
     # Check all objectives before the first image is rendered.

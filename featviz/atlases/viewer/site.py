@@ -30,7 +30,7 @@ SCRIPTS = ("core", "search", "plots", "grid", "overview", "unit", "keys", "start
 _STYLE = "style"
 
 
-def view(url: str | Path, *, progress: bool = False) -> str:
+def view(url: str | Path, *, progress: bool | None = None) -> str:
     """Write pages for browsing an atlas into its folder, and return the path of the start page.
 
     ``index.html`` and ``site/`` can be opened from a folder or served by any static file host.
@@ -41,7 +41,7 @@ def view(url: str | Path, *, progress: bool = False) -> str:
     url
         The atlas: a folder, or any URL that fsspec supports.
     progress
-        Show a progress bar.
+        Show a progress bar; None, the default: in interactive sessions and notebooks.
 
     Returns
     -------
@@ -59,14 +59,14 @@ def view(url: str | Path, *, progress: bool = False) -> str:
     return files.path("index.html") if files.local else f"{files.url.rstrip('/')}/index.html"
 
 
-def _build(atlas: Atlas, progress: bool) -> None:
+def _build(atlas: Atlas, progress: bool | None) -> None:
     store = atlas.store
     existing = store.files.list("site", "")
     sources = {kind: store.files.list(kind, ".parquet") for kind in ("units", "examples")}
     current_files: set[str] = set()
     about = _about(atlas)
     layers, settings = [], {}
-    bar = tqdm(total=len(atlas), unit="images", disable=not progress, leave=False)
+    bar = tqdm(total=len(atlas), unit="images", progress=progress, leave=False)
     with bar, ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 1))) as executor:
         for name in atlas.layers:
             records = atlas.records.filter(pa.compute.field("layer") == name)

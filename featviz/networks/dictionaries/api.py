@@ -31,7 +31,7 @@ def dictionary(
     seed: int = 0,
     batch_size: int = 8,
     device: str | torch.device | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Dictionary:
     """Train a sparse autoencoder on the activations of a layer, and return its dictionary.
 
@@ -64,7 +64,7 @@ def dictionary(
     device
         ``cuda``, ``auto``, …; by default where the model is.
     progress
-        Show a progress bar of the images.
+        Show a progress bar of the images; None, the default: in interactive sessions.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def gather(
     batch_size: int,
     seed: int,
     *,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Tensor:
     """Return activations (N, units) of a layer: ``positions`` of each image, or all it has."""
     dataset = ImageDataset(images, model.crop)

@@ -1,4 +1,4 @@
-"""Facets of a unit that responds to several things, and photographs accentuated for a unit."""
+"""One facet of a unit emphasized, and photographs in which what it responds to is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from featviz.networks.model import Model
 from featviz.objectives import Objective, direction, feature_match
 from featviz.objectives import objective as as_objective
 from featviz.objectives.directions import Vector
-from featviz.objectives.facets import facet_of
+from featviz.objectives.facets import WEIGHT, facet_of
 from featviz.optim.result import Result
 from featviz.optim.settings import Settings, SettingsKeywords
 from featviz.options import takes
@@ -23,7 +23,7 @@ from featviz.validation import real
 
 
 def faceted(
-    objective: Objective | str, layer: str, probe: Vector, *, weight: float = 10.0
+    objective: Objective | str, layer: str, probe: Vector, *, weight: float = WEIGHT
 ) -> Objective:
     """Return an objective that prefers one facet of what a unit responds to.
 
@@ -64,7 +64,7 @@ def accentuate(
     settings: Settings | None = None,
     seed: Seed = 0,
     device: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Unpack[SettingsKeywords],
 ) -> Result:
     """Return a photograph in which what a unit responds to is exaggerated, and little else.
