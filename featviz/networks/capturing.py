@@ -16,9 +16,11 @@ from torch import nn
 
 from featviz.errors import LayerError
 from featviz.networks.layers import (
+    GIVEN,
     INPUT,
     OUTPUT,
     LayerTable,
+    inputs_of,
     listed,
     module_names,
     split_address,
@@ -61,6 +63,25 @@ class _Capture:
             if due and last:
                 raise _StopForward
             return output
+
+        return hook
+
+    def pre_hook(self, calls: Mapping[int, list[tuple[str, str]]]) -> Callable[..., None]:
+        """Return the forward pre-hook of a module whose inputs are requested."""
+        count = 0
+
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            nonlocal count
+            due = calls.get(count, ())
+            count += 1
+            self.missing -= len(due)
+            last = not self.missing and not self.to_the_end
+            given, single = inputs_of(args, kwargs)
+            for name, path in due:
+                # What it was given belongs to others: a copy, if any, is on a branch of its own.
+                self._take(name, single + path, given, given, last)
+            if due and last:
+                raise _StopForward
 
         return hook
 
@@ -139,10 +160,14 @@ def capture(
         return activations
     state = _Capture(requests, missing, bool(outputs), frozenset(modified), activations)
     modules = module_names(net)
-    handles = [
-        modules[module].register_forward_hook(state.hook(calls), with_kwargs=True)
-        for module, calls in requests.items()
-    ]
+    handles = []
+    for module, calls in requests.items():
+        if module in modules:
+            hook = modules[module].register_forward_hook(state.hook(calls), with_kwargs=True)
+        else:
+            given = modules[module.removesuffix(GIVEN)]
+            hook = given.register_forward_pre_hook(state.pre_hook(calls), with_kwargs=True)
+        handles.append(hook)
     try:
         output = run()
         for name in outputs:

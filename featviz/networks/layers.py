@@ -9,6 +9,8 @@ called ``input``, ``output`` or ``image`` is addressed as ``net.output`` and so 
 ``blocks.3.act#0`` what its first call returned (calls count from 0)
 ``lstm[0]``        the first item of the tuple that it returned; also ``out[logits]`` for a
                    key or an attribute, and ``out[a][1]`` for nested values
+``attn.proj.in``   what the module was given; ``attn.in[1]``, ``attn.in[mask]`` of several
+                   arguments (not in the table, but every layer's can be named)
 =================  ==========================================================================
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, SupportsIndex, overload
 
 import torch
@@ -27,6 +29,8 @@ from featviz.errors import LayerError, did_you_mean
 from featviz.types import LayerInfo, Tensor
 
 INPUT, OUTPUT = "input", "output"
+#: Ends the name of what a module was given.
+GIVEN = ".in"
 _ADDRESS = re.compile(r"(?P<module>[^#\[\]]+)(?:#(?P<call>\d+))?(?P<path>(?:\[[^\[\]]+\])*)")
 
 
@@ -39,6 +43,11 @@ class LayerTable(list[LayerInfo]):
     #: Why some layers are not listed, for error messages.
     remark = ""
 
+    def __init__(self, layers: Iterable[LayerInfo] = ()) -> None:
+        super().__init__(layers)
+        #: What modules were given, by name; not listed.
+        self.inputs: dict[str, LayerInfo] = {}
+
     @overload
     def __getitem__(self, key: SupportsIndex | str) -> LayerInfo: ...
     @overload
@@ -48,7 +57,7 @@ class LayerTable(list[LayerInfo]):
             return self.find(key)
         if isinstance(key, slice):
             part = LayerTable(super().__getitem__(key))
-            part.remark = self.remark
+            part.remark, part.inputs = self.remark, self.inputs
             return part
         return super().__getitem__(key)
 
@@ -75,7 +84,7 @@ class LayerTable(list[LayerInfo]):
 
     def find(self, name: str) -> LayerInfo:
         """Return the layer called ``name``; raise :class:`LayerError` with the nearest names."""
-        for info in self:
+        for info in (*self, *self.inputs.values()):
             if info.name == name:
                 if not info.batched:
                     raise LayerError(
@@ -84,10 +93,11 @@ class LayerTable(list[LayerInfo]):
                     )
                 return info
         module = name.split("#")[0].split("[")[0]
-        parts = [i.name for i in self if i.name.startswith((f"{name}[", f"{module}["))]
+        names = [i.name for i in self] + (list(self.inputs) if ".in" in name else [])
+        parts = [n for n in names if n.startswith((f"{name}[", f"{module}["))]
         if parts and name == module:
             raise LayerError(
-                f"layer {name!r} returns several tensors: pick one of {listed(parts)}"
+                f"layer {name!r} has several tensors: pick one of {listed(parts)}"
                 f"{self._logits_hint() if name == OUTPUT else ''}"
             )
         calls = [i.calls for i in self if i.name == module]
@@ -96,7 +106,7 @@ class LayerTable(list[LayerInfo]):
                 f"no call {name!r}: {module!r} runs {calls[0]} time(s), counted from #0"
             )
         remark = f": {self.remark}" if self.remark else ""
-        raise LayerError(f"no layer {name!r}{did_you_mean(name, [i.name for i in self])}{remark}")
+        raise LayerError(f"no layer {name!r}{did_you_mean(name, names)}{remark}")
 
     def _logits_hint(self) -> str:
         """Return how to say which of several outputs has the class logits."""
@@ -131,6 +141,14 @@ def split_address(name: str) -> tuple[str, int | None, str]:
         raise LayerError(f"cannot read layer name {name!r}: write module, module#call or module[0]")
     call = match["call"]
     return match["module"], None if call is None else int(call), match["path"]
+
+
+def inputs_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the arguments of a module by position and keyword, and the path of a single one."""
+    given = {str(i): value for i, value in enumerate(args)} | dict(kwargs)
+    with_tensors = [key for key, value in given.items() if next(tensors_in(value), None)]
+    single = len(with_tensors) == 1
+    return given, f"[{with_tensors[0]}]" if single else ""
 
 
 def module_names(net: nn.Module) -> dict[str, nn.Module]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -11,9 +11,22 @@ from torch.jit import ScriptModule
 
 from featviz.errors import LayerError
 from featviz.networks.axes import OTHER, UNIT, AxisTracker, Labels, labels_of
-from featviz.networks.layers import INPUT, OUTPUT, LayerTable, module_names, tensors_in
+from featviz.networks.layers import (
+    GIVEN,
+    INPUT,
+    OUTPUT,
+    LayerTable,
+    inputs_of,
+    module_names,
+    tensors_in,
+)
 from featviz.networks.writes import WriteTracker
 from featviz.types import LayerInfo, Tensor
+
+#: The path of a tensor, its shape, the labels of its axes.
+_Described: TypeAlias = tuple[str, tuple[int, ...], Labels]
+#: A call of a module: its name, the module, which call it is, its outputs and its inputs.
+_Call: TypeAlias = tuple[str, nn.Module, int, list[_Described], list[_Described]]
 
 
 def unit_axis(shape: tuple[int, ...], images: tuple[int, ...]) -> int:
@@ -53,24 +66,30 @@ def probe(
         If ``axes`` names a layer that does not exist, or an axis that it does not have.
     """
     axes = axes or {}
-    known = {i.name: i for i in like or ()}
+    known = {i.name: i for i in like or ()} | (like.inputs if like is not None else {})
     tracker = AxisTracker(images)
     writes = WriteTracker()
-    calls_seen: list[tuple[str, nn.Module, int, list[tuple[str, tuple[int, ...], Labels]]]] = []
+    calls_seen: list[_Call] = []
     counts: dict[str, int] = {}
 
-    def described(module: nn.Module, output: Any) -> list[tuple[str, tuple[int, ...], Labels]]:
-        tensors = tensors_in(output)
-        return [
-            (path, tuple(t.shape), labels_of(module, tracker.labels(t), t.ndim))
-            for path, t in tensors
-        ]
+    def described(module: nn.Module | None, value: Any) -> list[_Described]:
+        found = []
+        for path, tensor in tensors_in(value):
+            labels = tracker.labels(tensor)
+            if module is not None:
+                labels = labels_of(module, labels, tensor.ndim)
+            found.append((path, tuple(tensor.shape), labels))
+        return found
 
-    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, _: Any, output: Any) -> None:
+    def watch(name: str) -> Callable[[nn.Module, Any, Any, Any], None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             call = counts.get(name, 0)
             counts[name] = call + 1
-            calls_seen.append((name, module, call, described(module, output)))
+            inputs, single = inputs_of(args, kwargs)
+            given = [
+                (p.removeprefix(single), n, labels) for p, n, labels in described(None, inputs)
+            ]
+            calls_seen.append((name, module, call, described(module, output), given))
             for path, tensor in tensors_in(output):
                 writes.watch((name, call, path), tensor)
 
@@ -80,7 +99,9 @@ def probe(
     modules = {id(m): m for m in module_names(net).values()}
     # Scripted modules run unseen and refuse hooks.
     seen = {k: n for k, n in first_names.items() if not isinstance(modules[k], ScriptModule)}
-    handles = [modules[k].register_forward_hook(watch(n)) for k, n in seen.items()]
+    handles = [
+        modules[k].register_forward_hook(watch(n), with_kwargs=True) for k, n in seen.items()
+    ]
     try:
         with torch.no_grad(), tracker, writes:
             output = run()
@@ -97,6 +118,8 @@ def probe(
         labels: Labels,
         calls: int,
         overwritten: bool = False,
+        *,
+        given: bool = False,
     ) -> None:
         if not shape:
             return  # a single number for the whole batch
@@ -105,14 +128,22 @@ def probe(
         axis, labels = _unit_axis(name, shape, labels, tuple(images.shape), axes, known)
         batched = shape[0] == len(images)
         units = shape[axis]
-        table.append(
-            LayerInfo(name, kind, shape[1:], axis, units, calls, labels, batched, overwritten)
-        )
+        info = LayerInfo(name, kind, shape[1:], axis, units, calls, labels, batched, overwritten)
+        if given:
+            table.inputs[name] = info
+        else:
+            table.append(info)
 
     add(INPUT, "Input", tuple(images.shape), tracker.labels(images), 1)
-    for name, module, call, outputs in calls_seen:
+    names = set(module_names(net))
+    for name, module, call, outputs, inputs in calls_seen:
         calls = counts[name]
         kind = type(module).__name__
+        for path, shape, labels in inputs if f"{name}{GIVEN}" not in names else ():
+            if calls > 1:
+                add(f"{name}{GIVEN}#{call}{path}", kind, shape, labels, 1, given=True)
+            if call == calls - 1:
+                add(f"{name}{GIVEN}{path}", kind, shape, labels, calls, given=True)
         for path, shape, labels in outputs:
             overwritten = (name, call, path) in writes.overwritten
             if calls > 1:
