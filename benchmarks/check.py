@@ -18,7 +18,9 @@ import torch
 from report import markdown, write
 
 import featviz as fv
-from featviz.checks import path, randomization, strength
+from featviz.checks import randomization
+from featviz.checks.judges import panel
+from featviz.checks.natural_images import NaturalImages
 from featviz.checks.verdicts import NAMES
 from featviz.optim.evaluator import scores
 
@@ -39,33 +41,34 @@ UNITS = (
 
 
 def exchanged(model: fv.Model, checks: fv.Checks, images: str, seed: int) -> dict[str, list[float]]:
-    """Judge every image as if it were the next unit's: scores by ``strength`` and ``path``."""
+    """Judge every image as if it were the next unit's, by what natural images say."""
     goals = [fv.objective(c.objective) for c in checks]
-    made = fv.examples(model, images, goals, k=9, sample=path.DRAWN, seed=seed)
-    quantiles = made.statistics.quantiles([q / 1000 for q in range(1001)])
-    found: dict[str, list[float]] = {"strength": [], "path": [], "path of random images": []}
-    for i, goal in enumerate(goals):
-        other = checks[(i + 1) % len(checks)].picture[None]
-        value = float(scores(model, goal, other))
-        best = float(made.top.values[i, 0])
-        criterion = strength.strength_criterion(value, best, quantiles[i], made.count)
-        found["strength"].append(criterion.value if criterion.value is not None else math.nan)
-        infos = path.layers(model, goal)
-        top = made.images(i)
-        chosen = [j for j in made.drawn if j not in made.top.indices[i].tolist()]
-        drawn = torch.stack([made.cache[j] for j in chosen])
-        own, near, far = (path.profiles(model, p, infos) for p in (other, top, drawn))
-        similarities = [path.layer_similarity(n, own[n][0], near[n], far[n]) for n in own]
-        telling = path.power(similarities) >= path.TELLING
-        found["path"].append(path.mean_score(similarities) if telling else math.nan)
-        if not telling:
-            continue
-        each = [
-            path.mean_score([path.layer_similarity(n, far[n][j], near[n], far[n]) for n in own])
-            for j in range(len(drawn))
-        ]
-        found["path of random images"] += each
+    natural = NaturalImages.of(model, goals, images, 9, precision="fp32", progress=False)
+    others = [checks[(i + 1) % len(checks)] for i in range(len(checks))]
+    pictures = torch.stack([c.picture for c in others])
+    pairs = zip(goals, pictures, strict=True)
+    values = torch.stack([scores(model, g, p[None])[0] for g, p in pairs])
+    shown = torch.stack([torch.stack([s.image for s in _seeds(c)]) for c in others])
+    negatives = torch.stack([c.company["negative"][0].image[None] for c in others])
+    judged = {
+        "strength": natural.strengths(values),
+        "interpretability": natural.interpretability(shown, negatives, panel(model, None)),
+        "path": natural.paths(pictures),
+    }
+    found = {
+        name: [math.nan if c.value is None else c.value for c in criteria]
+        for name, criteria in judged.items()
+    }
+    drawn = torch.stack([natural.found.cache[j] for j in natural.found.drawn])
+    near = [natural.paths(image[None].expand(len(goals), -1, -1, -1)) for image in drawn]
+    found["path of random images"] = [
+        c.value for criteria in near for c in criteria if c.value is not None
+    ]
     return found
+
+
+def _seeds(check: fv.Check) -> list:
+    return [*check.company["picture"], *check.company["seeds"]]
 
 
 def column(checks: fv.Checks, name: str) -> list[float]:

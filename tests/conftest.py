@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
+
 import hypothesis
 import pytest
 import torch
@@ -9,6 +12,8 @@ import torch
 import featviz as fv
 from tests import nets
 
+#: The browsers that can be driven, as they are called on the path.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 #: A package of its own, which test_plugins.py installs.
 collect_ignore = ["plugin"]
 
@@ -55,3 +60,17 @@ def second_is_interrupted(monkeypatch) -> list:
 
     monkeypatch.setitem(table.METHODS, "saliency", table.AttributionMethod(slow))
     return calls
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"no browser on the path: {', '.join(BROWSERS)}")
+    api = pytest.importorskip("playwright.sync_api")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the driver leaves open
+        with api.sync_playwright() as play:
+            made = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
+            yield made
+            made.close()

@@ -16,7 +16,7 @@ from torch import nn
 import featviz as fv
 from featviz.checks import judges, path, randomization, strength
 from featviz.checks.api import recall, subject
-from featviz.checks.runner import ONCE
+from featviz.checks.natural_images import ONCE, NaturalImages
 from featviz.checks.verdicts import NAMES, doubtful, judge, not_measured, summarize
 from featviz.cli.main import main
 from featviz.errors import FeatvizError
@@ -196,7 +196,7 @@ def test_the_score_of_scrambled_pixels():
 @pytest.mark.slow
 def test_classes_of_a_real_network(lite0, photos):
     dataset = [photo for i in range(8) for photo in photos.roll(11 * i, 3)]
-    checks = fv.check(lite0, ["class:963", "class:130"], images=dataset, steps=128, seeds=2)
+    checks = fv.check(lite0, ["class:963", "class:130"], images=dataset, quality="fast", seeds=2)
     for found in checks:
         assert found["judges"].verdict == "ok"
         assert found["judges"].figures["wanted"]
@@ -543,6 +543,58 @@ def folder(colours, tmp_path_factory):
     return place
 
 
+class ThreeColours(torch.nn.Module):
+    """The mean colours as logits, of the image or of its quarters."""
+
+    def __init__(self, sides=1):
+        super().__init__()
+        self.quarters = torch.nn.AdaptiveAvgPool2d(sides)
+
+    def forward(self, x):
+        return self.quarters(x).mean((2, 3))
+
+
+def test_other_networks_tell_which_images_excite_a_unit():
+    """The images of a colour tell it; those of another colour mislead."""
+    random = torch.Generator().manual_seed(0)
+    natural = (torch.rand(120, 3, 1, 1, generator=random) * 0.8 + 0.1).expand(-1, -1, 8, 8)
+    model = fv.Model(ThreeColours(), size=8, classes=("a", "b", "c"))
+    judge = fv.Model(ThreeColours(2), size=8, classes=("a", "b", "c"))
+    goal = fv.class_logit("a") - fv.class_logit("c")
+    options = {"images": list(natural), "judges": [judge], "steps": 20, "randomize": False}
+    (honest,) = fv.check(model, goal, **options)
+    found = honest["interpretability"]
+    assert found.verdict == "ok"
+    assert found.value > 0.95
+    assert found.figures["accuracy"] == 1
+    shown = torch.stack([s.image for s in (*honest.company["picture"], *honest.company["seeds"])])
+    wrong = NaturalImages.of(
+        model, [goal], list(natural), 9, precision="fp32", progress=False
+    ).interpretability(
+        shown.flip(1)[None], honest.company["negative"][0].image.flip(0)[None, None],
+        judges.panel(model, [judge]),
+    )[0]  # fmt: skip
+    assert wrong.verdict == "doubtful"
+    assert wrong.value < 0.05
+    # The value by the formula, with the judge's embedding written out.
+    ranked = fv.examples(model, list(natural), goal, k=9, sample=32, seed=0)
+    embedding = lambda images: images.mean((2, 3)).double()  # noqa: E731
+    others = [j for j in ranked.drawn if j not in ranked.top.indices[0].tolist()]
+    centre = embedding(natural[others]).mean(0)
+    unit = lambda images: torch.nn.functional.normalize(embedding(images) - centre)  # noqa: E731
+    towards = unit(shown).mean(0) - unit(honest.company["negative"][0].image[None]).mean(0)
+    top, bottom = (unit(natural[r.indices[0]]) @ towards for r in (ranked.top, ranked.bottom))
+    expected = (16 * (top[:, None] - bottom[None])).sigmoid().mean()
+    assert found.value == pytest.approx(float(expected), abs=1e-3)
+
+
+def test_interpretability_needs_images_that_are_a_selection():
+    few = fv.check(named(), "class:1", images=torch.rand(20, 3, 8, 8), judges=[named(seed=1)],
+                   steps=2, randomize=False)  # fmt: skip
+    assert few[0]["interpretability"].verdict == "not measured"
+    assert "give at least 27, or a smaller k" in few[0]["interpretability"].why
+
+
 def test_checks_are_of_the_pictures_that_render_makes(colours):
     model, goals = named(), ["channel:second:1", "class:2 - 0.5*l1"]
     found = fv.check(
@@ -612,11 +664,14 @@ def test_what_was_not_asked_for_is_not_measured():
     assert {c.name: c.why for c in found.criteria if c.verdict == "not measured"} == {
         "strength": "no images were given",
         "judges": "no judges: name networks with the same classes, judges=[…] or --judges",
+        "interpretability": "no images were given",
         "randomized": "not requested",
         "path": "no images were given",
         "seeds": "one seed only",
     }
-    assert "not measured: strength, judges, randomized, path, seeds" in found.overall
+    assert (
+        "not measured: strength, judges, interpretability, randomized, path, seeds" in found.overall
+    )
     few = fv.check(named(), "channel:first:1", images=torch.rand(2, 3, 8, 8), steps=3)
     assert "too few images" in few[0]["path"].why
 

@@ -6,7 +6,6 @@ import itertools
 import json
 import re
 import shutil
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,6 @@ SETTINGS = {
     "param": "fourier", "transforms": "standard", "optimizer": "adam", "lr": 0.1,
     "schedule": None, "redirect": 16, "precision": "fp32",
 }  # fmt: skip
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def colour(layer, unit, sign, seed):
@@ -338,20 +336,6 @@ def test_the_code_says_what_it_cannot():
 
 
 # What a browser makes of it.
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"no browser on the path: {', '.join(BROWSERS)}")
-    api = pytest.importorskip("playwright.sync_api")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what the driver leaves open
-        with api.sync_playwright() as play:
-            made = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
-            yield made
-            made.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Check whether a visualization can be trusted: render related images and apply six criteria."""
+"""Check whether a visualization can be trusted: render related images and apply seven criteria."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def check(
     progress: bool | None = None,
     **options: Unpack[CheckKeywords],
 ) -> Checks:
-    """Render objectives and judge by six criteria whether their images can be trusted.
+    """Render objectives and judge by seven criteria whether their images can be trusted.
 
     ``docs/check.md`` has the formula, the source and the threshold of each. All images of all
     objectives are made by one :func:`featviz.render`, those of the randomized network by a second,
@@ -75,8 +75,8 @@ def check(
         Instead of objectives: finished images of :func:`featviz.render`. Their objectives, seeds
         and settings are also used for the images they are compared with.
     images
-        A folder or dataset as in :func:`featviz.examples`; without it, ``strength`` and ``path``
-        are not measured.
+        A folder or dataset as in :func:`featviz.examples`; without it, ``strength``,
+        ``interpretability`` and ``path`` are not measured.
     settings
         How the images are optimized; keyword arguments override its fields.
     seed

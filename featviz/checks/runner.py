@@ -7,14 +7,11 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
-
-from featviz.checks import judges, path, randomization, strength
+from featviz.checks import judges, randomization, strength
+from featviz.checks.natural_images import ONCE, NaturalImages
 from featviz.checks.result import Check
 from featviz.checks.sheet import SheetImage
 from featviz.checks.verdicts import NAMES, Criterion, not_measured
-from featviz.dataset_examples.api import examples
-from featviz.dataset_examples.result import Examples
 from featviz.errors import FeatvizError, FeatvizWarning, OptimizationError
 from featviz.io.dataset import Dataset
 from featviz.networks.model import Model
@@ -28,8 +25,8 @@ from featviz.rendering.api import render
 from featviz.types import Tensor
 
 _NO_IMAGES = "no images were given"
-#: Seed of the permuted weights and of the random dataset images, the same for every check.
-ONCE = 0
+#: What is measured by natural images.
+_BY_IMAGES = ("strength", "interpretability", "path")
 
 
 @dataclasses.dataclass
@@ -69,7 +66,7 @@ class CheckRunner:
             self._test_robustness()
             self._ask_judges()
             if self.images is not None:
-                self._compare_paths(self._compare_with_dataset(self.images))
+                self._compare_with_dataset(self.images)
             if self.randomize:
                 self._randomize()
         except KeyboardInterrupt:
@@ -78,7 +75,7 @@ class CheckRunner:
 
     def checks(self) -> Iterator[Check]:
         """Yield the check of each objective whose images were rendered."""
-        reasons = {} if self.images is not None else dict.fromkeys(("strength", "path"), _NO_IMAGES)
+        reasons = dict.fromkeys(_BY_IMAGES, _NO_IMAGES) if self.images is None else {}
         reasons |= {} if self.randomize else {"randomized": "not requested"}
         for i, company in enumerate(self.company):
             why = self.failures.get(i)
@@ -181,51 +178,30 @@ class CheckRunner:
                 self.model, self.panel, target, own[i], probs
             )
 
-    def _compare_with_dataset(self, dataset: Dataset) -> Examples:
-        """Find the top images of the dataset, and compare the scores with theirs."""
-        natural = examples(
+    def _compare_with_dataset(self, dataset: Dataset) -> None:
+        """Find the top images of the dataset, and compare the rendered ones with them."""
+        natural = NaturalImages.of(
             self.model,
-            dataset,
             self.subjects,
-            k=self.k,
-            sample=max(path.DRAWN, (path.OTHERS + 1) * self.k),
-            seed=ONCE,
+            dataset,
+            self.k,
             precision=self.settings.precision,
             progress=self.progress,
         )
-        self.count = natural.count
-        quantiles = natural.statistics.quantiles([q / 1000 for q in range(1001)])
-        for i, criteria in enumerate(self.criteria):
-            best = float(natural.top.values[i, 0])
-            value = float(self.scores[i, 0])
-            criteria["strength"] = strength.strength_criterion(
-                value, best, quantiles[i], natural.count
-            )
+        self.count = natural.found.count
+        self._enter(natural.strengths(self.scores[:, 0]))
+        for i, company in enumerate(self.company):
             for side, label in (("top", "highest"), ("bottom", "lowest")):
-                self.company[i][side] = _sheet_images(natural, i, side, label)
-        if natural.interrupted:
+                company[side] = natural.sheet_images(i, side, label)
+        if natural.found.interrupted:
             raise KeyboardInterrupt
-        return natural
+        pictures, negatives = self.rendered[:, : self.seeds], self.rendered[:, -1:]
+        self._enter(natural.interpretability(pictures, negatives, self.panel))
+        self._enter(natural.paths(self.rendered[:, 0]))
 
-    def _compare_paths(self, natural: Examples) -> None:
-        """Compare the paths of rendered and natural images through the network."""
-        layers_by_goal = [path.layers(self.model, subject) for subject in self.subjects]
-        infos = list({info.name: info for layers in layers_by_goal for info in layers}.values())
-        tops = [[j for j in row if j >= 0] for row in natural.top.indices.tolist()]
-        order = sorted({j for row in tops for j in row} | set(natural.drawn))
-        rows = {index: row for row, index in enumerate(order)}
-        reference = path.profiles(self.model, torch.stack([natural.cache[j] for j in order]), infos)
-        own = path.profiles(self.model, self.rendered[:, 0], infos)
-        for i, criteria in enumerate(self.criteria):
-            top = [rows[j] for j in tops[i]]
-            others = [rows[j] for j in natural.drawn if j not in tops[i]]
-            enough = min(len(top), len(others)) >= path.FEWEST
-            similarities = [
-                path.layer_similarity(n, own[n][i], reference[n][top], reference[n][others])
-                for n in ([info.name for info in layers_by_goal[i]] if enough else [])
-                if n in own and n in reference
-            ]
-            criteria["path"] = path.path_criterion(similarities, len(top), len(others))
+    def _enter(self, found: Sequence[Criterion]) -> None:
+        for criteria, criterion in zip(self.criteria, found, strict=True):
+            criteria[criterion.name] = criterion
 
     def _randomize(self) -> None:
         """Render once more on a copy with permuted weights."""
@@ -259,14 +235,3 @@ class CheckRunner:
 
 def _batched(objectives: list[Objective]) -> Objective:
     return objectives[0] if len(objectives) == 1 else per_sample(objectives)
-
-
-def _sheet_images(natural: Examples, unit: int, side: str, label: str) -> tuple[SheetImage, ...]:
-    ranked = natural.ranked(side)
-    images = []
-    for rank, image in enumerate(natural.images(unit, side)):
-        value = float(ranked.values[unit, rank])
-        name = natural.sources[int(ranked.indices[unit, rank])]
-        text = f"{value:.4g}, {name.rpartition('/')[2]}"
-        images.append(SheetImage(image, text if rank else f"{label} {text}", value, name))
-    return tuple(images)

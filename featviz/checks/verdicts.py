@@ -8,7 +8,9 @@ from typing import Any
 
 OK, DOUBTFUL, NOT_MEASURED = "ok", "doubtful", "not measured"
 #: All criteria, in the order in which they are reported.
-NAMES = ("strength", "held_out", "judges", "randomized", "path", "seeds")
+NAMES = (
+    "strength", "held_out", "judges", "interpretability", "randomized", "path", "seeds"
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +20,8 @@ class Criterion:
     Attributes
     ----------
     name
-        ``strength``, ``held_out``, ``judges``, ``randomized``, ``path`` or ``seeds``.
+        ``strength``, ``held_out``, ``judges``, ``interpretability``, ``randomized``, ``path`` or
+        ``seeds``.
     verdict
         ``ok``, ``doubtful`` or ``not measured``.
     value
@@ -59,6 +62,7 @@ THRESHOLDS: dict[str, tuple[float, bool]] = {
     "strength": (1.0, False),
     "held_out": (0.75, False),
     "judges": (0.5, False),
+    "interpretability": (0.6, False),
     "randomized": (0.5, True),
     "path": (0.2, False),
     "seeds": (0.5, False),

@@ -48,7 +48,7 @@ from featviz.optim.stored_run import StoredRun
 @options.quiet
 @options.as_json
 def check(**values: Any) -> int:
-    r"""Check whether the images of OBJECTIVES can be trusted, by six criteria.
+    r"""Check whether the images of OBJECTIVES can be trusted, by seven criteria.
 
     \b
     featviz check efficientnet_lite0 class:285 --images photos/ -o sheet.png

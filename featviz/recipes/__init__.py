@@ -12,6 +12,7 @@ from featviz.recipes.factorization import nmf, pca
 from featviz.recipes.gathering import Gathered, gather
 from featviz.recipes.grids import ActivationGrid, activation_grid
 from featviz.recipes.groups import NeuronGroups, neuron_groups
+from featviz.recipes.human_choices import Choices, choices, questionnaire
 from featviz.recipes.plane import Cell, planar
 from featviz.recipes.side_by_side import together
 from featviz.recipes.two_alternatives import Interpretability, machine_interpretability
@@ -21,6 +22,7 @@ __all__ = [
     "ActivationGrid",
     "BuildingBlocks",
     "Cell",
+    "Choices",
     "Circuit",
     "Gathered",
     "Interpretability",
@@ -31,6 +33,7 @@ __all__ = [
     "activation_atlas",
     "activation_grid",
     "building_blocks",
+    "choices",
     "circuit",
     "expanded_weights",
     "faceted",
@@ -41,5 +44,6 @@ __all__ = [
     "nmf",
     "pca",
     "planar",
+    "questionnaire",
     "together",
 ]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
+from featviz.checks.interpretability import ALPHA, embed, fitted, margins
 from featviz.dataset_examples.api import examples
 from featviz.errors import FeatvizError
 from featviz.io.dataset import Dataset, ImageDataset
@@ -22,12 +23,8 @@ from featviz.objectives import Objective
 from featviz.objectives.text import objectives as as_objectives
 from featviz.optim.batching import evaluated_together
 from featviz.process_state import shielded
-from featviz.resample import resize
 from featviz.types import Tensor
 from featviz.validation import positive_int, real
-
-#: Turns a difference of cosines into a probability, as in the paper, where people's answers set it.
-ALPHA = 16.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,13 +142,13 @@ def machine_interpretability(
     rows = []
     for unit in range(len(goals)):
         shown = [None if given is None else given[unit] for given in (pictures, negative)]
-        drawn = [None if s is None else _embedded(jury, s, judge_layer, size) for s in shown]
+        drawn = [None if s is None else fitted(jury, s, judge_layer, size) for s in shown]
         rows.append(_margins(directions[places[unit]], ranks, centre, drawn))
-    margins = torch.stack(rows)
-    right = (margins > 0).float() + 0.5 * (margins == 0).float()
+    found_margins = torch.stack(rows)
+    right = (found_margins > 0).float() + 0.5 * (found_margins == 0).float()
     accuracy = right.mean(1)
     errors = (accuracy * (1 - accuracy) / tasks).sqrt()
-    scores = (alpha * margins).sigmoid().mean(1)
+    scores = (alpha * found_margins).sigmoid().mean(1)
     return Interpretability([str(g) for g in goals], scores, accuracy, errors, tasks)
 
 
@@ -162,7 +159,7 @@ def _margins(
 
     ``sides`` (2, most, D) are the unit embeddings of the highest and lowest images.
     """
-    margins = []
+    found = []
     pictures, negative = (
         None if d is None else F.normalize(d - centre, dim=-1).mean(0) for d in drawn
     )
@@ -172,36 +169,8 @@ def _margins(
         up, down = rest.mean(1)
         if pictures is not None:
             up, down = pictures, torch.zeros_like(up) if negative is None else negative
-        liking = queries @ (up - down)
-        margins.append(liking[0] - liking[1])
-    return torch.stack(margins)
-
-
-def embed(model: Model, images: Tensor, layer: str | None = None) -> Tensor:
-    """Return the activations of ``layer``, averaged over positions, (B, D), on the CPU.
-
-    By default it is the last layer with positions.
-
-    Raises
-    ------
-    FeatvizError
-        If the network has none.
-    """
-    table = model.layers(tuple(images.shape[2:]))
-    if layer is None:
-        spread = [i.name for i in table if i.batched and any(side > 1 for side in i.positions)]
-        if not spread:
-            raise FeatvizError(f"{model!r} has no layer with positions: name judge_layer=")
-        layer = spread[-1]
-    info = table.find(layer)
-    with torch.no_grad():
-        units = model.activations(images.to(model.device), layer)[layer]
-    return units.movedim(info.axis, 1).flatten(2).float().mean(2).cpu()
-
-
-def _embedded(jury: Model, pictures: Tensor, layer: str | None, size: int) -> Tensor:
-    fitted = resize(pictures.float(), jury.size, antialias=True).clamp(0, 1)
-    return torch.cat([embed(jury, some, layer) for some in fitted.split(size)])
+        found.append(margins(queries[:1], queries[1:], up, down)[0, 0])
+    return torch.stack(found)
 
 
 def _read(dataset: ImageDataset, index: int, jury: Model) -> Tensor:
