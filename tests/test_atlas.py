@@ -477,7 +477,7 @@ def test_killed_again_and_again_it_ends_with_the_same_pictures(tmp_path, whole, 
     environment = os.environ | {"PYTHONPATH": str(Path(fv.__file__).parents[1])}
     command = [sys.executable, str(script), str(tmp_path / "a"), str(workers)]
     seen = 0
-    for turn in range(4):
+    for turn in range(3):
         process = subprocess.Popen(command, env=environment, start_new_session=True)
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:

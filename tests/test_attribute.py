@@ -528,7 +528,6 @@ def test_half_precision_is_near(lite0, photos):
         ({"device": "tpu"}, "no device 'tpu'"),
         ({"seed": [1, 2]}, "2 seeds for 1 images"),
     ],
-    ids=str,
 )
 def test_bad_options_are_one_line(tiny, change, message):
     with pytest.raises(fv.FeatvizError, match=message) as caught:

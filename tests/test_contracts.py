@@ -134,7 +134,7 @@ def test_layers_are_what_the_pass_needs(model, objective):
         fv.blur(),
         fv.spectrum(),
         fv.boundary_complexity(width=1),
-        fv.style_match("first", torch.rand(2, 8)),
+        fv.style_match("first", torch.linspace(0, 1, 16).reshape(2, 8)),
         fv.diversity("first"),
     ],
     ids=str,

@@ -48,7 +48,6 @@ def cosine_direction(a: np.ndarray, v: np.ndarray, n: float) -> np.ndarray:
         (fv.class_logit("Egyptian cat"), "_fc", lambda a: a[:, 285]),
         (-fv.class_logit("bee"), "_fc", lambda a: -a[:, 309]),
     ],
-    ids=str,
 )
 def test_values_on_lite0(lite0, photos, objective, layer, reference):
     expected = reference(hooked(lite0, layer, photos))
@@ -69,7 +68,6 @@ def test_values_on_lite0(lite0, photos, objective, layer, reference):
         ),
         (fv.class_logit(6), "head", lambda a: a[:, 6]),
     ],
-    ids=str,
 )
 def test_values_on_a_transformer(tokens, objective, layer, reference):
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(3))
