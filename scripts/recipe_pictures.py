@@ -3,7 +3,7 @@
 python scripts/recipe_pictures.py [NAME…]
 """
 
-import sys
+import argparse
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -87,8 +87,11 @@ RECIPES: dict[str, Callable[[fv.Model], Page]] = {
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[*RECIPES, []], metavar="NAME")
+    names = parser.parse_args().names or RECIPES
     model = fv.load("efficientnet_lite0")
-    for name in sys.argv[1:] or RECIPES:
+    for name in names:
         RECIPES[name](model).save(FOLDER / f"recipe-{name}.png")
 
 
