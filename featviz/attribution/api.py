@@ -5,22 +5,20 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from featviz._version import __version__
 from featviz.attribution.baseline_sets import baseline_sets
 from featviz.attribution.baselines import baseline as make_baseline
-from featviz.attribution.case import Case
 from featviz.attribution.choice import choose_methods, first_that_works
+from featviz.attribution.explaining import cases_of, explained, notes_of, scores_of
 from featviz.attribution.masks import MaskProblem
-from featviz.attribution.methods import AttributionMethod, find_method
+from featviz.attribution.methods import find_method
 from featviz.attribution.prediction import goals_of, predicted_logits
-from featviz.attribution.result import Attribution, normalized
+from featviz.attribution.record import record_of
+from featviz.attribution.result import PERCENTILE, Attribution, normalized
 from featviz.attribution.settings import AttributionKeywords, AttributionSettings
-from featviz.bars import tqdm
 from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.io.inputs import ImageLike, read_images
 from featviz.networks import devices
@@ -28,18 +26,14 @@ from featviz.networks.coercion import as_model
 from featviz.networks.differentiability import gradient_errors_explained
 from featviz.networks.model import Model
 from featviz.objectives import Objective
-from featviz.objectives import objective as as_objective
 from featviz.optim.batching import evaluated_together
 from featviz.optim.callbacks import Callback, Step, watched
 from featviz.optim.evaluator import Evaluator
 from featviz.optim.tracing import TraceCache
 from featviz.options import takes
 from featviz.seeds import expand
-from featviz.types import Seed, Size, Tensor, Unpack
+from featviz.types import Seed, Size, Unpack
 from featviz.validation import positive_int
-
-#: Percentile of the absolute values at which the colours of a heat map saturate.
-PERCENTILE = 99.0
 
 
 @takes(AttributionSettings)
@@ -151,17 +145,17 @@ def attribute(
     notes: dict[str, Any] = {}
     try:
         with network.session(), gradient_errors_explained(network.net):
-            scores = _scores(evaluators, images)
-            baseline_scores = None if baselines is None else _scores(evaluators, baselines)
+            scores = scores_of(evaluators, images)
+            baseline_scores = None if baselines is None else scores_of(evaluators, baselines)
             if sets is not None:
                 pairs = zip(evaluators, sets, strict=True)
                 baseline_scores = torch.stack([e.scores(b).double().mean() for e, b in pairs])
                 baseline_scores = baseline_scores.float()
             if method.optimize is None:
                 shown = baselines[:, None] if baselines is not None else sets
-                cases = _cases(evaluators, images, shown, seeds, method_options)
-                attributions, interrupted = _explain(method, cases, progress)
-                notes = _notes(cases[: len(attributions)])
+                cases = cases_of(evaluators, images, shown, seeds, method_options)
+                attributions, interrupted = explained(method, cases, progress)
+                notes = notes_of(cases[: len(attributions)])
             else:
                 assert baselines is not None
                 assert baseline_scores is not None
@@ -204,24 +198,9 @@ def attribute(
         baseline_scores=None if baseline_scores is None else baseline_scores[:count],
         method=config.method,
         reduction=method.reduction,
-        settings={
-            "version": __version__,
-            "verb": "attribute",
-            "model": model.name,
-            "method": config.method,
-            "size": list(input_size),
-            "baseline": _recorded(baseline_spec),
-            **{k: v for k, v in method_options.items() if k not in ("segments", "data", "infill")},
-            **({"infill": "given"} if config.infill is not None else {}),
-            **({"data": _named(config.data)} if config.data is not None else {}),
-            **({"through": str(as_objective(config.through))} if config.through else {}),
-            **notes,
-            "segments": method_options.get("segments") is not None,
-            "over": method.reduction,
-            "signed": method.signed,
-            "percentile": PERCENTILE,
-            "precision": config.precision,
-        },
+        settings=record_of(
+            model.name, config, method, method_options, input_size, baseline_spec, notes
+        ),
         failures=failures,
         interrupted=interrupted,
         goals=goals[:count],
@@ -231,73 +210,3 @@ def attribute(
         total = attributions.double().flatten(1).sum(1)
         result.delta = (total - (result.scores - result.baseline_scores).double()).float()
     return result
-
-
-def _named(data: Any) -> str:
-    """Return a dataset as JSON can hold it."""
-    return str(data) if isinstance(data, (str, Path)) else "given"
-
-
-def _recorded(baseline: Any) -> Any:
-    """Return a baseline as JSON can hold it."""
-    if isinstance(baseline, (list, tuple)):
-        return [_recorded(item) for item in baseline]
-    return "given" if isinstance(baseline, torch.Tensor) else baseline
-
-
-def _scores(evaluators: list[Evaluator], images: Tensor) -> Tensor:
-    """Return each image's score (B,), one at a time so that none depends on the others."""
-    pairs = zip(evaluators, images.split(1), strict=True)
-    return torch.cat([evaluator.scores(image) for evaluator, image in pairs])
-
-
-def _cases(
-    evaluators: list[Evaluator],
-    images: Tensor,
-    baselines: Tensor | None,
-    seeds: list[int],
-    options: dict[str, Any],
-) -> list[Case]:
-    device = evaluators[0].model.device
-    shared: dict[Any, Any] = {}
-    return [
-        Case(
-            evaluator,
-            images[i : i + 1].to(device),
-            None if baselines is None else baselines[i].to(device),
-            seeds[i],
-            options,
-            shared=shared,
-        )
-        for i, evaluator in enumerate(evaluators)
-    ]
-
-
-def _explain(
-    method: AttributionMethod, cases: list[Case], progress: bool | None
-) -> tuple[Tensor, bool]:
-    """Explain the images one by one; return what is finished, and whether Ctrl-C came."""
-    assert method.explain is not None
-    attributions: list[Tensor] = []
-    try:
-        for case in tqdm(cases, unit="image", leave=False, progress=progress):
-            attributions.append(method.explain(case).detach().float().cpu())
-            if not (attributions[-1].any() or case.warned or case.options.get("through")):
-                case.warn(
-                    f"no pixel matters for {case.evaluator.objective} by this method: the map is "
-                    "zero; use another, or an objective whose units are active on the image"
-                )
-    except KeyboardInterrupt:
-        if not attributions:
-            raise
-        return torch.cat(attributions), True
-    return torch.cat(attributions), False
-
-
-def _notes(cases: list[Case]) -> dict[str, Any]:
-    """Return what the method chose by itself: one value for all images, or a list."""
-    notes = {}
-    for key in dict.fromkeys(key for case in cases for key in case.notes):
-        values = [case.notes.get(key) for case in cases]
-        notes[key] = values[0] if len(set(values)) == 1 else values
-    return notes

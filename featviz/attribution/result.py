@@ -24,6 +24,10 @@ _LUMINANCE = (0.2126, 0.7152, 0.0722)
 _VISIBLE, _CONTRAST = 0.25, 0.75
 
 
+#: Percentile of the absolute values at which the colours of a heat map saturate.
+PERCENTILE = 99.0
+
+
 @dataclasses.dataclass(repr=False)
 class Attribution(BaseResult):
     """Images and the attribution of an objective to their pixels; one row for each image.

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from featviz.attribution.api import PERCENTILE, attribute
+from featviz.attribution.api import attribute
 from featviz.attribution.measures.heat_statistics import rank_correlation, ssim
-from featviz.attribution.result import Attribution, normalized
+from featviz.attribution.result import PERCENTILE, Attribution, normalized
 from featviz.errors import FeatvizError, FeatvizWarning
 from featviz.networks.layers import module_names
 from featviz.networks.model import Model
