@@ -16,6 +16,7 @@ from featviz.recipes.human_choices import Choices, choices, questionnaire
 from featviz.recipes.plane import Cell, planar
 from featviz.recipes.side_by_side import together
 from featviz.recipes.two_alternatives import Interpretability, machine_interpretability
+from featviz.recipes.word_search import UnitWords, unit_words
 
 __all__ = [
     "ActivationAtlas",
@@ -29,6 +30,7 @@ __all__ = [
     "LayerAttribution",
     "NeuronGroups",
     "Part",
+    "UnitWords",
     "accentuate",
     "activation_atlas",
     "activation_grid",
@@ -46,4 +48,5 @@ __all__ = [
     "planar",
     "questionnaire",
     "together",
+    "unit_words",
 ]
