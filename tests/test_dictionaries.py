@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
@@ -208,6 +209,83 @@ def test_what_a_foreign_file_does_not_say_is_asked_for(tmp_path):
         fv.Dictionary.load(path)
     with pytest.raises(fv.FeatvizError, match="no file"):
         fv.Dictionary.load(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("extra", "names", "centered"),
+    [
+        ({}, ("encoder.weight", "encoder.bias", "decoder.weight", "bias"), True),
+        ({}, ("encoder.weight", "latent_bias", "decoder.weight", "pre_bias"), True),
+        (
+            {"k": torch.tensor(3)},
+            ("encoder.weight", "encoder.bias", "decoder.weight", "b_dec"),
+            None,
+        ),
+        ({"stats_last_nonzero": torch.zeros(7)}, ("W_enc", "b_enc", "W_dec", "b_dec"), None),
+    ],
+)
+def test_files_of_other_libraries_encode_as_they_do(extra, names, centered, tmp_path):
+    """The formulas of dictionary_learning's and OpenAI's autoencoders, and of SAELens."""
+    encoder, decoder, bias, shift = drawn(7, 4), drawn(7, 4, seed=1), drawn(7, seed=2), drawn(4)
+    linear = names[0] == "encoder.weight"
+    tensors = {
+        names[0]: encoder if linear else encoder.T.contiguous(),
+        names[1]: bias,
+        names[2]: decoder.T.contiguous() if linear else decoder,
+        names[3]: shift,
+        **extra,
+    }
+    save_file(tensors, tmp_path / "sae.safetensors")
+    given = {} if centered else {"centered": True}
+    if not centered:
+        with pytest.raises(fv.FeatvizError, match="whether b_dec is subtracted"):
+            fv.Dictionary.load(tmp_path / "sae.safetensors")
+    made = fv.Dictionary.load(tmp_path / "sae.safetensors", **given)
+    x = drawn(5, 4, seed=4)
+    codes = ((x - shift) @ encoder.T + bias).relu()
+    if "k" in extra:
+        assert made.nonlinearity == "topk:3"
+        codes = torch.where(codes >= codes.topk(3).values[:, -1:], codes, 0)
+    torch.testing.assert_close(made(x), codes)
+
+
+def test_tensors_that_nobody_knows_are_refused(tmp_path):
+    path = tmp_path / "gated.safetensors"
+    save_file({"W_enc": drawn(4, 7), "b_mag": drawn(7), "r_mag": drawn(7)}, path)
+    with pytest.raises(fv.FeatvizError, match="not known what its tensors b_mag, r_mag do"):
+        fv.Dictionary.load(path)
+    save_file({"W_enc": drawn(4, 7), "b_dec": drawn(4), "bias": drawn(4)}, path)
+    with pytest.raises(fv.FeatvizError, match="b_dec and bias are both the offset"):
+        fv.Dictionary.load(path)
+
+
+class RunsAll(nn.ModuleDict):
+    """Runs whatever modules are in it, like torchvision's dense blocks."""
+
+    def forward(self, x):
+        for module in self.values():
+            x = module(x)
+        return x
+
+
+@pytest.mark.parametrize("features", [4, 7])
+def test_a_module_that_runs_all_of_its_own_is_refused(features):
+    net = nets.seeded(
+        lambda: nn.Sequential(
+            RunsAll({"a": nn.Conv2d(3, 4, 1), "b": nn.Conv2d(4, 4, 1)}), nn.ReLU()
+        )
+    )
+    made = fv.Dictionary(drawn(features, 4), layer="0")
+    with pytest.raises(fv.FeatvizError, match="attach it to a module before or after"):
+        made.attach(fv.Model(net, size=8))
+
+
+def test_files_that_cannot_be_read_are_skipped(net, tmp_path):
+    for i in range(6):
+        Image.new("RGB", (8, 8), (40 * i, 90, 10)).save(tmp_path / f"{i}.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.warns(fv.FeatvizWarning, match="1 of 7 images cannot be read: broken.png"):
+        fv.dictionary(fv.Model(net, size=8), "conv", tmp_path, features=5, k=2, steps=2)
 
 
 def test_a_file_of_our_own_comes_back_whole(tmp_path):

@@ -6,7 +6,7 @@ import torch
 
 from featviz.errors import FeatvizError
 from featviz.io.dataset import Dataset, ImageDataset
-from featviz.io.dataset_batches import read_batches
+from featviz.io.dataset_batches import read_batches, warn_of_skipped
 from featviz.networks import devices
 from featviz.networks.coercion import as_model
 from featviz.networks.dictionaries.dictionary import Dictionary
@@ -106,13 +106,20 @@ def gather(
     dataset = ImageDataset(images, model.crop)
     axis, source = model.layer(layer).axis, generator(seed, "positions")
     kept: list[Tensor] = []
-    for batch in read_batches(dataset, model.channels, model.size, batch_size, progress=progress):
+    skipped: dict[str, str] = {}
+    seen = 0
+    batches = read_batches(
+        dataset, model.channels, model.size, batch_size, skipped=skipped, progress=progress
+    )
+    for batch in batches:
+        seen += len(batch)
         stacked = torch.stack([image for _, image in batch.values()]).to(model.device)
         with torch.no_grad():
             found = model.activations(stacked, layer)[layer].movedim(axis, -1).float()
         for rows in found.flatten(1, -2) if found.ndim > 2 else found[:, None]:
             drawn = torch.randperm(len(rows), generator=source)[:positions].to(rows.device)
             kept.append(rows[drawn])
+    warn_of_skipped(skipped, seen)
     if not kept:
         raise FeatvizError("there are no images")
     rows = torch.cat(kept)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import nn
 
 from featviz.errors import FeatvizError, ModelError
 from featviz.networks.dictionaries.dictionary import Dictionary
-from featviz.networks.layers import module_names
+from featviz.networks.layers import module_names, tensors_in
 from featviz.networks.model import Model
 from featviz.types import Tensor
 
@@ -54,10 +55,24 @@ def attach(model: Model, dictionary: Dictionary, layer: str | None, name: str) -
     attached.axes = {**model.axes, f"{layer}.{name}": info.axis}
     attached.name = None
     attached._tables, attached._guesses_told = {}, set()
-    if f"{layer}.{name}" not in {i.name for i in attached.layers()}:
+    try:
+        known = {i.name for i in attached.layers()}
+    except ModelError as error:
+        raise ModelError(
+            f"with the dictionary in it, {layer!r} does not run: attach it to a module before or "
+            f"after ({error})"
+        ) from error
+    if f"{layer}.{name}" not in known:
         raise ModelError(
             f"the network calls {layer!r} past its modules: give fv.Model an nn.Module whose "
             "forward calls it"
+        )
+    gray = torch.full((1, model.channels, *model.size), 0.5, device=model.device)
+    before, after = ([t for _, t in tensors_in(m(gray))] for m in (model, attached))
+    if not all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
+        raise ModelError(
+            f"{layer!r} runs whatever modules are in it, the dictionary too: attach it to a module "
+            "before or after, or wrap that one in a module of its own"
         )
     return attached
 

@@ -14,11 +14,19 @@ from featviz.types import Tensor
 
 _FORMAT = "featviz dictionary 1"
 _OWN = ("encoder", "decoder", "bias", "center", "offset", "threshold")
-#: Foreign names of encoder, decoder, and the biases of both.
-_FOREIGN = (
-    ("W_enc", "W_dec", "b_enc", "b_dec"),
-    ("encoder.weight", "decoder.weight", "encoder.bias", "decoder.bias"),
-)
+#: Names of other libraries for each part: SAELens, dictionary_learning, OpenAI's autoencoders.
+_FOREIGN = {
+    "encoder": ("W_enc", "encoder.weight"),
+    "decoder": ("W_dec", "decoder.weight"),
+    "bias": ("b_enc", "encoder.bias", "latent_bias"),
+    "offset": ("b_dec", "decoder.bias", "bias", "pre_bias"),
+    "threshold": ("threshold",),
+    "k": ("k",),
+}
+#: Offsets that are subtracted before encoding, in every library that calls them so.
+_CENTERS = ("bias", "pre_bias")
+#: What training leaves in a file and encoding does not need.
+_IGNORED = ("stats_last_nonzero", "num_tokens_since_fired", "step")
 #: Matrices that are (features, units) where nothing else tells: weights of ``nn.Linear`` are
 #: (outputs, inputs), the others are multiplied from the right.
 _BY_ROWS = {"W_dec", "encoder.weight"}
@@ -94,36 +102,57 @@ def _contents(path: str | Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
 def _foreign(
     tensors: dict[str, Tensor], centered: bool | None, nonlinearity: str | None, layer: str | None
 ) -> Dictionary:
-    for names in _FOREIGN:
-        if names[0] in tensors:
-            break
-    else:
-        known = " or ".join(names[0] for names in _FOREIGN)
-        found = shorten(", ".join(sorted(tensors)) or "nothing")
-        raise FeatvizError(f"no {known} among its tensors: {found}")
-    encoder, decoder, bias, offset = (tensors.get(name) for name in names)
-    assert encoder is not None
+    named: dict[str, str] = {}
+    rest = set(tensors) - set(_IGNORED)
+    for part, names in _FOREIGN.items():
+        found = [name for name in names if name in tensors]
+        if len(found) > 1:
+            raise FeatvizError(f"{' and '.join(found)} are both the {part}: keep one of them")
+        named |= dict.fromkeys([part], *found) if found else {}
+        rest -= set(found)
+    if "encoder" not in named:
+        known = " or ".join(_FOREIGN["encoder"])
+        given = shorten(", ".join(sorted(tensors)) or "nothing")
+        raise FeatvizError(f"no {known} among its tensors: {given}")
+    if rest:
+        raise FeatvizError(
+            f"it is not known what its tensors {shorten(', '.join(sorted(rest)))} do: remove them "
+            "if they are not needed, or make a fv.Dictionary of its parts"
+        )
+    parts = {part: tensors[name] for part, name in named.items()}
+    bias, offset, threshold = (parts.get(name) for name in ("bias", "offset", "threshold"))
     # A bias tells the number of features; without one the names tell the layout.
     features = None if bias is None else len(bias)
-    encoder = _rows(encoder, features, names[0] in _BY_ROWS)
+    encoder = _rows(parts["encoder"], features, named["encoder"] in _BY_ROWS)
+    decoder = parts.get("decoder")
     if decoder is not None:
-        decoder = _rows(decoder, len(encoder), names[1] in _BY_ROWS)
-    threshold = tensors.get("threshold")
-    if offset is not None and offset.any() and centered is None:
-        raise FeatvizError(
-            f"it does not say whether {names[3]} is subtracted before encoding: give centered=True "
-            "or centered=False, and save it"
-        )
+        decoder = _rows(decoder, len(encoder), named["decoder"] in _BY_ROWS)
+    if centered is None and offset is not None:
+        if named["offset"] in _CENTERS:
+            centered = True
+        elif offset.any():
+            raise FeatvizError(
+                f"it does not say whether {named['offset']} is subtracted before encoding: give "
+                "centered=True or centered=False, and save it"
+            )
     return Dictionary(
         encoder,
         decoder,
         bias=bias,
         center=offset if centered else None,
         offset=offset,
-        nonlinearity=nonlinearity or ("relu" if threshold is None else "jumprelu"),
+        nonlinearity=nonlinearity or _nonlinearity(threshold, parts.get("k")),
         threshold=threshold,
         layer=layer,
     )
+
+
+def _nonlinearity(threshold: Tensor | None, k: Tensor | None) -> str:
+    if k is None:
+        return "relu" if threshold is None else "jumprelu"
+    if k.numel() != 1 or threshold is not None:
+        raise FeatvizError("its k and threshold do not say what they do: give nonlinearity=")
+    return f"topk:{int(k)}"
 
 
 def _rows(matrix: Tensor, features: int | None, by_rows: bool) -> Tensor:
