@@ -111,9 +111,9 @@ def test_concepts_of_a_transformer():
 
 def test_what_cannot_be_tested_is_said(colours):
     x = shades(8, 0, 3)
-    with pytest.raises(FeatvizError, match="needs at least 3 examples, not 2"):
+    with pytest.raises(FeatvizError, match="at least 3 examples are needed, not 2"):
         concept_vector(colours, "act", x[:2], x)
-    with pytest.raises(FeatvizError, match="at least 6 other images, not 5"):
+    with pytest.raises(FeatvizError, match="at least 6 other images are needed, not 5"):
         tcav(colours, "act", "class:0", x, x, x[:5])
     with pytest.raises(FeatvizError, match="responds to all images alike"):
         concept_vector(colours, "act", 0 * x, 0 * x)

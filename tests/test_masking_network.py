@@ -88,7 +88,7 @@ def test_the_model_is_left_alone_and_seeds_repeat():
     ("change", "message"),
     [
         ({"width": 5}, "a width of 4, 8, 12"),
-        ({"classes": torch.zeros(2).long()}, "6 images need one class each"),
+        ({"classes": torch.zeros(2).long()}, "6 images need one label each"),
         ({"steps": 0}, "steps must be"),
     ],
 )

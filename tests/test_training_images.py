@@ -116,7 +116,7 @@ def test_influence_is_what_leaving_an_image_out_does():
         ({"checkpoints": []}, "at least one checkpoint"),
         ({"checkpoints": [{"other": torch.ones(1)}]}, "does not fit the network: .*other"),
         ({"labels": torch.tensor([0, 1])}, "need one label each"),
-        ({"labels": torch.tensor([0, 1, 3])}, "labels of images must be in 0 to 2"),
+        ({"labels": torch.tensor([0, 1, 3])}, "labels of images must be from 0 to 2"),
         ({"rates": [1.0, 2.0]}, "2 rates for 1 checkpoints"),
         ({"layers": ["0"]}, "no layer '0' with weights"),
     ],

@@ -9,9 +9,11 @@ import torch
 
 from featviz.attribution.baselines import baseline as make_baseline
 from featviz.attribution.baselines import grid
+from featviz.attribution.labelled_images import checked_images
 from featviz.errors import FeatvizError
 from featviz.networks.model import Model
 from featviz.optim.collecting import logits_layer, predicted_classes
+from featviz.process_state import shielded
 from featviz.seeds import generator
 from featviz.types import Tensor
 from featviz.validation import positive_int
@@ -35,7 +37,8 @@ class Anchor:
     region
         (*size): true on them.
     precision, bounds
-        The share of the samples with these segments that have the class, and its confidence bounds.
+        The share of the samples with these segments that have the class, of those that had no part
+        in the search, and its confidence bounds.
     coverage
         The share of all samples that show these segments.
     holds
@@ -54,6 +57,7 @@ class Anchor:
     samples: int
 
 
+@shielded
 def anchor(
     model: Model,
     image: Tensor,
@@ -75,7 +79,8 @@ def anchor(
     others are ``baseline``, or another of the images (N, C, *size) given as such. Rules grow by a
     segment at a time; at each size the ``beam`` most precise go on, which KL-LUCB finds with few
     samples. As segments are shown independently, rules of a size have the same coverage, so that
-    the first that holds has the most.
+    the first that holds has the most. Whether one holds is decided by ``most`` samples of its own,
+    which had no part in choosing it; tests that are repeated share the error that is allowed.
 
     Parameters
     ----------
@@ -93,7 +98,7 @@ def anchor(
     FeatvizError
         If the network has no class logits, or an argument does not fit.
     """
-    model.check_images(image[None])
+    (image,) = checked_images(model, image[None] if hasattr(image, "shape") else image, "image")
     for name, value in (("largest", largest), ("beam", beam), ("most", most)):
         positive_int(name, value)
     for name, share in (("precision", precision), ("confidence", confidence)):
@@ -102,12 +107,12 @@ def anchor(
     search = _Search(
         model, image, segments, cells, baseline, 1 - confidence, most, seed, batch_size
     )
-    rule = _Rule(())
-    search.draw(rule, most)
-    if rule.lower(search.level) >= precision:
-        return search.result(rule, precision)
-    survivors, best = [rule], rule
+    survivors = [_Rule(())]
+    test = search.tested(survivors[0])
+    best = survivors[0]
     for _ in range(min(largest, search.count)):
+        if test.holds(precision):
+            break
         candidates = {
             tuple(sorted({*old.segments, new})) for old in survivors for new in range(search.count)
         }
@@ -116,9 +121,11 @@ def anchor(
         for rule in survivors:
             search.settle(rule, precision)
         best = max([*survivors, best], key=lambda rule: rule.lower(search.level))
-        if best.lower(search.level) >= precision:
-            break
-    return search.result(best, precision)
+        if best.lower(search.level) >= precision and test.rule.segments != best.segments:
+            test = search.tested(best)
+    if test.rule.segments != best.segments:
+        test = search.tested(best)
+    return search.result(test, precision)
 
 
 @dataclasses.dataclass
@@ -138,6 +145,17 @@ class _Rule:
 
     def upper(self, level: float) -> float:
         return _bound(self.mean, level / max(1, self.drawn), 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Test:
+    """Samples of a rule that had no part in choosing it, and the level of its bounds."""
+
+    rule: _Rule
+    level: float
+
+    def holds(self, precision: float) -> bool:
+        return self.rule.lower(self.level) >= precision
 
 
 class _Search:
@@ -162,6 +180,8 @@ class _Search:
         self.labels = labels.unique(return_inverse=True)[1].cpu()
         self.count = int(self.labels.max()) + 1
         several = isinstance(baseline, torch.Tensor) and baseline.ndim == image.ndim + 1
+        if several and not len(baseline):  # type: ignore[arg-type]
+            raise FeatvizError("baseline: give at least one image")
         shape = (
             len(baseline) if isinstance(baseline, torch.Tensor) and several else 1,
             *image.shape,
@@ -173,6 +193,7 @@ class _Search:
             raise FeatvizError("anchors are of classes, and the network has no class logits")
         self.model, self.layer, self.batch_size = model, layer, batch_size
         self.label = int(predicted_classes(model, self.image[None], layer)[0])
+        self.error, self.tests = error, 0
         self.level, self.most = math.log(1 / error), most
         self.rng, self.samples = generator(seed, "anchors"), 0
 
@@ -216,8 +237,17 @@ class _Search:
                 return
             self.draw(rule, _MORE)
 
-    def result(self, rule: _Rule, precision: float) -> Anchor:
-        lower, upper = rule.lower(self.level), rule.upper(self.level)
+    def tested(self, rule: _Rule) -> _Test:
+        """Draw new samples of a rule; the errors of all tests together are at most ``error``."""
+        self.tests += 1
+        level = math.log(self.tests * (self.tests + 1) / self.error)  # Σ 1 / n (n + 1) = 1
+        fresh = _Rule(rule.segments)
+        self.draw(fresh, self.most)
+        return _Test(fresh, level)
+
+    def result(self, test: _Test, precision: float) -> Anchor:
+        rule = test.rule
+        lower, upper = rule.lower(test.level), rule.upper(test.level)
         return Anchor(
             label=self.label,
             segments=rule.segments,

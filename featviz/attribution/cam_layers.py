@@ -163,8 +163,7 @@ def find_layers(evaluator: Evaluator, name: str | None) -> list[LayerInfo]:
         if no name is given and there are no candidates.
     """
     table = evaluator.forward.table
-    order = [info.name for info in table]
-    last = max((order.index(n) for n in evaluator.needs), default=0)
+    last = max((table.position(n) for n in evaluator.needs), default=0)
     modules = module_names(evaluator.model.net)
 
     axes = len(evaluator.size)
@@ -176,12 +175,16 @@ def find_layers(evaluator: Evaluator, name: str | None) -> list[LayerInfo]:
 
     if name is not None:
         info = table.find(name)
+        if name not in modules:
+            raise FeatvizError(
+                f"an activation map is of what a module returns: {name!r} is not; name a module"
+            )
         if not fits(info):
             raise FeatvizError(
                 f"an activation map needs maps (C, *positions) or patch tokens of a module: layer "
                 f"{name!r} has shape {info.shape}"
             )
-        if order.index(name) > last:
+        if table.position(name) > last:
             raise FeatvizError(
                 f"layer {name!r} runs after what {evaluator.objective} reads: name an earlier one"
             )

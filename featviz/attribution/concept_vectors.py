@@ -8,11 +8,13 @@ import torch
 
 from featviz.attribution.cam_layers import layer_maps, maps_in_batches
 from featviz.attribution.case import Case
+from featviz.attribution.labelled_images import checked_images
 from featviz.errors import FeatvizError
 from featviz.networks.model import Model
 from featviz.objectives import Objective, direction
 from featviz.objectives import objective as as_objective
 from featviz.optim.evaluator import Evaluator
+from featviz.process_state import shielded
 from featviz.seeds import generator
 from featviz.types import Tensor
 from featviz.validation import positive_int
@@ -76,6 +78,7 @@ class ConceptTest:
     accuracies: Tensor
 
 
+@shielded
 def concept_vector(
     model: Model, layer: str, examples: Tensor, others: Tensor, *, seed: int = 0
 ) -> Concept:
@@ -89,13 +92,13 @@ def concept_vector(
     FeatvizError
         If there are fewer than 3 images of a kind, or the layer has no maps.
     """
-    for name, images in (("examples", examples), ("other images", others)):
-        if len(images) < 3:
-            raise FeatvizError(f"a concept needs at least 3 {name}, not {len(images)}")
+    examples = checked_images(model, examples, "examples", least=3)
+    others = checked_images(model, others, "other images", least=3)
     rows = _means(model, layer, examples), _means(model, layer, others)
     return _fitted(layer, *rows, seed)
 
 
+@shielded
 def tcav(
     model: Model,
     layer: str,
@@ -121,10 +124,9 @@ def tcav(
     """
     if positive_int("runs", runs) < 2:
         raise FeatvizError("a test needs at least 2 runs")
-    if len(others) < 6:
-        raise FeatvizError(f"tcav needs at least 6 other images, not {len(others)}")
-    if len(examples) < 3:
-        raise FeatvizError(f"a concept needs at least 3 examples, not {len(examples)}")
+    others = checked_images(model, others, "other images", least=6)
+    examples = checked_images(model, examples, "examples", least=3)
+    images = checked_images(model, images)
     goal = as_objective(objective)
     size = tuple(images.shape[2:])
     slopes = []

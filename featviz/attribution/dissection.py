@@ -8,8 +8,10 @@ from collections.abc import Mapping
 import torch
 
 from featviz.attribution.cam_layers import maps_in_batches
+from featviz.attribution.labelled_images import checked_images
 from featviz.errors import FeatvizError
 from featviz.networks.model import Model
+from featviz.process_state import shielded
 from featviz.resample import resize
 from featviz.types import Tensor
 
@@ -43,6 +45,7 @@ class Dissection:
         return {u: (self.concepts[k], v) for u, (v, k) in enumerate(rows) if v >= least}
 
 
+@shielded
 def dissect(
     model: Model,
     layer: str,
@@ -72,6 +75,7 @@ def dissect(
         If a mask does not fit the images, there are none, the quantile is out of range, or the
         layer has no maps.
     """
+    images = checked_images(model, images)
     size = tuple(images.shape[2:])
     if not 0 < quantile < 1:
         raise FeatvizError(f"quantile must be between 0 and 1, not {quantile}")

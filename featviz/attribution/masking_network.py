@@ -10,9 +10,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from featviz.attribution.baselines import blurred
+from featviz.attribution.labelled_images import checked_images, checked_labels
 from featviz.errors import FeatvizError
+from featviz.io.inputs import read_image
 from featviz.networks.model import Model
 from featviz.optim.collecting import logits_layer, predicted_classes
+from featviz.process_state import shielded
 from featviz.seeds import generator
 from featviz.types import Tensor
 from featviz.validation import positive_int
@@ -38,7 +41,7 @@ class MaskingNetwork(nn.Module):
     def __init__(self, channels: int, classes: int, *, width: int = 24, levels: int = 3) -> None:
         super().__init__()
         widths = [width * min(2**k, 4) for k in range(levels + 1)]
-        self.classes = classes
+        self.channels, self.classes = channels, classes
         self.first = _block(channels, widths[0])
         pairs = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(_block(a, b, 2) for a, b in pairs)
@@ -76,18 +79,20 @@ class FittedMasks:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, classes: Tensor) -> Tensor:
-        """Return masks (B, 1, H, W) of images (B, C, H, W) in [0, 1] for classes (B,)."""
-        if classes.shape != (len(images),) or not (
-            classes.min() >= 0 and classes.max() < self.network.classes
-        ):
-            raise FeatvizError(
-                f"give one class from 0 to {self.network.classes - 1} for each of "
-                f"{len(images)} images"
-            )
+        """Return masks (B, 1, H, W) of images (B, C, H, W) in [0, 1] for classes (B,).
+
+        Raises
+        ------
+        FeatvizError
+            If images or classes are of another kind or out of their range.
+        """
+        images = read_image(images, self.network.channels, "images")
+        classes = checked_labels(classes, len(images), self.network.classes, "classes")
         device = self.network.last.weight.device
         return self.network(images.to(device), classes.to(device)).cpu()
 
 
+@shielded
 def fit_masking_network(
     model: Model,
     images: Tensor,
@@ -125,7 +130,7 @@ def fit_masking_network(
     FeatvizError
         If the network has no class logits, numbers do not fit, or the loss is not finite.
     """
-    model.check_images(images)
+    images = checked_images(model, images)
     for name, value in (("steps", steps), ("batch_size", batch_size), ("levels", levels)):
         positive_int(name, value)
     if images.ndim != 4 or width < 4 or width % 4:
@@ -135,9 +140,8 @@ def fit_masking_network(
     if layer is None:
         raise FeatvizError("masks are of classes, and the network has no class logits")
     count = model.layer(layer, size).units
-    labels = predicted_classes(model, images, layer) if classes is None else classes
-    if labels.shape != (len(images),):
-        raise FeatvizError(f"{len(images)} images need one class each, not {tuple(labels.shape)}")
+    given = predicted_classes(model, images, layer) if classes is None else classes
+    labels = checked_labels(given, len(images), count, "classes")
     rng, device = generator(seed, "masking network"), model.device
     with torch.random.fork_rng():  # modules draw weights when they are made
         network = MaskingNetwork(model.channels, count, width=width, levels=levels)

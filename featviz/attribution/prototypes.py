@@ -8,8 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from featviz.attribution.cam_layers import maps_in_batches
+from featviz.attribution.labelled_images import checked_images, checked_labels
 from featviz.errors import FeatvizError
 from featviz.networks.model import Model
+from featviz.process_state import shielded
 from featviz.resample import resize
 from featviz.seeds import generator
 from featviz.types import Tensor
@@ -78,6 +80,7 @@ class Prototypes:
         return resize(maps, tuple(image.shape[1:]))[0, 0]
 
 
+@shielded
 def fit_prototypes(
     model: Model,
     layer: str,
@@ -116,9 +119,8 @@ def fit_prototypes(
     """
     positive_int("per_class", per_class)
     positive_int("steps", steps)
-    model.check_images(images)
-    if labels.shape != (len(images),) or labels.is_floating_point() or labels.min() < 0:
-        raise FeatvizError(f"{len(images)} images need one label each, whole numbers from 0")
+    images = checked_images(model, images)
+    labels = checked_labels(labels, len(images), None)
     classes = int(labels.max()) + 1
     missing = set(range(classes)) - set(labels.tolist())
     if classes < 2 or missing:

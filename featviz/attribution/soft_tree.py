@@ -7,9 +7,11 @@ import dataclasses
 import torch
 from torch import nn
 
+from featviz.attribution.labelled_images import checked_images
 from featviz.errors import FeatvizError
 from featviz.networks.model import Model
 from featviz.optim.collecting import collect, logits_layer
+from featviz.process_state import shielded
 from featviz.seeds import generator
 from featviz.types import Tensor
 from featviz.validation import positive_int
@@ -85,6 +87,7 @@ class FittedTree:
     agreement: float
 
 
+@shielded
 def fit_soft_tree(
     model: Model,
     images: Tensor,
@@ -118,7 +121,7 @@ def fit_soft_tree(
     FeatvizError
         If the network has no class logits, there are fewer than ten images, or numbers do not fit.
     """
-    model.check_images(images)
+    images = checked_images(model, images)
     for name, value in (("depth", depth), ("steps", steps), ("batch_size", batch_size)):
         positive_int(name, value)
     if len(images) < 10 or not 0 < held_out < 1:

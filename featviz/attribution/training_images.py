@@ -9,18 +9,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from featviz.attribution.labelled_images import checked_images, checked_labels
 from featviz.attribution.measures.weight_cascade import weighted_layers
 from featviz.errors import FeatvizError
 from featviz.networks.layers import module_names
 from featviz.networks.model import Model
 from featviz.optim.batching import evaluated_together
 from featviz.optim.collecting import logits_layer
+from featviz.process_state import shielded
 from featviz.types import Tensor
 
 #: Relative residual at which the conjugate gradients end.
 _RESIDUAL = 1e-6
 
 
+@shielded
 def tracin(
     model: Model,
     checkpoints: Sequence[Mapping[str, Any]],
@@ -73,8 +76,8 @@ def tracin(
     if len(steps) != len(checkpoints):
         raise FeatvizError(f"{len(steps)} rates for {len(checkpoints)} checkpoints")
     losses = _Losses(model, layers)
-    losses.check(images, labels, "images")
-    losses.check(queries, query_labels, "queries")
+    images, labels = losses.checked(images, labels, "images")
+    queries, query_labels = losses.checked(queries, query_labels, "queries")
     total = torch.zeros(len(queries), len(images), dtype=torch.float64)
     for state, rate in zip(checkpoints, steps, strict=True):
         losses.load(state)
@@ -84,6 +87,7 @@ def tracin(
     return total
 
 
+@shielded
 def influence(
     model: Model,
     images: Tensor,
@@ -114,8 +118,8 @@ def influence(
         gradients do not converge in ``iterations``.
     """
     losses = _Losses(model, layers)
-    losses.check(images, labels, "images")
-    losses.check(queries, query_labels, "queries")
+    images, labels = losses.checked(images, labels, "images")
+    queries, query_labels = losses.checked(queries, query_labels, "queries")
 
     def curved(vector: Tensor) -> Tensor:
         return losses.hessian_times(vector, images, labels) + damping * vector
@@ -140,20 +144,14 @@ class _Losses:
             weights |= {id(p): p for p in modules[name].parameters()}
         self.weights = list(weights.values())
 
-    def check(self, images: Tensor, labels: Tensor, name: str) -> None:
-        """Raise unless there is a class of the network for each of the images."""
-        self.model.check_images(images)
-        if not len(images) or labels.shape != (len(images),) or labels.is_floating_point():
-            raise FeatvizError(
-                f"{name} need one label each, whole numbers (N,): {len(images)} {name}, "
-                f"labels {tuple(labels.shape)}"
-            )
+    def checked(self, images: Tensor, labels: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        """Return images and, for each, a class of the network."""
+        images = checked_images(self.model, images, name)
         layer = logits_layer(self.model, tuple(images.shape[2:]))
         if layer is None:
             raise FeatvizError("the network has no class logits, whose loss could be followed")
         classes = self.model.layer(layer, tuple(images.shape[2:])).units
-        if not (labels.min() >= 0 and labels.max() < classes):
-            raise FeatvizError(f"labels of {name} must be in 0 to {classes - 1}")
+        return images, checked_labels(labels, len(images), classes, f"labels of {name}")
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Give the copy the weights of a checkpoint."""
