@@ -1,5 +1,6 @@
 """Activation grids and atlases on networks whose directions are known, and killed half-way."""
 
+import functools
 import json
 import signal
 import subprocess
@@ -216,6 +217,21 @@ def test_other_images_are_refused(colours, folder, tmp_path):
     (folder / "a-red0.png").unlink()
     with pytest.raises(fv.FeatvizError, match="gathered from other images"):
         fv.recipes.activation_atlas(colours, folder, "look", tmp_path / "out", **options)
+
+
+def test_other_images_of_the_same_names_are_refused(colours, folder, tmp_path):
+    options = {"grid": 2, "method": "pca", **FAST}
+    make = functools.partial(fv.recipes.activation_atlas, colours, layer="look", **options)
+    some = [torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(12)]
+    make(some, out=tmp_path / "tensors")
+    make(some, out=tmp_path / "tensors")
+    with pytest.raises(fv.FeatvizError, match="gathered from other images"):
+        make([1 - image for image in some], out=tmp_path / "tensors")
+    make(folder, out=tmp_path / "files")
+    first = next(iter(sorted(folder.iterdir())))
+    Image.new("RGB", (8, 8), "white").save(first)
+    with pytest.raises(fv.FeatvizError, match="gathered from other images"):
+        make(folder, out=tmp_path / "files")
 
 
 KILLED = """

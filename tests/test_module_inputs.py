@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import featviz as fv
+from featviz.checks import path
 from featviz.errors import LayerError
 from tests import nets
 
@@ -140,3 +141,44 @@ def test_every_verb_takes_them(model, images, objective):
     assert fv.examples(model, images, objective, k=1).count == 2
     assert fv.dream(model, images[0], objective, steps=1, octaves=1).images.isfinite().all()
     assert str(fv.objective(objective)) == objective
+
+
+def in_place(inplace):
+    def build():
+        layers = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=inplace), nn.Conv2d(4, 4, 3)]
+        return nn.Sequential(
+            *layers,
+            nn.ReLU(inplace=inplace),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(4, 3),
+        )
+
+    return fv.Model(nets.seeded(build), size=8, classes=("a", "b", "c"))
+
+
+def test_the_input_of_a_module_in_place_beside_a_later_layer():
+    goal = "channel:3.in:1 + class:1"
+    made = [
+        fv.render(in_place(i), goal, steps=40, transforms="channel_noise:0.05")
+        for i in (True, False)
+    ]
+    torch.testing.assert_close(made[0].images, made[1].images, rtol=0, atol=1e-3)
+    assert in_place(True).layer("3.in").overwritten
+    assert not in_place(False).layer("3.in").overwritten
+
+
+def test_maps_and_paths_of_an_input():
+    model = in_place(False)
+    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = fv.attribute(model, images, "channel:2.in:1", method="grad_cam")
+    same = fv.attribute(model, images, "channel:1:1", method="grad_cam", layer="1")
+    assert found.settings["layer"] == "1"
+    torch.testing.assert_close(found.attributions, same.attributions)
+    with pytest.raises(fv.FeatvizError, match=r"'3.in' is not; name a module"):
+        fv.attribute(model, images, "class:1", method="grad_cam", layer="3.in")
+    table = model.layers()
+    assert [table.position(n) for n in ("0.in", "1", "2.in", "3.in")] == [0, 2, 2, 3]
+    assert [i.name for i in path.layers(model, fv.objective("channel:2.in:1"))] == [
+        i.name for i in path.layers(model, fv.objective("channel:1:1"))
+    ]

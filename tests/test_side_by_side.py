@@ -52,3 +52,51 @@ def test_a_unit_is_held_at_a_level(pair, level):
     unit = fv.channel("first", 1)
     made = fv.render(pair[0], -((unit - level) ** 2), steps=120, transforms="none", lr=0.05)
     assert float(unit(pair[0], made.images)) == pytest.approx(level, abs=0.02)
+
+
+class Swapped(torch.nn.Module):
+    """Returns maps with the units last, and a half-precision network's neighbour."""
+
+    def forward(self, x):
+        return x.movedim(1, -1)
+
+
+def test_declared_axes_and_other_networks_come_along():
+    adapter = torch.nn.BatchNorm2d(3)
+    first = fv.Model(nets.seeded(lambda: nets.Small(3)), size=8, call=lambda n, x: n(adapter(x)))
+    second = fv.Model(Swapped(), size=8, axes={"output": 3})
+    both = fv.recipes.together(a=first, b=second)
+    before = adapter.running_mean.clone()
+    images = torch.rand(2, 3, 8, 8)
+    found = both(images)
+    assert torch.equal(adapter.running_mean, before)
+    assert adapter.training
+    torch.testing.assert_close(found["a"], first(images))
+    assert both.layer("output[b]").axis == 3
+    assert both.layer("output[b]").units == 3
+
+
+def test_each_network_has_its_own_precision():
+    half = fv.Model(nets.seeded(lambda: nets.Small(3)).bfloat16(), size=8)
+    full = fv.Model(nets.seeded(lambda: nets.Small(3), 1), size=8)
+    images = torch.rand(2, 3, 8, 8)
+    for models in ({"a": half, "b": full}, {"b": full, "a": half}):
+        found = fv.recipes.together(**models)(images)
+        assert torch.equal(found["b"], full(images))
+        assert torch.equal(found["a"], half(images))
+
+
+def test_a_layer_that_is_called_like_the_output():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.output_proj = torch.nn.Linear(3, 4)
+
+        def forward(self, x):
+            return self.output_proj(x.mean((2, 3))) * 2
+
+    first = fv.Model(nets.seeded(Net), size=8, logits="output_proj")
+    both = fv.recipes.together(a=first, b=fv.Model(nets.seeded(Net, 1), size=8))
+    assert both.logits == "a.output_proj"
+    images = torch.rand(1, 3, 8, 8)
+    torch.testing.assert_close(fv.class_logit(1)(both, images), fv.class_logit(1)(first, images))

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import featviz as fv
+from featviz.checks.interpretability import embed
 
 
 class Mean(nn.Module):
@@ -94,3 +95,37 @@ def test_tasks_that_cannot_be_made(model, judge, images, options, message):
         fv.recipes.machine_interpretability(
             model, images, fv.function(redness, "image"), judge=judge, **options
         )
+
+
+def test_a_score_does_not_depend_on_the_other_units(model, images, judge):
+    units = [fv.function(redness, "image"), fv.channel("image", 1), fv.channel("image", 2)]
+    options = {"judge": judge, "k": 3, "tasks": 4, "alpha": 1.0}
+    alone = fv.recipes.machine_interpretability(model, images, units[:1], **options)
+    among = fv.recipes.machine_interpretability(model, images, units, **options)
+    assert float(among.scores[0]) == pytest.approx(float(alone.scores[0]), abs=1e-6)
+
+
+def test_judges_without_maps_are_asked_for_their_logits(model, images):
+    flat = fv.Model(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), size=8)
+    shown = torch.stack(images[:3])
+    torch.testing.assert_close(embed(flat, shown), flat(shown).detach())
+    found = fv.recipes.machine_interpretability(
+        model, images, fv.function(redness, "image"), judge=flat, judge_layer="output"
+    )
+    assert found.scores.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["bytes", "x255", "axes"])
+def test_pictures_of_another_kind_are_refused(model, images, judge, kind, tmp_path):
+    pictures = torch.rand(1, 2, 3, 8, 8)
+    given = {"bytes": (pictures * 255).byte(), "x255": pictures * 255, "axes": pictures[0]}[kind]
+    for call in (
+        lambda **p: fv.recipes.machine_interpretability(
+            model, images, "channel:image:0", judge=judge, **p
+        ),
+        lambda **p: fv.recipes.questionnaire(model, images, "channel:image:0", tmp_path, **p),
+    ):
+        with pytest.raises(fv.FeatvizError, match="pictures must"):
+            call(pictures=given, negative=pictures)
+    fine = {"pictures": pictures.numpy(), "negative": pictures[:, :1].numpy()}
+    fv.recipes.machine_interpretability(model, images, "channel:image:0", judge=judge, **fine)

@@ -79,3 +79,19 @@ def test_bad_input_is_one_line(images, encoder):
         find(units=[4])
     with pytest.raises(fv.FeatvizError, match=r"gives images \(2,\) numbers and texts 3"):
         find(by=fv.Model(lambda x: x.mean((2, 3))[:, :2], size=8, text=encoder.text))
+
+
+def test_one_unit_has_the_words_that_it_has_among_all(images, encoder):
+    model = fv.Model(Colours(), size=8, axes={"output": 1})
+    every = fv.recipes.unit_words(model, "output", images, WORDS, encoder=encoder, top=40)
+    one = fv.recipes.unit_words(model, "output", images, WORDS, encoder=encoder, top=40, units=[2])
+    assert one.words == every.words[2:3]
+    assert torch.equal(one.scores, every.scores[2:3])
+    with pytest.raises(fv.FeatvizError, match="name at least one"):
+        fv.recipes.unit_words(model, "output", images, WORDS, encoder=encoder, units=[])
+
+
+def test_layers_without_positions(images, encoder):
+    model = fv.Model(nn.Sequential(Colours(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), size=8)
+    found = fv.recipes.unit_words(model, "output", images, WORDS, encoder=encoder, top=40)
+    assert [names[0] for names in found.words] == ["blue", "red", "grey", "green"]

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from featviz.checks.path import FEWEST, OTHERS
 from featviz.checks.verdicts import Criterion, judge, not_measured
+from featviz.networks.layers import INPUT
 from featviz.networks.model import Model
 from featviz.resample import resize
 from featviz.types import Tensor
@@ -29,12 +30,13 @@ def embed(model: Model, images: Tensor, layer: str | None = None) -> Tensor:
     """
     table = model.layers(tuple(images.shape[2:]))
     if layer is None:
-        spread = [i.name for i in table if i.batched and any(side > 1 for side in i.positions)]
+        inner = [i for i in table if i.batched and i.name != INPUT]
+        spread = [i.name for i in inner if any(side > 1 for side in i.positions)]
         layer = spread[-1] if spread else model.logits
     info = table.find(layer)
     with torch.no_grad():
         units = model.activations(images.to(model.device), layer)[layer]
-    return units.movedim(info.axis, 1).flatten(2).float().mean(2).cpu()
+    return units.movedim(info.axis, 1).reshape(len(units), info.units, -1).float().mean(2).cpu()
 
 
 def fitted(model: Model, images: Tensor, layer: str | None, batch_size: int) -> Tensor:

@@ -37,8 +37,7 @@ TELLING = 0.9
 def layers(model: Model, goal: Objective) -> list[LayerInfo]:
     """Return the layers up to the deepest that the objective reads, at most 64, evenly spread."""
     table = model.layers()
-    names = [info.name for info in table]
-    read = [names.index(name) for name in goal.needs(Target(model, model.size, 1)) if name in names]
+    read = [table.position(name) for name in goal.needs(Target(model, model.size, 1))]
     candidates = [
         i
         for i in table[: max(read, default=-1) + 1]

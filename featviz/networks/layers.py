@@ -108,6 +108,21 @@ class LayerTable(list[LayerInfo]):
         remark = f": {self.remark}" if self.remark else ""
         raise LayerError(f"no layer {name!r}{did_you_mean(name, names)}{remark}")
 
+    def position(self, name: str) -> int:
+        """Return the index of a layer in the order of the table.
+
+        What a module was given has that of the last layer that ended before it, -1 if none did.
+        """
+        names = [i.name for i in self]
+        if name in names:
+            return names.index(name)
+        module, call, _ = split_address(name)
+        module = module.removesuffix(GIVEN)
+        inside = (f"{module}." if call is None else f"{module}.\0", f"{module}[")
+        base = module if call is None else f"{module}#{call}"
+        found = (k for k, n in enumerate(names) if n == base or n.startswith(inside))
+        return next(found, 0) - 1
+
     def _logits_hint(self) -> str:
         """Return how to say which of several outputs has the class logits."""
         parts = [i for i in self if i.name.startswith(f"{OUTPUT}[")]

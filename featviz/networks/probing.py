@@ -95,12 +95,25 @@ def probe(
 
         return hook
 
+    def watch_given(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            given, single = inputs_of(args, kwargs)
+            for path, tensor in tensors_in(given):
+                key = f"{name}{GIVEN}", counts.get(name, 0), path.removeprefix(single)
+                writes.watch(key, tensor)
+
+        return hook
+
     first_names = {id(m): name for name, m in reversed(module_names(net).items())}
     modules = {id(m): m for m in module_names(net).values()}
     # Scripted modules run unseen and refuse hooks.
     seen = {k: n for k, n in first_names.items() if not isinstance(modules[k], ScriptModule)}
     handles = [
         modules[k].register_forward_hook(watch(n), with_kwargs=True) for k, n in seen.items()
+    ]
+    handles += [
+        modules[k].register_forward_pre_hook(watch_given(n), with_kwargs=True)
+        for k, n in seen.items()
     ]
     try:
         with torch.no_grad(), tracker, writes:
@@ -139,11 +152,13 @@ def probe(
     for name, module, call, outputs, inputs in calls_seen:
         calls = counts[name]
         kind = type(module).__name__
-        for path, shape, labels in inputs if f"{name}{GIVEN}" not in names else ():
+        given = f"{name}{GIVEN}"
+        for path, shape, labels in inputs if given not in names else ():
+            overwritten = (given, call, path) in writes.overwritten
             if calls > 1:
-                add(f"{name}{GIVEN}#{call}{path}", kind, shape, labels, 1, given=True)
+                add(f"{given}#{call}{path}", kind, shape, labels, 1, overwritten, given=True)
             if call == calls - 1:
-                add(f"{name}{GIVEN}{path}", kind, shape, labels, calls, given=True)
+                add(f"{given}{path}", kind, shape, labels, calls, overwritten, given=True)
         for path, shape, labels in outputs:
             overwritten = (name, call, path) in writes.overwritten
             if calls > 1:

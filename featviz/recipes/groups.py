@@ -19,6 +19,7 @@ from featviz.recipes import drawing
 from featviz.recipes.factorization import nmf
 from featviz.recipes.layer_gradients import attribute_batch, layer_activations
 from featviz.rendering.api import render
+from featviz.seeds import expand
 from featviz.types import Seed, Tensor, Unpack
 from featviz.validation import positive_int
 
@@ -61,8 +62,8 @@ class NeuronGroups(drawing.Page):
     def sheet(self) -> Image.Image:
         """Draw each photograph in the groups' colours, and each group with its map and picture."""
         shades = [drawing.colour(k) for k in range(len(self.directions))]
-        scale = self.maps.amax((0, 2, 3), keepdim=True).clamp_min(1e-12)
-        heat = self.maps / scale
+        scale = self.maps.flatten(2).amax((0, 2)).clamp_min(1e-12)
+        heat = self.maps / scale.reshape(1, -1, *(1 for _ in self.maps.shape[2:]))
         rows = []
         for image, maps in zip(self.images, heat, strict=True):
             all_groups = drawing.tint(image, maps, shades)
@@ -136,8 +137,7 @@ def neuron_groups(
         raise FeatvizError(
             f"layer {layer!r} has {len(rows)} positions of {units} units: too few for {k} groups"
         )
-    first = seed if isinstance(seed, int) else seed[0]
-    amounts, parts = nmf(torch.cat([rows, -rows], 1).clamp_min(0), k, seed=first)
+    amounts, parts = nmf(torch.cat([rows, -rows], 1).clamp_min(0), k, seed=expand(seed, k)[0])
     signed = (parts[:, :units] - parts[:, units:]).float()
     norms = signed.norm(dim=1, keepdim=True).clamp_min(1e-12)
     amounts, signed = amounts.float() * norms[:, 0], signed / norms

@@ -24,6 +24,7 @@ from featviz.objectives import Objective
 from featviz.objectives.text import objectives as as_objectives
 from featviz.process_state import shielded
 from featviz.recipes.human_choices_page import page_of
+from featviz.recipes.two_alternatives import pictures_of
 from featviz.seeds import generator
 from featviz.types import Tensor
 from featviz.validation import positive_int, whole
@@ -114,11 +115,8 @@ def questionnaire(
     random = generator(whole("seed", seed, 0, 2**63 - 1), "questionnaire")
     if (pictures is None) != (negative is None):
         raise FeatvizError("give both pictures and negative, or neither")
-    for name, given in (("pictures", pictures), ("negative", negative)):
-        if given is not None and (given.ndim != 5 or len(given) != len(goals)):
-            raise FeatvizError(
-                f"{name} must have shape ({len(goals)}, P, C, H, W), not {tuple(given.shape)}"
-            )
+    pictures = pictures_of(model, pictures, len(goals), "pictures")
+    negative = pictures_of(model, negative, len(goals), "negative")
     most = k + tasks
     found = examples(model, images, goals, k=most, batch_size=batch_size, progress=progress)
     if found.count < 2 * most:

@@ -8,6 +8,7 @@ from torch import nn
 
 from featviz.errors import FeatvizError
 from featviz.networks.coercion import as_model
+from featviz.networks.layers import OUTPUT, split_address
 from featviz.networks.model import Model
 from featviz.types import Tensor
 
@@ -50,13 +51,27 @@ def together(**models: Model | str) -> Model:
             )
         if other.size != first.size and not other.takes(first.size):
             raise FeatvizError(f"{other_name} does not take images of {name}'s size {first.size}")
-    return Model(
+    joint = _JointModel(
         _SideBySide(found),
         size=first.size,
         channels=first.channels,
         classes=first.classes,
-        logits=f"output[{name}]{first.logits.removeprefix('output')}"
-        if first.logits.startswith("output")
-        else f"{name}.{first.logits}",
+        logits=_name_of(name, first.logits),
+        axes={_name_of(n, k): axis for n, m in found.items() for k, axis in m.axes.items()},
         crop=first.crop,
     )
+    joint._others = [other for model in found.values() for other in model._others]
+    return joint
+
+
+class _JointModel(Model):
+    """Hands its images on as they are: each network prepares them for itself."""
+
+    def normalize(self, images: Tensor) -> Tensor:
+        return images
+
+
+def _name_of(name: str, layer: str) -> str:
+    """Return what a layer of the network ``name`` is called in the joint one."""
+    module, _, path = split_address(layer)
+    return f"{OUTPUT}[{name}]{path}" if module == OUTPUT else f"{name}.{layer}"

@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from featviz.atlases.plan import model_hash
 from featviz.errors import FeatvizError
-from featviz.io.dataset import Dataset, ImageDataset
+from featviz.io.dataset import Dataset, DatasetItem, ImageDataset, UnreadableError
 from featviz.io.files import write_bytes
 from featviz.networks.model import Model
 from featviz.recipes.gathering import Gathered, gather
@@ -35,8 +35,8 @@ def activations_in(
     dataset = ImageDataset(images, model.crop)
     if not dataset.repeatable:
         return gather(model, images, layer, per_image=per_image, seed=seed, progress=progress)
-    names = [item.name for item in dataset]
-    content = json.dumps([layer, per_image, seed, model_hash(model), names])
+    marks = [_mark(item, model) for item in dataset]
+    content = json.dumps([layer, per_image, seed, model_hash(model), model.crop, marks])
     identity = f"vectors {hashlib.blake2b(content.encode(), digest_size=8).hexdigest()}"
     tensors = read_stored(path)
     if tensors is None:
@@ -59,6 +59,18 @@ def activations_in(
     return Gathered(
         tensors[identity], tensors["images"], tensors["positions"], tensors["classes"], read
     )
+
+
+def _mark(item: DatasetItem, model: Model) -> list[Any]:
+    """Return what tells an image from others: a file's name, size and time, else its content."""
+    if isinstance(item.given, (str, Path)):
+        found = Path(item.given).stat()
+        return [item.name, found.st_size, found.st_mtime_ns]
+    try:
+        content = item.image(model.channels, model.size).numpy().tobytes()
+    except UnreadableError:
+        content = b""
+    return [item.name, hashlib.blake2b(content, digest_size=8).hexdigest()]
 
 
 def places_in(folder: Path, gathered: Gathered, method: Any, seed: int) -> tuple[Tensor, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -17,6 +18,7 @@ from featviz.checks.interpretability import ALPHA, embed, fitted, margins
 from featviz.dataset_examples.api import examples
 from featviz.errors import FeatvizError
 from featviz.io.dataset import Dataset, ImageDataset
+from featviz.io.inputs import read_image
 from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.objectives import Objective
@@ -76,8 +78,8 @@ def machine_interpretability(
     side explain the unit; or ``pictures`` do, which were optimized.
 
     A choice compares s(q⁺, E⁺) - s(q⁺, E⁻) with s(q⁻, E⁺) - s(q⁻, E⁻), s the mean cosine in the
-    judge's embedding, less the mean of all images. [Zimmermann2024]_ use DreamSim as the judge; any
-    network that had no part in the unit does.
+    judge's embedding, less the mean of the unit's highest and lowest images. [Zimmermann2024]_ use
+    DreamSim as the judge; any network that had no part in the unit does.
 
     Parameters
     ----------
@@ -113,11 +115,8 @@ def machine_interpretability(
     dataset = ImageDataset(images, jury.crop)
     if not dataset.repeatable:
         raise FeatvizError("machine_interpretability reads images twice: give a folder or a list")
-    for name, given in (("pictures", pictures), ("negative", negative)):
-        if given is not None and (given.ndim < 5 or len(given) != len(goals)):
-            raise FeatvizError(
-                f"{name} must have shape ({len(goals)}, P, C, H, W), not {tuple(given.shape)}"
-            )
+    pictures = pictures_of(model, pictures, len(goals), "pictures")
+    negative = pictures_of(model, negative, len(goals), "negative")
     if negative is not None and pictures is None:
         raise FeatvizError("negative pictures need pictures=, too")
     most = k + tasks
@@ -136,14 +135,14 @@ def machine_interpretability(
         for some in needed.split(size)
     ]
     photos = torch.cat(found)
-    centre = photos.mean(0)
     ranks = torch.linspace(0, most - 1, tasks).round().long()
-    directions = F.normalize(photos - centre, dim=-1)
     rows = []
     for unit in range(len(goals)):
         shown = [None if given is None else given[unit] for given in (pictures, negative)]
         drawn = [None if s is None else fitted(jury, s, judge_layer, size) for s in shown]
-        rows.append(_margins(directions[places[unit]], ranks, centre, drawn))
+        sides_of_unit = photos[places[unit]]
+        centre = sides_of_unit.mean((0, 1))
+        rows.append(_margins(F.normalize(sides_of_unit - centre, dim=-1), ranks, centre, drawn))
     found_margins = torch.stack(rows)
     right = (found_margins > 0).float() + 0.5 * (found_margins == 0).float()
     accuracy = right.mean(1)
@@ -171,6 +170,16 @@ def _margins(
             up, down = pictures, torch.zeros_like(up) if negative is None else negative
         found.append(margins(queries[:1], queries[1:], up, down)[0, 0])
     return torch.stack(found)
+
+
+def pictures_of(model: Model, pictures: Any, count: int, what: str) -> Tensor | None:
+    """Return pictures (count, P, C, *size) in [0, 1], checked; None as it is."""
+    if pictures is None:
+        return None
+    shape, axes = tuple(getattr(pictures, "shape", ())), len(model.size)
+    if len(shape) != axes + 3 or shape[0] != count:
+        raise FeatvizError(f"{what} must have shape ({count}, P, C, H, W), not {shape}")
+    return torch.stack([read_image(some, model.channels, what, axes) for some in pictures])
 
 
 def _read(dataset: ImageDataset, index: int, jury: Model) -> Tensor:

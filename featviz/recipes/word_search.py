@@ -74,8 +74,8 @@ def unit_words(
     p(t|x) is the softmax over the words of ``scale`` times the cosine of their embeddings; a word's
     score is the log probability of the examples under it, less that of all units' examples:
     Σ log(1 + p(x ∈ B)(p(t|x) − 1)) − log p(t), p(x ∈ B) falling from 0.998 to 0.97 over the
-    examples. [Oikarinen2023]_, soft WPMI. A word must be among ``words`` to be found, and its score
-    depends on the units that it is compared with: name all of a layer.
+    examples. [Oikarinen2023]_, soft WPMI; log p(t) is over the examples of all units of the layer.
+    A word must be among ``words`` to be found.
 
     Parameters
     ----------
@@ -109,6 +109,8 @@ def unit_words(
     scale = real("scale", scale, 0, 1e6, above=True)
     texts = _texts_of(encoder, words)
     info = model.layer(layer)
+    if units is not None and not len(units):
+        raise FeatvizError("units: name at least one")
     chosen = list(range(info.units)) if units is None else [_unit(u, info.units) for u in units]
     dataset = ImageDataset(images, model.crop)
     skipped: dict[str, str] = {}
@@ -124,7 +126,8 @@ def unit_words(
             found = model.activations(shown.to(model.device), layer)[layer]
             fitted = resize(shown, encoder.size, antialias=True).clamp(0, 1)
             embedded = encoder(fitted.to(encoder.device)).float().cpu()
-        activations.append(found.movedim(info.axis, 1).flatten(2).float().mean(2).cpu()[:, chosen])
+        by_unit = found.movedim(info.axis, 1).reshape(len(shown), info.units, -1)
+        activations.append(by_unit.float().mean(2).cpu())
         if embedded.shape[1:] != texts.shape[1:]:
             raise FeatvizError(
                 f"the encoder gives images {tuple(embedded.shape[1:])} numbers and texts "
@@ -134,7 +137,9 @@ def unit_words(
     warn_of_skipped(skipped, seen)
     if seen <= top:
         raise FeatvizError(f"{seen} images: {top} examples of each unit are no selection of them")
-    scores = soft_wpmi((scale * torch.cat(likeness)).softmax(1), torch.cat(activations), top)
+    scores = soft_wpmi((scale * torch.cat(likeness)).softmax(1), torch.cat(activations), top)[
+        chosen
+    ]
     best = scores.topk(min(k, len(words)), 1)
     names = [[words[i] for i in row] for row in best.indices.tolist()]
     return UnitWords(layer, chosen, names, best.values, seen)
