@@ -62,7 +62,7 @@ def groups(model: fv.Model) -> Page:
 
 
 def circuit(model: fv.Model) -> Page:
-    return fv.recipes.circuit(model, "_blocks.9", "_blocks.10", [5, 62], steps=STEPS)
+    return fv.recipes.circuit(model, "_blocks.9", "_blocks.10", [62, 102], steps=STEPS)
 
 
 def grid(model: fv.Model) -> Page:

@@ -273,7 +273,7 @@ def test_help_shows_each_example_on_a_line_of_its_own(capsys, command):
     assert status == 0
     assert "\\b" not in out
     assert "\b" not in out
-    assert max(map(len, out.splitlines())) <= 100
+    assert max(map(len, out.splitlines())) <= 80
     if command != "layers":
         name = ALIASES.get(command, command)
         assert re.search(rf"^  featviz {name} ", out, re.MULTILINE)

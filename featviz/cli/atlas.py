@@ -44,8 +44,8 @@ def atlas(**values: Any) -> int:
     r"""Render every unit of some layers of MODEL, or resume an earlier run.
 
     \b
-    featviz atlas efficientnet_lite0 -o atlas --layers _blocks.4 _blocks.10 --units 0:32
-    featviz atlas efficientnet_lite0 -o atlas --layers '_blocks.*' --workers 2 --images photos
+    featviz atlas efficientnet_lite0 -o atlas --layers _blocks.4 --units 0:32
+    featviz atlas efficientnet_lite0 -o atlas --layers '_blocks.*' --workers 2
     featviz view atlas
     """
     layers = [*values["layers"], *values["more"]]

@@ -47,7 +47,7 @@ def attack(**values: Any) -> int:
 
     \b
     featviz attack efficientnet_lite0 cat.png -o fooled.png --away class:285
-    featviz attack efficientnet_lite0 cat.png -o dog.png --to 'class:"golden retriever"' --eps min
+    featviz attack efficientnet_lite0 cat.png --to class:207 --eps min
     featviz attack efficientnet_lite0 *.jpg -o patch.png --to class:954 --patch 60
     """
     output = images.check_output(options.output(values["output"], "attack"))

@@ -28,7 +28,8 @@ def calibrate(images: str, output: str, size: tuple[int, int], gray: bool) -> No
 
     \b
     featviz calibrate photos/ -o stats.safetensors
-    featviz render efficientnet_lite0 class:285 -o cat.png --param fourier:stats=stats.safetensors
+    featviz render efficientnet_lite0 class:285 \
+        --param fourier:stats=stats.safetensors
     """
     path = Path(output)
     if path.suffix != ".safetensors" or not path.parent.is_dir():

@@ -52,7 +52,7 @@ def check(**values: Any) -> int:
 
     \b
     featviz check efficientnet_lite0 class:285 --images photos/ -o sheet.png
-    featviz check efficientnet_lite0 channel:_blocks.10:5 --judges efficientnet_lite1 --json
+    featviz check efficientnet_lite0 channel:_blocks.10:5 --json
     """
     output = images.check_output(values["output"]) if values["output"] is not None else None
     if values["images"] and not Path(values["images"]).exists():

@@ -51,8 +51,8 @@ def dream(**values: Any) -> int:
 
     \b
     featviz dream efficientnet_lite0 photo.jpg -o dream.png
-    featviz dream efficientnet_lite0 photo.jpg -o dream.png --objective layer:_blocks.8 --tile 512
-    featviz dream efficientnet_lite0 photo.jpg --video dream.mp4 --frames 240 --rotate 0.3
+    featviz dream efficientnet_lite0 photo.jpg --objective layer:_blocks.8
+    featviz dream efficientnet_lite0 photo.jpg --video dream.mp4 --frames 240
 
     A video uses 2 octaves and 4 steps by default, since its frames build on each other. They are
     stored in FILE.frames, from where the same command resumes.

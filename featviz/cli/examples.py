@@ -39,7 +39,7 @@ def examples(**values: Any) -> int:
     r"""Find the images with the highest and lowest values in the folder IMAGES.
 
     \b
-    featviz examples efficientnet_lite0 photos/ --objective channel:_blocks.10:5 -o units.png
+    featviz examples efficientnet_lite0 photos/ --objective channel:_blocks.10:5
     """
     output = check_output(options.output(values["output"], "examples"))
     if not Path(values["images"]).exists():

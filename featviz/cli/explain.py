@@ -43,7 +43,7 @@ def explain(**values: Any) -> int:
 
     \b
     featviz explain efficientnet_lite0 cat.png -o why.png
-    featviz explain efficientnet_lite0 cat.png -o why.png --objective 'class:"Egyptian cat"' \
+    featviz explain efficientnet_lite0 cat.png --objective class:285 \
         --method extremal_perturbation --check
 
     Images are centre-cropped to the aspect ratio of the size and resized to it.

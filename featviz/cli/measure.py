@@ -39,8 +39,8 @@ def measure(**values: Any) -> int:
 
     \b
     featviz measure efficientnet_lite0 photos/ --count 20
-    featviz measure efficientnet_lite0 cat.png dog.png --methods grad_cam kernel_shap \
-        --measures deletion insertion road seconds
+    featviz measure efficientnet_lite0 cat.png dog.png \
+        --methods grad_cam kernel_shap --measures deletion insertion road seconds
 
     The predicted class of each image is explained. Arrows say which way is better;
     docs/attribution.md says what each measure is. It takes minutes for an image.

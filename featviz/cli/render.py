@@ -40,7 +40,7 @@ def render(**values: Any) -> int:
 
     \b
     featviz render efficientnet_lite0 channel:_blocks.10:5 -o channel.png
-    featviz render efficientnet_lite0 class:285 'class:"daisy"' -o classes.png --steps 256
+    featviz render efficientnet_lite0 class:285 'class:"daisy"' --steps 512
     featviz render efficientnet_lite0 '-channel:_blocks.10:5' -o negative.png
     """
     output = images.check_output(values["output"]) if values["output"] is not None else None

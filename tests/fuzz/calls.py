@@ -210,7 +210,7 @@ VERBS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
          "seeds": pool([[0], (3,), [1, 2]], [[], None, ["a"], [1.5], [True], [10**20], "12", {}, *JUNK], (3, range(2))),
          "samples": counts(), "tile": pool([None, 8], [0, -1, 1.5, "8", True, 10**20, *JUNK], (1, 2)), "micro": pool([None, 1, 2], [0, -1, 1.5, "8", True, *JUNK]),
          "keep": pool(["last", "best"], ["", None, "first", 3, *JUNK]), "until": pool([None, fv.class_logit(1)], [3, [], "x y", *JUNK], ("class:0",)),
-         "resume": pool([None], [3, "x", {}, *JUNK[:3]]), "steps": counts(), "callbacks": CALLBACKS, "param": PARAM, "transforms": TRANSFORMS,
+         "resume": pool([None], [3, "x", {}, *JUNK[:3]]), "steps": counts(none=True), "callbacks": CALLBACKS, "param": PARAM, "transforms": TRANSFORMS,
          "model": pool([network.make()], [None, 3, torch.nn.Identity(), *JUNK], ("tests.fuzz.network:make",))},
     ),
     "dream": (
@@ -237,7 +237,7 @@ VERBS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     ),
     "attribute": (
         fv.attribute, {"model": network.make, "image": SMALL, "objective": "class:0", "method": "saliency"},
-        {"model": MODEL, "image": IMAGE, "method": pool(["saliency", "auto"], ["", None, "lime", 3, *JUNK]), "objective": GOAL,
+        {"model": MODEL, "image": IMAGE, "method": pool(["saliency", "auto"], ["", None, "lima", 3, *JUNK]), "objective": GOAL,
          "steps": pool([], NOT_COUNTS[:10]), "sd": pool([], [-1, "x", float("nan"), []]), "cells": pool([], NOT_COUNTS[:10]), "layer": pool([], ["nope", 3, []]), "area": pool([], [-1, 2, "x", float("nan")]),
          "baseline": pool([], ["pink", float("nan"), [], {}, torch.zeros(3)]), "seed": SEED, "batch_size": BATCH, "device": DEVICE, "precision": PRECISION, "size": SIZE},
     ),

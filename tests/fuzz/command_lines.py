@@ -69,7 +69,7 @@ VERBS: dict[str, tuple[list, dict[str, tuple[str, object]], dict[str, object]]] 
     ),
     "explain": (
         [values.model, values.picture],
-        {"--method": ("saliency", values.either("saliency occlusion auto grad_cam integrated_gradients smooth_grad", ["", "lime", "Saliency", *values.WORDS]))},
+        {"--method": ("saliency", values.either("saliency occlusion auto grad_cam integrated_gradients smooth_grad", ["", "lima", "Saliency", *values.WORDS]))},
         {**SHARED, **PLACE, "--objective": values.goal, "--baseline": values.either(["blur"], ["", "pink", "nan", "inf", *values.WORDS], ("black", "mean", "0.5")),
          "--steps": values.depends("3", ["0", "-1", values.HUGE, *values.NOT_WHOLE]),
          "--cells": values.depends("4", ["0", "-1", values.HUGE, *values.NOT_WHOLE]),
