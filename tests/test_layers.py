@@ -1,5 +1,8 @@
 """Layers: what is listed, what is captured, how far the network runs."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -215,3 +218,15 @@ def test_one_value_a_sample_is_one_unit():
     assert [i.name for i in total.layers()] == ["input"]
     with pytest.raises(LayerError, match="no layer 'output'"):
         fv.class_logit(0)(total, images)
+
+
+def test_the_table_does_not_need_the_compiler():
+    """Importing it takes longer than all else that ``featviz layers`` does."""
+    code = (
+        "import sys, torch, featviz as fv\n"
+        "model = fv.Model(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()), size=8)\n"
+        "assert len(model.layers()) == 4\n"
+        "fv.examples(model, torch.rand(3, 3, 8, 8), 'channel:0:1')\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

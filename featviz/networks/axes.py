@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from featviz.networks.dispatch import DispatchMode
 from featviz.types import Tensor
 
 #: What an axis holds: :data:`UNIT`, spatial axes of the image by number ("0" is y; "01" are y and x
@@ -28,7 +28,7 @@ _FEATURES_LAST = ("rnn", "lstm", "gru", "_native_multi_head_attention", "_transf
 _RESHAPES = ("view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze", "flatten", "unflatten")
 
 
-class AxisTracker(TorchDispatchMode):
+class AxisTracker(DispatchMode):
     """Label the axes of all tensors computed from ``images`` (B, C, *spatial) in this context."""
 
     def __init__(self, images: Tensor) -> None:

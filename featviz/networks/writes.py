@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from featviz.networks.dispatch import DispatchMode
 from featviz.types import Tensor
 
 
-class WriteTracker(TorchDispatchMode):
+class WriteTracker(DispatchMode):
     """Record which of the watched tensors are written to, through any of their views.
 
     ``overwritten`` has the keys that :meth:`watch` was given with these tensors.
