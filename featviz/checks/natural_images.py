@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,7 @@ from featviz.dataset_examples.result import Examples
 from featviz.io.dataset import Dataset
 from featviz.networks.model import Model
 from featviz.objectives import Objective
-from featviz.types import Precision, Tensor
+from featviz.types import LayerInfo, Precision, Tensor
 
 #: Seed of the random images, the same for every check.
 ONCE = 0
@@ -95,12 +96,9 @@ class NaturalImages:
 
     def paths(self, images: Tensor) -> list[Criterion]:
         """Compare the paths of images (objectives, C, H, W) and natural ones in the network."""
-        layers_by_goal = [path.layers(self.model, goal) for goal in self.goals]
-        infos = list({info.name: info for layers in layers_by_goal for info in layers}.values())
+        layers_by_goal, rows, reference = self._reference
         tops = [self._indices(unit, "top") for unit in range(len(self.goals))]
-        order = sorted({j for row in tops for j in row} | set(self.found.drawn))
-        rows = {index: row for row, index in enumerate(order)}
-        reference = path.profiles(self.model, self._images(order), infos)
+        infos = list({info.name: info for layers in layers_by_goal for info in layers}.values())
         own = path.profiles(self.model, images, infos)
         criteria = []
         for i, indices in enumerate(tops):
@@ -114,6 +112,16 @@ class NaturalImages:
             ]
             criteria.append(path.path_criterion(similarities, len(top), len(others)))
         return criteria
+
+    @functools.cached_property
+    def _reference(self) -> tuple[list[list[LayerInfo]], dict[int, int], dict[str, Tensor]]:
+        """The layers of each path, and the profiles of the natural images by their rows."""
+        layers_by_goal = [path.layers(self.model, goal) for goal in self.goals]
+        infos = list({info.name: info for layers in layers_by_goal for info in layers}.values())
+        tops = [self._indices(unit, "top") for unit in range(len(self.goals))]
+        order = sorted({j for row in tops for j in row} | set(self.found.drawn))
+        rows = {index: row for row, index in enumerate(order)}
+        return layers_by_goal, rows, path.profiles(self.model, self._images(order), infos)
 
     def _indices(self, unit: int, side: str) -> list[int]:
         return [j for j in self.found.ranked(side).indices[unit].tolist() if j >= 0]
