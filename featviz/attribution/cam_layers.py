@@ -177,7 +177,7 @@ def find_layers(evaluator: Evaluator, name: str | None) -> list[LayerInfo]:
         info = table.find(name)
         if name not in modules:
             raise FeatvizError(
-                f"an activation map is of what a module returns: {name!r} is not; name a module"
+                f"an activation map needs maps of a module: {name!r} is not; name a module"
             )
         if not fits(info):
             raise FeatvizError(
