@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from report import machine, markdown, write
-from step_time import Featviz
+from step_time import Featviz, in_turns
 
 import featviz as fv
 
@@ -45,14 +45,8 @@ def main() -> None:
     for name, settings in CASES.items():
         loops[name] = Featviz(model, "output", range(options.batch), **settings)
         loops[name].goals = goals
-        loops[name].times(1, 0)
-    rounds: dict[str, list[float]] = {name: [] for name in loops}
-    order = list(loops)
-    for turn in range(options.rounds):
-        for name in order[turn % len(order) :] + order[: turn % len(order)]:
-            seconds = loops[name].times(options.steps, options.skip)
-            rounds[name].append(1000 * statistics.median(seconds))
-    first = rounds[order[0]]
+    rounds = in_turns(loops, options)
+    first = next(iter(rounds.values()))
     rows = [
         (
             name,

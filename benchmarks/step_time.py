@@ -100,16 +100,22 @@ def case(options, name: str, place: str, batch: int) -> dict:
     units = model.layer(layer).units
     channels = [7 * i % units for i in range(batch)]
     loops = contenders(options, model, layer, channels, network.fixed)
-    for loop in loops.values():
-        loop.times(1, 0)
-    rounds: dict[str, list[float]] = {contender: [] for contender in loops}
-    order = list(loops)
-    for turn in range(options.rounds):
-        for contender in order[turn % len(order) :] + order[: turn % len(order)]:
-            seconds = loops[contender].times(options.steps, options.skip)
-            rounds[contender].append(1000 * statistics.median(seconds))
+    rounds = in_turns(loops, options)
     size = options.size or model.size[0]
     return {"network": name, "layer": layer, "batch": batch, "size": size, "ms": rounds}
+
+
+def in_turns(loops: dict, options) -> dict[str, list[float]]:
+    """Return the median milliseconds of a step in each round, the order rotating with it."""
+    for loop in loops.values():
+        loop.times(1, 0)
+    rounds: dict[str, list[float]] = {name: [] for name in loops}
+    order = list(loops)
+    for turn in range(options.rounds):
+        for name in order[turn % len(order) :] + order[: turn % len(order)]:
+            seconds = loops[name].times(options.steps, options.skip)
+            rounds[name].append(1000 * statistics.median(seconds))
+    return rounds
 
 
 def ratio(found: dict, above: str, below: str) -> float:
