@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -50,17 +51,13 @@ class _Capture:
 
     def hook(self, calls: Mapping[int, list[tuple[str, str]]]) -> Callable[..., Any]:
         """Return the forward hook of a module with requests, by number of its call."""
-        count = 0
+        turn = self._turns(calls)
 
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-            nonlocal count
-            due = calls.get(count, ())
-            count += 1
-            self.missing -= len(due)
-            last = not self.missing and not self.to_the_end
+            due, last = turn()
             for name, path in due:
                 output = self._take(name, path, output, (args, kwargs), last)
-            if due and last:
+            if last:
                 raise _StopForward
             return output
 
@@ -68,22 +65,31 @@ class _Capture:
 
     def pre_hook(self, calls: Mapping[int, list[tuple[str, str]]]) -> Callable[..., None]:
         """Return the forward pre-hook of a module whose inputs are requested."""
-        count = 0
+        turn = self._turns(calls)
 
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            nonlocal count
-            due = calls.get(count, ())
-            count += 1
-            self.missing -= len(due)
-            last = not self.missing and not self.to_the_end
-            given, single = inputs_of(args, kwargs)
+            due, last = turn()
             for name, path in due:
                 # What it was given belongs to others: a copy, if any, is on a branch of its own.
-                self._take(name, single + path, given, given, last)
-            if due and last:
+                given = inputs_of(args, kwargs)
+                self._take(name, path, given, given, last)
+            if last:
                 raise _StopForward
 
         return hook
+
+    def _turns(
+        self, calls: Mapping[int, list[tuple[str, str]]]
+    ) -> Callable[[], tuple[Sequence[tuple[str, str]], bool]]:
+        """Return what to call at each call of a module: what is due, and whether all is known."""
+        numbers = itertools.count()
+
+        def turn() -> tuple[Sequence[tuple[str, str]], bool]:
+            due = calls.get(next(numbers), ())
+            self.missing -= len(due)
+            return due, bool(due) and not self.missing and not self.to_the_end
+
+        return turn
 
     def _take(self, name: str, path: str, output: Any, inputs: Any, last: bool) -> Any:
         """Record an activation; return what the network goes on with."""

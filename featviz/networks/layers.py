@@ -158,12 +158,11 @@ def split_address(name: str) -> tuple[str, int | None, str]:
     return match["module"], None if call is None else int(call), match["path"]
 
 
-def inputs_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the arguments of a module by position and keyword, and the path of a single one."""
+def inputs_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Return the only argument of a module that has tensors, or all by position and keyword."""
     given = {str(i): value for i, value in enumerate(args)} | dict(kwargs)
-    with_tensors = [key for key, value in given.items() if next(tensors_in(value), None)]
-    single = len(with_tensors) == 1
-    return given, f"[{with_tensors[0]}]" if single else ""
+    with_tensors = [value for value in given.values() if next(tensors_in(value), None)]
+    return with_tensors[0] if len(with_tensors) == 1 else given
 
 
 def module_names(net: nn.Module) -> dict[str, nn.Module]:

@@ -85,10 +85,7 @@ def probe(
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             call = counts.get(name, 0)
             counts[name] = call + 1
-            inputs, single = inputs_of(args, kwargs)
-            given = [
-                (p.removeprefix(single), n, labels) for p, n, labels in described(None, inputs)
-            ]
+            given = described(None, inputs_of(args, kwargs))
             calls_seen.append((name, module, call, described(module, output), given))
             for path, tensor in tensors_in(output):
                 writes.watch((name, call, path), tensor)
@@ -97,10 +94,8 @@ def probe(
 
     def watch_given(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            given, single = inputs_of(args, kwargs)
-            for path, tensor in tensors_in(given):
-                key = f"{name}{GIVEN}", counts.get(name, 0), path.removeprefix(single)
-                writes.watch(key, tensor)
+            for path, tensor in tensors_in(inputs_of(args, kwargs)):
+                writes.watch((f"{name}{GIVEN}", counts.get(name, 0), path), tensor)
 
         return hook
 
