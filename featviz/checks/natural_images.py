@@ -96,12 +96,11 @@ class NaturalImages:
 
     def paths(self, images: Tensor) -> list[Criterion]:
         """Compare the paths of images (objectives, C, H, W) and natural ones in the network."""
-        layers_by_goal, rows, reference = self._reference
-        tops = [self._indices(unit, "top") for unit in range(len(self.goals))]
-        infos = list({info.name: info for layers in layers_by_goal for info in layers}.values())
+        layers_by_goal, infos, rows, reference = self._reference
         own = path.profiles(self.model, images, infos)
         criteria = []
-        for i, indices in enumerate(tops):
+        for i in range(len(self.goals)):
+            indices = self._indices(i, "top")
             top = [rows[j] for j in indices]
             others = [rows[j] for j in self.found.drawn if j not in indices]
             enough = min(len(top), len(others)) >= path.FEWEST
@@ -114,14 +113,16 @@ class NaturalImages:
         return criteria
 
     @functools.cached_property
-    def _reference(self) -> tuple[list[list[LayerInfo]], dict[int, int], dict[str, Tensor]]:
-        """The layers of each path, and the profiles of the natural images by their rows."""
+    def _reference(
+        self,
+    ) -> tuple[list[list[LayerInfo]], list[LayerInfo], dict[int, int], dict[str, Tensor]]:
+        """The layers of each path and of all, the rows of the natural images, their profiles."""
         layers_by_goal = [path.layers(self.model, goal) for goal in self.goals]
         infos = list({info.name: info for layers in layers_by_goal for info in layers}.values())
         tops = [self._indices(unit, "top") for unit in range(len(self.goals))]
         order = sorted({j for row in tops for j in row} | set(self.found.drawn))
         rows = {index: row for row, index in enumerate(order)}
-        return layers_by_goal, rows, path.profiles(self.model, self._images(order), infos)
+        return layers_by_goal, infos, rows, path.profiles(self.model, self._images(order), infos)
 
     def _indices(self, unit: int, side: str) -> list[int]:
         return [j for j in self.found.ranked(side).indices[unit].tolist() if j >= 0]
