@@ -90,7 +90,7 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Objective], int | None]] = {
 
 def names() -> list[str]:
     """Return every name that a text can start with, those of other packages included."""
-    return sorted({*KINDS, *_FUNCTIONS, "faceted", "ramp", *plugins.names(plugins.OBJECTIVES)})
+    return sorted({*KINDS, *_FUNCTIONS, *_WITH_NUMBERS, *plugins.names(plugins.OBJECTIVES)})
 
 
 def _build(tree: Tree, text: str) -> Objective:
@@ -103,10 +103,8 @@ def _build(tree: Tree, text: str) -> Objective:
     try:
         if tree.name in _OPERATORS:
             return _OPERATORS[tree.name](*arguments)
-        if tree.name == "ramp":
-            return _ramp(arguments)
-        if tree.name == "faceted":
-            return _faceted(arguments)
+        if tree.name in _WITH_NUMBERS:
+            return _WITH_NUMBERS[tree.name](arguments)
         if tree.name in _FUNCTIONS:
             build, count = _FUNCTIONS[tree.name]
             if count not in (None, len(arguments)):
@@ -116,7 +114,7 @@ def _build(tree: Tree, text: str) -> Objective:
         raise
     except FeatvizError as error:
         raise fail(str(error)) from error
-    hint = did_you_mean(tree.name, [*_FUNCTIONS, "faceted", "ramp", *KINDS])
+    hint = did_you_mean(tree.name, [*_FUNCTIONS, *_WITH_NUMBERS, *KINDS])
     raise fail(f"no function {tree.name!r}{hint}")
 
 
@@ -135,6 +133,13 @@ def _faceted(arguments: list[Objective]) -> Objective:
             "faceted(OBJECTIVE, direction:LAYER:VECTOR[, WEIGHT])"
         )
     return facet_of(arguments[0], arguments[1], *(n for n in numbers if n is not None))
+
+
+#: Functions of which some arguments are plain numbers.
+_WITH_NUMBERS: dict[str, Callable[[list[Objective]], Objective]] = {
+    "faceted": _faceted,
+    "ramp": _ramp,
+}
 
 
 def _number(objective: Objective) -> float | None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from featviz.dataset_examples.api import examples
 from featviz.errors import FeatvizError
 from featviz.io import images as image_files
 from featviz.io import sheets
@@ -24,7 +23,7 @@ from featviz.objectives import Objective
 from featviz.objectives.text import objectives as as_objectives
 from featviz.process_state import shielded
 from featviz.recipes.human_choices_page import page_of
-from featviz.recipes.two_alternatives import pictures_of
+from featviz.recipes.two_alternatives import pictures_of, ranked_sides
 from featviz.seeds import generator
 from featviz.types import Tensor
 from featviz.validation import positive_int, whole
@@ -117,21 +116,17 @@ def questionnaire(
         raise FeatvizError("give both pictures and negative, or neither")
     pictures = pictures_of(model, pictures, len(goals), "pictures")
     negative = pictures_of(model, negative, len(goals), "negative")
-    most = k + tasks
-    found = examples(model, images, goals, k=most, batch_size=batch_size, progress=progress)
-    if found.count < 2 * most:
-        raise FeatvizError(
-            f"{found.count} images: {tasks} tasks with {k} examples of each side need {2 * most}"
-        )
+    found, ranks = ranked_sides(
+        model, images, goals, k, tasks, batch_size=batch_size, progress=progress
+    )
     folder = make_folder(out)
     shown_folder = make_folder(folder / "page")
     written: dict[str, str] = {}
-    ranks = torch.linspace(0, most - 1, tasks).round().long().tolist()
     rows: list[dict[str, Any]] = []
     for unit, goal in enumerate(goals):
         tops, bottoms = found.images(unit, "top"), found.images(unit, "bottom")
         for rank in ranks:
-            kept = [i for i in range(most) if i != rank]
+            kept = [i for i in range(k + tasks) if i != rank]
             shown = [kept[round(i * (len(kept) - 1) / max(k - 1, 1))] for i in range(k)]
             up = pictures[unit] if pictures is not None else [tops[i] for i in shown]
             down = negative[unit] if negative is not None else [bottoms[i] for i in shown]

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from featviz.checks.interpretability import ALPHA, embed, fitted, margins
 from featviz.dataset_examples.api import examples
+from featviz.dataset_examples.result import Examples
 from featviz.errors import FeatvizError
 from featviz.io.dataset import Dataset, ImageDataset
 from featviz.io.inputs import read_image
@@ -119,14 +120,9 @@ def machine_interpretability(
     negative = pictures_of(model, negative, len(goals), "negative")
     if negative is not None and pictures is None:
         raise FeatvizError("negative pictures need pictures=, too")
-    most = k + tasks
-    ranked = examples(
-        model, images, goals, k=most, keep=False, batch_size=batch_size, progress=progress
+    ranked, ranks = ranked_sides(
+        model, images, goals, k, tasks, keep=False, batch_size=batch_size, progress=progress
     )
-    if ranked.count < 2 * most:
-        raise FeatvizError(
-            f"{ranked.count} images: {tasks} tasks with {k} examples of each side need {2 * most}"
-        )
     sides = torch.stack([ranked.top.indices, ranked.bottom.indices], 1)  # (units, 2, most)
     needed, places = sides.unique(return_inverse=True)
     size = evaluated_together(jury.device, batch_size)
@@ -135,7 +131,6 @@ def machine_interpretability(
         for some in needed.split(size)
     ]
     photos = torch.cat(found)
-    ranks = torch.linspace(0, most - 1, tasks).round().long()
     rows = []
     for unit in range(len(goals)):
         shown = [None if given is None else given[unit] for given in (pictures, negative)]
@@ -151,8 +146,27 @@ def machine_interpretability(
     return Interpretability([str(g) for g in goals], scores, accuracy, errors, tasks)
 
 
+def ranked_sides(
+    model: Model, images: Dataset, goals: list[Objective], k: int, tasks: int, **options: Any
+) -> tuple[Examples, list[int]]:
+    """Return the k + tasks highest and lowest images, and the ranks that are set aside.
+
+    Raises
+    ------
+    FeatvizError
+        If there are too few images.
+    """
+    most = k + tasks
+    ranked = examples(model, images, goals, k=most, **options)
+    if ranked.count < 2 * most:
+        raise FeatvizError(
+            f"{ranked.count} images: {tasks} tasks with {k} examples of each side need {2 * most}"
+        )
+    return ranked, torch.linspace(0, most - 1, tasks).round().long().tolist()
+
+
 def _margins(
-    sides: Tensor, ranks: Tensor, centre: Tensor, drawn: Sequence[Tensor | None]
+    sides: Tensor, ranks: Sequence[int], centre: Tensor, drawn: Sequence[Tensor | None]
 ) -> Tensor:
     """Return by how much the right answer is nearer in each task, (tasks,).
 
@@ -162,7 +176,7 @@ def _margins(
     pictures, negative = (
         None if d is None else F.normalize(d - centre, dim=-1).mean(0) for d in drawn
     )
-    for rank in ranks.tolist():
+    for rank in ranks:
         queries = sides[:, rank]
         rest = torch.cat([sides[:, :rank], sides[:, rank + 1 :]], 1)
         up, down = rest.mean(1)

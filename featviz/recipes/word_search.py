@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
+from featviz.checks.interpretability import embed
 from featviz.errors import FeatvizError
 from featviz.io.dataset import Dataset, ImageDataset
 from featviz.io.dataset_batches import read_batches, warn_of_skipped
@@ -122,12 +123,10 @@ def unit_words(
     for batch in batches:
         shown = torch.stack([image for _, image in batch.values()])
         seen += len(shown)
+        activations.append(embed(model, shown, layer))
         with torch.no_grad():
-            found = model.activations(shown.to(model.device), layer)[layer]
             fitted = resize(shown, encoder.size, antialias=True).clamp(0, 1)
             embedded = encoder(fitted.to(encoder.device)).float().cpu()
-        by_unit = found.movedim(info.axis, 1).reshape(len(shown), info.units, -1)
-        activations.append(by_unit.float().mean(2).cpu())
         if embedded.shape[1:] != texts.shape[1:]:
             raise FeatvizError(
                 f"the encoder gives images {tuple(embedded.shape[1:])} numbers and texts "
@@ -137,9 +136,8 @@ def unit_words(
     warn_of_skipped(skipped, seen)
     if seen <= top:
         raise FeatvizError(f"{seen} images: {top} examples of each unit are no selection of them")
-    scores = soft_wpmi((scale * torch.cat(likeness)).softmax(1), torch.cat(activations), top)[
-        chosen
-    ]
+    probabilities = (scale * torch.cat(likeness)).softmax(1)
+    scores = soft_wpmi(probabilities, torch.cat(activations), top)[chosen]
     best = scores.topk(min(k, len(words)), 1)
     names = [[words[i] for i in row] for row in best.indices.tolist()]
     return UnitWords(layer, chosen, names, best.values, seen)
