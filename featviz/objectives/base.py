@@ -45,6 +45,11 @@ class Objective(abc.ABC):
         """Whether a sample's value depends on the other samples of the batch."""
         return any(part.relational for part in self.parts)
 
+    @property
+    def scalable(self) -> bool:
+        """Whether the value means the same on an image of half the size: it names no positions."""
+        return bool(self.parts) and all(part.scalable for part in self.parts)
+
     @abc.abstractmethod
     def bind(self, target: Target) -> Score:
         """Check the objective against a network and return the function that computes it."""
@@ -138,6 +143,8 @@ class Objective(abc.ABC):
 
 class _One(Objective):
     """The number 1, so that constants are terms like any other."""
+
+    scalable = True
 
     def bind(self, target: Target) -> Score:
         return lambda scene: scene.images.new_ones(len(scene.images))

@@ -46,6 +46,7 @@ class BatchnormMatch(Unit):
     """See :func:`batchnorm_match`."""
 
     kind = "batchnorm_match"
+    scalable = True
     layer: str = word("")
     over: str = word("sample")
     share: float = real(1.0)

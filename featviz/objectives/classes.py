@@ -30,6 +30,8 @@ class _Class(Unit):
     target: int | str = name_or_index()
     layer: str = word("")
 
+    scalable = True
+
     @staticmethod
     @abc.abstractmethod
     def value(logits: Tensor, rows: Rows, class_index: ClassIndex) -> Tensor:

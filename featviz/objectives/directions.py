@@ -12,7 +12,7 @@ import torch
 from featviz.errors import UnitError
 from featviz.objectives import arrays, reduction
 from featviz.objectives.base import Objective
-from featviz.objectives.scene import Scene, Score, Target
+from featviz.objectives.scene import IMAGE, Scene, Score, Target
 from featviz.objectives.unit import Unit, data, real, word
 from featviz.objectives.units import Where, where_text
 from featviz.types import LayerInfo, Tensor
@@ -66,6 +66,10 @@ class Direction(Unit):
     cosine_power: float = real(0.0)
     reduce: str = word("mean")
     where: str = word("")
+
+    @property
+    def scalable(self) -> bool:
+        return not self.where and self.layer != IMAGE
 
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)

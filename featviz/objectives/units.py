@@ -12,7 +12,7 @@ import torch
 from featviz.errors import UnitError
 from featviz.objectives import arrays, reduction
 from featviz.objectives.base import Objective
-from featviz.objectives.scene import Scene, Score, Target
+from featviz.objectives.scene import IMAGE, Scene, Score, Target
 from featviz.objectives.unit import Unit, check_index, index, whole, wholes, word
 from featviz.types import LayerInfo, Tensor
 
@@ -58,6 +58,10 @@ class Channel(Unit):
     channel: int = whole()
     reduce: str = word("mean")
     where: str = word("")
+
+    @property
+    def scalable(self) -> bool:
+        return not self.where and self.layer != IMAGE
 
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)
@@ -142,6 +146,10 @@ class Layer(Unit):
     layer: str = word()
     reduce: str = word("mean_square")
     where: str = word("")
+
+    @property
+    def scalable(self) -> bool:
+        return not self.where and self.layer != IMAGE
 
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)

@@ -41,6 +41,7 @@ class MultiscaleVariation(Unit):
     """See :func:`multiscale_variation`."""
 
     kind = "multiscale_variation"
+    scalable = True
     layer: str = word(IMAGE)
     scales: int = whole(5)
 

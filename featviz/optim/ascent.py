@@ -14,19 +14,19 @@ from featviz.networks.differentiability import quantized_layers
 from featviz.networks.gradients import redirected_relu
 from featviz.networks.model import Model
 from featviz.objectives.base import Objective
-from featviz.objectives.group import texts_of
+from featviz.objectives.group import PerSample, texts_of
 from featviz.optim.best_states import BestStates
 from featviz.optim.callbacks import Run, Step
 from featviz.optim.checkpoint import Checkpoint
 from featviz.optim.diagnostics import GradientDiagnostics
 from featviz.optim.gradient_evaluator import GradientEvaluator
-from featviz.optim.network_noise import NoiseTape, network_transforms
 from featviz.optim.resolved import Plan
 from featviz.optim.result import Result
-from featviz.optim.tiling import TiledEvaluator, tile_count
-from featviz.optim.tracing import PAYS, TraceCache
+from featviz.optim.stages import Stage, gains, half, make_stage
+from featviz.optim.tiling import TiledEvaluator
+from featviz.optim.tracing import TraceCache
 from featviz.optim.views import VIEWS, Views, seen_in_views
-from featviz.transforms import Backdrop, Background, output_size, prepare
+from featviz.transforms import Backdrop, Background, output_size
 from featviz.types import Tensor
 
 
@@ -37,12 +37,8 @@ class Ascent:
     ----------
     state, leaves
         The free parameters, as a dictionary by name and as a list.
-    transform
-        Maps images (B, C, *size) and the index of a random draw to the network's input.
-    noise
-        The noise in the network, None without any.
-    evaluator
-        Computes scores and gradients for the network's input.
+    coarse_steps
+        The number of steps, the first ones, in which the network sees images of half the size.
     progress, history
         (steps,): values from 0 to 1; (steps, B): the scores so far.
     heat
@@ -98,30 +94,23 @@ class Ascent:
         self._final_evaluator = (
             Views(final, transforms, self.seeds, self.param.seen, device) if in_views else final
         )
-        traced = plan.steps * tile_count(input_size, tile) >= PAYS or traces is not None
-        traces = traces or TraceCache()
-        noises = network_transforms(transforms)
-        self.noise = (
-            NoiseTape(
-                noises,
-                model,
-                tuple(min(side, tile or side) for side in input_size),
-                plan.steps * samples,
-                traces,
-            )
-            if noises
-            else None
-        )
-        self.evaluator = evaluator(
-            input_size,
-            traced=traced,
+        self.coarse_steps = self._coarse_steps(objective)
+        stage = functools.partial(
+            make_stage,
+            model,
+            evaluator,
+            transforms,
+            self.seeds,
+            plan.steps * samples,
+            tile=tile,
             compiled=plan.compile,
-            traces=traces,
-            noise=None if self.noise is None else self.noise.noise,
             prior=0.0 if tile else plan.prior,
+            traced=traces is not None,
+            traces=traces or TraceCache(),
         )
-        self.gradient_scale = self.evaluator.gradient_scale
-        self.transform = prepare(transforms, self.seeds, plan.steps * samples, size, device)
+        self._full = stage(size, plan.steps - self.coarse_steps)
+        self._small = stage(half(size), self.coarse_steps) if self.coarse_steps else self._full
+        self.gradient_scale = self._full.evaluator.gradient_scale
 
         self.state = self.param.init(self.seeds, device)
         self.leaves = list(self.state.values())
@@ -143,12 +132,29 @@ class Ascent:
         self.best = BestStates(self.leaves, batch, stops=until is not None, best=best)
         self.run = Run(texts_of(objective, batch), self.seeds, plan.steps)
 
+    def stage(self, index: int) -> Stage:
+        """Return what the network sees at step ``index``."""
+        return self._small if index < self.coarse_steps else self._full
+
+    def _coarse_steps(self, objective: Objective) -> int:
+        """Return the number of steps at half the size, 0 for objectives that name positions."""
+        parts = objective.parts if isinstance(objective, PerSample) else (objective,)
+        steps = round(self.plan.coarse * self.plan.steps)
+        shape = self.param.shape
+        return steps if steps and all(gains(o, self.model, shape) for o in parts) else 0
+
     def steps(self) -> Iterator[Step]:
-        """Yield the remaining steps, after setting the learning rate of each."""
-        schedule = self.plan.schedule
+        """Yield the remaining steps, after setting the learning rate of each.
+
+        Each stage has the whole schedule, and an optimizer without memory of the one before.
+        """
+        schedule, coarse = self.plan.schedule, self.coarse_steps
         for index in range(self.first_step, self.plan.steps):
+            if coarse and index == coarse:
+                self.optimizer.state.clear()
             if schedule is not None:
-                factor = schedule(index / max(self.plan.steps - 1, 1))
+                begin, end = (0, coarse) if index < coarse else (coarse, self.plan.steps)
+                factor = schedule((index - begin) / max(end - begin - 1, 1))
                 rates = zip(self.optimizer.param_groups, self._learning_rates, strict=True)
                 for group, rate in rates:
                     group["lr"] = rate * factor
@@ -175,14 +181,20 @@ class Ascent:
         self.history[index] = scores
         return scores, norms
 
-    def set_gradients(self, gradients: Sequence[Tensor], norms: Tensor) -> None:
-        """Set the gradients of the negative score, zero for samples where they are not finite."""
+    def set_gradients(self, index: int, gradients: Sequence[Tensor], norms: Tensor) -> None:
+        """Set the gradients of the negative score at step ``index``.
+
+        They are zero for samples where they are not finite, and for frequencies that are not seen.
+        """
         for leaf, gradient in zip(self.leaves, gradients, strict=True):
             usable = norms.isfinite()
             if len(gradient) != len(norms):  # shared by all samples
                 usable = usable.all()[None]
             usable = usable.view(-1, *(1,) * (gradient.ndim - 1))
             leaf.grad = torch.where(usable, gradient, 0).div_(-self.gradient_scale)
+        if index < self.coarse_steps:
+            grads = {n: leaf.grad for n, leaf in self.state.items() if leaf.grad is not None}
+            self.param.hold_(grads, self._small.finest(self.param.shape))
 
     @torch.no_grad()
     def result(self, interrupted: bool, record: dict[str, Any]) -> Result:

@@ -113,7 +113,8 @@ class GradientEvaluator:
         Both are (B, C, *size). Parts without ``active`` samples are skipped: their gradients are
         zero and their scores undefined.
         """
-        if self._try_merging and self.forward.traces.batchwise is False:  # as an earlier run found
+        batchwise = self.forward.traces.batchwise.get(self.size)
+        if self._try_merging and batchwise is False:  # as an earlier run found
             self._try_merging, self.parts.current = False, self.parts.merged()
 
         def run() -> Gradients:
@@ -121,7 +122,7 @@ class GradientEvaluator:
             return self._run(parts, images, seen, progress)
 
         result = self._retry_smaller(run)
-        if self._try_merging and active is None and self.forward.traces.batchwise is None:
+        if self._try_merging and active is None and batchwise is None:
             self._try_merging = False
             self._compare_merged(result, images, seen, progress)
         return result
@@ -230,4 +231,4 @@ class GradientEvaluator:
             else:
                 kept += narrow[part.samples]
         self.parts.current = kept
-        self.forward.traces.batchwise = kept != wide
+        self.forward.traces.batchwise[self.size] = kept != wide

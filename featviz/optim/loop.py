@@ -70,8 +70,7 @@ def optimize(
         One seed for each image.
     settings, options
         A :class:`featviz.Settings`, and its fields as keywords. Unlike in :func:`featviz.render`,
-        neither transforms nor a prior are applied
-        by default.
+        there are no transforms, no prior and no steps at half the size by default.
     until
         A stopping criterion, evaluated in the same pass: a sample for which it is above zero is
         done, and its image no longer changes; the run ends when all are done. ``result.reached``
@@ -123,7 +122,13 @@ def optimize(
     if settings is None:
         options.setdefault("transforms", ())
         options.setdefault("prior", 0.0)
+        options.setdefault("coarse", 0.0)
     plan = Settings.of(settings, options).resolve(model)
+    if plan.coarse and (until is not None or keep == "best" or tile is not None):
+        raise FeatvizError(
+            "coarse cannot be combined with until, keep='best' or tile: their scores are those of "
+            "one size; use coarse=0"
+        )
     ascent = Ascent(
         model,
         objective,
@@ -186,7 +191,8 @@ def _differentiate(ascent: Ascent, step: Step, observed: bool) -> Tensor:
     for leaf in ascent.leaves:
         leaf.grad = None  # frees the last step's gradient before computing this one's
     images = ascent.param.image(ascent.state)
-    ascent.evaluator.redirect(ascent.redirected_relu if step.index < ascent.redirect else None)
+    redirect = ascent.redirected_relu if step.index < ascent.redirect else None
+    ascent.stage(step.index).evaluator.redirect(redirect)
 
     draws = list(_draws(ascent, step, images))
     scores, until, redirected, *gradients = map(_mean, zip(*draws, strict=True))
@@ -195,7 +201,7 @@ def _differentiate(ascent: Ascent, step: Step, observed: bool) -> Tensor:
         ascent.heat.add_(gradients.pop().abs().sum(1).nan_to_num(0, 0, 0))
 
     scores, norms = ascent.track_step(step.index, scores, gradients, until, redirected > 0)
-    ascent.set_gradients(gradients, norms)
+    ascent.set_gradients(step.index, gradients, norms)
     if isinstance(ascent.optimizer, SampleAscent):
         ascent.optimizer.scores = scores
     step_images = images.detach()
@@ -211,15 +217,17 @@ def _draws(ascent: Ascent, step: Step, images: Tensor) -> Iterator[tuple[Tensor,
     The gradients are with respect to the free parameters and, for the importance, the images.
     """
     inputs = ascent.leaves if ascent.heat is None else [*ascent.leaves, images]
+    stage = ascent.stage(step.index)
+    shown = stage.shown(images)
     for draw in range(ascent.samples):
         index = step.index * ascent.samples + draw
-        seen = ascent.transform(images, index)
-        if ascent.noise is not None:
-            ascent.noise.draw_(index)
-        upstream = ascent.evaluator.gradients(
-            images, seen, ascent.progress[step.index], ascent.best.active
+        seen = stage.transform(shown, index)
+        if stage.noise is not None:
+            stage.noise.draw_(index)
+        upstream = stage.evaluator.gradients(
+            shown, seen, ascent.progress[step.index], ascent.best.active
         )
-        pairs = [(images, upstream.by_images), (seen, upstream.by_seen)]
+        pairs = [(shown, upstream.by_images), (seen, upstream.by_seen)]
         outputs, output_gradients = zip(*[(x, g) for x, g in pairs if g is not None], strict=True)
         not_last = draw < ascent.samples - 1
         gradients = torch.autograd.grad(outputs, inputs, output_gradients, retain_graph=not_last)

@@ -15,7 +15,8 @@ from featviz.types import ScheduleName
 class Quality:
     """A preset for images (H, W).
 
-    ``prior`` is the weight of :mod:`featviz.optim.prior`. ``rate`` is Adam's learning rate for up
+    ``prior`` is the weight of :mod:`featviz.optim.prior`, ``coarse`` the share of the steps at half
+    the size (:mod:`featviz.optim.stages`). ``rate`` is Adam's learning rate for up
     to 256 steps, for a parameterization whose own rate is 1.
     """
 
@@ -25,6 +26,7 @@ class Quality:
     rate: float = 0.15
     schedule: ScheduleName = "cosine"
     prior: float = 10.0
+    coarse: float = 0.5
 
 
 QUALITIES = {
@@ -35,7 +37,7 @@ QUALITIES = {
     "best": Quality(512),
     # lucid's published defaults, where its images have their grain and their detail from.
     "lucid": Quality(
-        512, "lucid", "fourier:decay=1:chroma=0", rate=0.1, schedule="constant", prior=0
+        512, "lucid", "fourier:decay=1:chroma=0", rate=0.1, schedule="constant", prior=0, coarse=0
     ),
 }
 

@@ -35,6 +35,7 @@ class Plan:
     optimizer: OptimizerFactory
     schedule: Schedule | None
     prior: float
+    coarse: float
     redirect: int
     precision: Precision
     compile: bool
@@ -67,6 +68,7 @@ def record_of(
         "lr": settings.lr,
         "schedule": schedule if isinstance(schedule, str) or schedule is None else _name(schedule),
         "prior": settings.prior,
+        "coarse": settings.coarse,
         "redirect": settings.redirect,
         "precision": settings.precision,
     }

@@ -16,6 +16,7 @@ from featviz.errors import FeatvizError
 from featviz.networks import devices
 from featviz.networks.model import Model
 from featviz.optim import prior as priors
+from featviz.optim import stages
 from featviz.optim.network_noise import applicable
 from featviz.optim.optimizers import (
     SCHEDULES,
@@ -114,6 +115,14 @@ class Settings(Options):
         cli=float,
         bounds=(0, 1e6),
     )
+    coarse: float | None = option(
+        None,
+        "Share of the steps, the first ones, in which the network sees the image at half its size, "
+        "for objectives without positions: shapes before what is on them. 0: none. Default: that "
+        "of the quality preset, where the network takes half the size.",
+        cli=float,
+        bounds=(0, 1),
+    )
     redirect: int = option(
         REDIRECT,
         "Initial steps in which dead ReLUs pass gradients that would activate them. 0: none.",
@@ -182,6 +191,7 @@ class Settings(Options):
         check_memory(model, param, transforms)
         prior = self.prior if self.prior is not None or len(param.shape) == 2 else 0.0
         prior = priors.applicable(prior, preset.prior, model, output_size(transforms, param.shape))
+        coarse = stages.applicable(self.coarse, preset.coarse, model, param, transforms)
         lr, schedule = self.lr, self.schedule
         usual = default_optimizer(isinstance(param, Fourier), param.shape)
         if self.optimizer is not None:
@@ -202,6 +212,7 @@ class Settings(Options):
             lr=lr,
             schedule=schedule,
             prior=prior,
+            coarse=coarse,
         )
         return Plan(
             settings=settings,
@@ -211,6 +222,7 @@ class Settings(Options):
             optimizer=optimizer,
             schedule=find_schedule(schedule),
             prior=prior,
+            coarse=coarse,
             redirect=self.redirect,
             precision=self.precision,
             compile=self.compile,
@@ -261,6 +273,7 @@ class SettingsKeywords(TypedDict, total=False):
     lr: float | None
     schedule: Schedule | ScheduleName | None
     prior: float | None
+    coarse: float | None
     redirect: int
     precision: Precision
     compile: bool

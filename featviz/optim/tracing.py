@@ -146,15 +146,15 @@ def _difference(run: Pass, traced: Pass, images: Tensor) -> str | None:
 class TraceCache:
     """Traced passes of one network in one precision, shared by several runs.
 
-    ``passes`` holds them by input shape, layers and noise. ``batchwise`` indicates whether the
-    results of a sample depend on the batch in the last bits; None while that is unknown.
+    ``passes`` holds them by input shape, layers and noise. ``batchwise`` holds by size whether the
+    results of a sample depend on the batch in the last bits, once that is known.
     """
 
     passes: dict[tuple[tuple[int, ...], tuple[str, ...], int], Traced | None] = dataclasses.field(
         default_factory=dict
     )
     noises: dict[tuple[Any, ...], NetworkNoise] = dataclasses.field(default_factory=dict)
-    batchwise: bool | None = None
+    batchwise: dict[tuple[int, ...], bool] = dataclasses.field(default_factory=dict)
 
     def noise(
         self, model: Model, size: tuple[int, ...], *, channels: bool, branches: bool

@@ -20,7 +20,7 @@ _LONGEST = 1000
 
 def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record with the settings that an earlier version left out as its defaults."""
-    upgraded = {"prior": 0.0, **record}
+    upgraded = {"prior": 0.0, "coarse": 0.0, **record}
     if not re.match(r"0\.1(\.|$)", str(record.get("version", ""))):
         return upgraded
     if record.get("transforms") == "standard":

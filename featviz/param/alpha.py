@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 
@@ -33,6 +34,7 @@ class Alpha(Wrapped):
     """
 
     transparent = True
+    parts: ClassVar = ("inner", "cover")
     cover: Param = dataclasses.field(
         default_factory=lambda: Fourier(channels=1, color="none", decay=1.5)
     )
@@ -49,11 +51,11 @@ class Alpha(Wrapped):
         return dataclasses.replace(sized, cover=self.cover.sized(1, sized.shape))
 
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
-        return join({p: getattr(self, p).init(seeds, device) for p in ("inner", "cover")})
+        return join({p: getattr(self, p).init(seeds, device) for p in self.parts})
 
     def image(self, state: State) -> Tensor:
         """Return the images with their opacity, (B, C + 1, *size)."""
-        return torch.cat([getattr(self, p).image(part(state, p)) for p in ("inner", "cover")], 1)
+        return torch.cat([getattr(self, p).image(part(state, p)) for p in self.parts], 1)
 
     def flatten(self, images: Tensor) -> Tensor:
         colours, opacity = images[:, :-1], images[:, -1:]
@@ -71,7 +73,3 @@ class Alpha(Wrapped):
         return dataclasses.replace(
             self, inner=inner, cover=cover, size=inner.size, channels=inner.channels
         )
-
-    def project_(self, state: State) -> None:
-        for name in ("inner", "cover"):
-            getattr(self, name).project_(part(state, name))

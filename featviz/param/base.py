@@ -101,6 +101,14 @@ class Param(abc.ABC):
     def project_(self, state: State) -> None:  # noqa: B027
         """Project a state back onto the feasible set, in place; by default, do nothing."""
 
+    def hold_(self, gradients: State, finest: float) -> None:  # noqa: B027
+        """Zero the gradients of what is finer than ``finest`` cycles a pixel, in place.
+
+        Called where the network sees images at less than their size, so that an optimizer which
+        normalizes gradients does not enlarge what a filter leaves over. Parameterizations without
+        frequencies do nothing.
+        """
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ColorParam(Param):

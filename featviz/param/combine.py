@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 
@@ -31,6 +32,9 @@ class Wrapped(Param):
 
     inner: Param = dataclasses.field(default_factory=Fourier)
 
+    #: The fields that are parameterizations with a state of their own.
+    parts: ClassVar[tuple[str, ...]] = ("inner",)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("size", "channels"):
@@ -51,7 +55,12 @@ class Wrapped(Param):
         return dataclasses.replace(self, inner=inner, size=inner.size, channels=inner.channels)
 
     def project_(self, state: State) -> None:
-        self.inner.project_(part(state, "inner"))
+        for name in self.parts:
+            getattr(self, name).project_(part(state, name))
+
+    def hold_(self, gradients: State, finest: float) -> None:
+        for name in self.parts:
+            getattr(self, name).hold_(part(gradients, name), finest)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,6 +128,8 @@ class Interpolated(Wrapped):
     other: Param
     share: float = 0.5
 
+    parts: ClassVar = ("inner", "other")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.share <= 1:
@@ -131,12 +142,8 @@ class Interpolated(Wrapped):
         )
 
     def init(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
-        return join({p: getattr(self, p).init(seeds, device) for p in ("inner", "other")})
+        return join({p: getattr(self, p).init(seeds, device) for p in self.parts})
 
     def image(self, state: State) -> Tensor:
-        first, second = (getattr(self, p).image(part(state, p)) for p in ("inner", "other"))
+        first, second = (getattr(self, p).image(part(state, p)) for p in self.parts)
         return first.lerp(second, self.share)
-
-    def project_(self, state: State) -> None:
-        for name in ("inner", "other"):
-            getattr(self, name).project_(part(state, name))

@@ -17,6 +17,15 @@ from featviz.types import State, Tensor
 
 
 @functools.lru_cache(maxsize=32)
+def frequencies(size: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
+    """Return the frequencies of ``torch.fft.rfftn`` over ``size``, (*half), in cycles a pixel."""
+    axes = [torch.fft.fftfreq(n, dtype=torch.float64) for n in size[:-1]]
+    axes.append(torch.fft.rfftfreq(size[-1], dtype=torch.float64))
+    grid = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack(grid).square().sum(0).sqrt().to(device)
+
+
+@functools.lru_cache(maxsize=32)
 def envelope(size: tuple[int, ...], decay: float, device: torch.device | str = "cpu") -> Tensor:
     """Return the amplitude of each frequency of the half spectrum, ~ 1 / f^decay.
 
@@ -24,11 +33,7 @@ def envelope(size: tuple[int, ...], decay: float, device: torch.device | str = "
     the lowest other one. White noise of unit standard deviation, filtered by it, keeps unit
     standard deviation at every size: learning rates carry over.
     """
-    axes = [torch.fft.fftfreq(n, dtype=torch.float64) for n in size[:-1]]
-    axes.append(torch.fft.rfftfreq(size[-1], dtype=torch.float64))
-    grid = torch.meshgrid(*axes, indexing="ij")
-    frequency = torch.stack(grid).square().sum(0).sqrt()
-    amplitude = frequency.clamp_min(1 / max(size)) ** -decay
+    amplitude = frequencies(size).clamp_min(1 / max(size)) ** -decay
     return unit_power(amplitude, size).to(torch.float32).to(device)
 
 
@@ -96,3 +101,9 @@ class Fourier(Basis):
     def scatter(self, noise: Tensor) -> State:
         axes = tuple(range(-len(self.shape), 0))
         return {"spectrum": torch.view_as_real(torch.fft.rfftn(noise, dim=axes, norm="ortho"))}
+
+    def hold_(self, gradients: State, finest: float) -> None:
+        for gradient in gradients.values():
+            frequency = frequencies(self.shape, gradient.device)
+            shape = (*frequency.shape, *(1,) * (gradient.ndim - 2 - frequency.ndim))
+            gradient.mul_((frequency <= finest).view(shape))

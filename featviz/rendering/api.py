@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,9 +15,11 @@ from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
 from featviz.objectives.group import PerSample
+from featviz.optim import stages
 from featviz.optim.batching import optimized_together
 from featviz.optim.callbacks import Callback, Step, watched
 from featviz.optim.loop import optimize
+from featviz.optim.resolved import Plan
 from featviz.optim.result import Result
 from featviz.optim.settings import Settings, SettingsKeywords
 from featviz.optim.tracing import PAYS, TraceCache
@@ -98,8 +100,7 @@ def render(
     # Check all objectives before the first image is rendered.
     plan.check(network, goal, len(seeds))
     parts: list[Result] = []
-    for start in range(0, len(seeds), per_batch):
-        rows = slice(start, start + per_batch)
+    for rows in _batches(network, goal, plan, len(seeds), per_batch):
         try:
             part = optimize(
                 network,
@@ -128,3 +129,20 @@ def render(
             raise OptimizationError(reasons, result)
         warnings.warn(reasons, FeatvizWarning, stacklevel=3)
     return result
+
+
+def _batches(
+    model: Model, goal: Objective, plan: Plan, count: int, per_batch: int
+) -> Iterator[slice]:
+    """Yield the batches of ``count`` images: neighbours that all begin at half the size, or none.
+
+    In one batch with others, an image would depend on their objectives.
+    """
+    small = [False] * count
+    if plan.coarse and isinstance(goal, PerSample):
+        small = [stages.gains(part, model, plan.param.shape) for part in goal.parts]
+    start = 0
+    for end in range(1, count + 1):
+        if end == count or end - start == per_batch or small[end] != small[start]:
+            yield slice(start, end)
+            start = end
