@@ -39,8 +39,8 @@ def strided() -> Model:
 def test_the_network_sees_half_the_size_first(strided):
     strided.net.sizes.clear()
     made = fv.render(strided, "class:1", **OPTIONS)
-    assert strided.net.sizes == [SIZE // 2] * 3 + [SIZE] * 3
-    assert made.settings["coarse"] == 0.5
+    assert strided.net.sizes == [SIZE // 2] * 2 + [SIZE] * 4
+    assert made.settings["coarse"] == 0.4
     assert made.images.shape[-1] == SIZE
 
 
@@ -66,7 +66,7 @@ def test_objectives_about_shapes_that_name_no_positions_begin_small(strided, tex
     assert stages.gains(objective, strided, (SIZE, SIZE)) is small
     strided.net.sizes.clear()
     fv.render(strided, objective, **OPTIONS)
-    assert strided.net.sizes == ([SIZE // 2] * 3 if small else [SIZE] * 3) + [SIZE] * 3
+    assert strided.net.sizes == ([SIZE // 2] * 2 if small else [SIZE] * 2) + [SIZE] * 4
 
 
 def test_pixels_do_not_begin_small(strided):
@@ -110,7 +110,7 @@ def test_a_run_continues_exactly_before_at_and_after_the_change(strided, at):
 def test_every_parameterization_takes_it(strided, param):
     made = fv.render(strided, "class:1", param=param, **OPTIONS)
     assert made.images.isfinite().all()
-    assert made.settings["coarse"] == 0.5
+    assert made.settings["coarse"] == 0.4
 
 
 def test_a_shared_part_and_an_interpolation_hold_their_frequencies(strided):

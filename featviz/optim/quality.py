@@ -23,10 +23,10 @@ class Quality:
     steps: int
     transforms: str = "standard"
     param: str = "fourier"
-    rate: float = 0.15
+    rate: float = 0.12
     schedule: ScheduleName = "cosine"
     prior: float = 10.0
-    coarse: float = 0.5
+    coarse: float = 0.4
 
 
 QUALITIES = {
