@@ -17,7 +17,7 @@ from featviz.cli.main import main
 from featviz.errors import FeatvizError
 from featviz.networks.noise import NetworkNoise, find_sites
 from featviz.normals import normals
-from featviz.optim import ascent, tracing
+from featviz.optim import stages, tracing
 from featviz.transforms import BranchNoise, ChannelNoise, parse, presets, text
 
 
@@ -165,7 +165,7 @@ def test_a_traced_run_is_that_of_the_modules(residual, transforms, layer, monkey
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         traced = fv.render(residual, fv.channel(layer, 1), **options)
-    monkeypatch.setattr(ascent, "PAYS", 10**9)
+    monkeypatch.setattr(stages, "PAYS", 10**9)
     untraced = fv.render(residual, fv.channel(layer, 1), **options)
     torch.testing.assert_close(traced.history[:8], untraced.history[:8], rtol=1e-3, atol=1e-4)
     plain = fv.render(residual, fv.channel(layer, 1), **{**options, "transforms": "jitter:0.05"})

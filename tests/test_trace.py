@@ -170,7 +170,7 @@ def test_a_traced_picture_is_as_near_as_rounding_lets_it_be(lite0, monkeypatch):
     image is as far from the untraced one as that is from its own with the input * (1 ± 1e-5)."""
     given = {"objective": "channel:_blocks.4:7", "size": 96, "steps": T.PAYS}
     traced = fv.render(lite0, **given)
-    monkeypatch.setattr("featviz.optim.ascent.PAYS", 10**9)
+    monkeypatch.setattr("featviz.optim.stages.PAYS", 10**9)
     plain = fv.render(lite0, **given)
     normalize = fv.Model.normalize
     rounded = []
