@@ -39,6 +39,7 @@ VERSION_0_1 = {
     "transforms": f"jitter:{1 / 7!r},rotate:15,scale:0.5:1.2,noise:0.1",
     "lr": 0.05,
     "prior": 0,
+    "coarse": 0,
     "schedule": "constant",
 }
 SETTINGS = {
@@ -56,6 +57,8 @@ INGREDIENTS = {
     "no prior": {"prior": 0},
     "spots beyond the frame": {"transforms": f"pad:0:spots,{SOFT},{NOISE}"},
     "mirror beyond the frame": {"transforms": f"{SOFT},{NOISE}"},
+    "the full size throughout": {"coarse": 0},
+    "the full size throughout, rate 0.15": {"coarse": 0, "lr": 0.15},
     "decay 1": {"param": "fourier:decay=1"},
     "colour as fine as luminance": {"param": "fourier:chroma=0"},
     "rate 0.1": {"lr": 0.1},

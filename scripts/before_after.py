@@ -33,6 +33,7 @@ BEFORE: dict[str, Any] = {
     "transforms": f"jitter:{1 / 7!r},rotate:15,scale:0.5:1.2,noise:0.1",
     "lr": 0.05,
     "prior": 0,
+    "coarse": 0,
     "schedule": "constant",
 }
 COLUMNS, SIZE, GAP = 10, 160, 4
