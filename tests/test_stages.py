@@ -145,6 +145,13 @@ def test_scores_of_two_sizes_are_not_compared(strided, other):
         fv.optimize(strided, "class:1", seeds=[0], size=SIZE, steps=4, coarse=0.5, **other)
 
 
+def test_the_default_gives_way_to_a_stopping_criterion(strided):
+    until = fv.class_logit(1) - 1e9
+    options = {"size": SIZE, "steps": 4, "redirect": 0}
+    made = fv.optimize(strided, "class:1", seeds=[0], settings=fv.Settings(**options), until=until)
+    assert made.settings["coarse"] == 0
+
+
 def test_a_picture_of_an_earlier_version_is_repeated_without():
     record = {"version": "0.1.0", "model": "x", "param": "fourier", "transforms": "none"}
     record |= {"steps": 4, "size": [SIZE, SIZE], "optimizer": "adam", "lr": 0.05}

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
@@ -123,12 +124,15 @@ def optimize(
         options.setdefault("transforms", ())
         options.setdefault("prior", 0.0)
         options.setdefault("coarse", 0.0)
-    plan = Settings.of(settings, options).resolve(model)
-    if plan.coarse and (until is not None or keep == "best" or tile is not None):
-        raise FeatvizError(
-            "coarse cannot be combined with until, keep='best' or tile: their scores are those of "
-            "one size; use coarse=0"
-        )
+    given = Settings.of(settings, options)
+    if until is not None or keep == "best" or tile is not None:
+        if given.coarse:
+            raise FeatvizError(
+                "coarse cannot be combined with until, keep='best' or tile: their scores are those "
+                "of one size; use coarse=0"
+            )
+        given = dataclasses.replace(given, coarse=0.0)
+    plan = given.resolve(model)
     ascent = Ascent(
         model,
         objective,
