@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from featviz.checks.interpretability import embed
+from featviz.dataset_examples.forced_choice import embed
 from featviz.errors import FeatvizError
 from featviz.io.dataset import Dataset, ImageDataset
 from featviz.io.dataset_batches import read_batches, warn_of_skipped
