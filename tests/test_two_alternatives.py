@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import featviz as fv
-from featviz.checks.interpretability import embed
+from featviz.dataset_examples.forced_choice import embed
 
 
 class Mean(nn.Module):

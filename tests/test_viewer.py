@@ -76,6 +76,9 @@ def fill(url):
                 "mean": 1.0, "std": 0.5, "quantiles": [i / 10 for i in range(101)],
                 "similar": [back[30 + (ring[unit] - 30 + d) % 50] for d in (1, -1, 2)],
                 "similarity": [0.9, 0.8, 0.5], "similar_by": "activations",
+                "interpretability": None if unit == 79 else (unit * 3 % 50) / 50,
+                "interpretability_by": "judge; images: 2 +, 2 -",
+                "words": ["stripes", f"<b>word {unit}</b>"] if unit % 2 else None,
             }
             for unit in units
         ],
@@ -413,6 +416,12 @@ def test_click_sort_and_sign(page):
     assert near > 40
     first = "getComputedStyle(document.querySelector('.tiles .picture')).backgroundImage"
     assert "pos-0.webp" in page.evaluate(first)
+    page.select_option("#sort", "interpretability")
+    page.wait_for_function("() => location.hash.includes('sort=interpretability')")
+    rated = sorted(range(30, 79), key=lambda u: (-(u * 3 % 50), u))
+    assert tiles(page) == [*rated, 79, 90]  # those that nobody rated are last
+    page.select_option("#sort", "similar")
+    page.wait_for_function("() => location.hash.includes('sort=similar')")
     page.click("text=Negative")
     page.wait_for_function(f"() => {first}.includes('neg-0.webp')")
     page.keyboard.press("n")
@@ -506,6 +515,23 @@ def test_search(page):
         at(page, "h1", heading)
     page.goto(f"{page.start}#/")
     at(page, "h1", "net <b>")
+
+
+def test_search_finds_words(page):
+    """They are loaded when somebody searches; the units whose best word it is come first."""
+    page.click("#search input")
+    page.wait_for_function("() => featviz.search.find('stripes').length === 12")
+    page.fill("#search input", "word 41")
+    results = page.locator("#results li")
+    assert results.locator("span").all_text_contents() == ["<b>word 41</b>"]
+    assert results.locator("small").all_text_contents() == [f"{PLAIN}:41"]
+    page.keyboard.press("Enter")
+    at(page, "h1", "Unit 41")
+    assert page.locator(".words").text_content() == "stripes, <b>word 41</b>"
+    assert "0.46 by judge; images: 2 +, 2 -" in page.locator(".said").text_content()
+    page.goto(f"{page.start}#/layer/{PLAIN}/42")
+    at(page, "h1", "Unit 42")
+    assert page.locator(".words").count() == 0
 
 
 def test_search_finds_nothing(page):

@@ -12,6 +12,7 @@ import torch
 
 from featviz.atlases import batch_renderer, metadata, plan
 from featviz.atlases.batch_renderer import AtlasJob, Row
+from featviz.atlases.image_ratings import find_judges, rate
 from featviz.atlases.local_workers import Batch, inline, processes
 from featviz.atlases.ray_cluster import on_ray
 from featviz.atlases.reader import Atlas
@@ -116,6 +117,7 @@ def atlas(
         job.plan.check(job.network, goal, 1)
     if images is not None:
         ImageDataset(images)  # reports an invalid dataset now rather than hours later
+    judges = {} if config.judges is None else find_judges(job, config.judges, images)
     store, stored_keys = _open(out, config, digest, record)
     metadata.update(store, model, {p.layer for p in planned}, digest, record)
     shard_size = optimized_together(job.network.device, batch_size)
@@ -150,6 +152,8 @@ def atlas(
                     observer(rows)
             bar.close()
             interrupted = observe(store, job, planned, images, progress=progress)
+            if judges and not interrupted:
+                rate(store, job, planned, images, judges, progress=progress)
         except KeyboardInterrupt:
             interrupted = True
     store.reindex(store.records())

@@ -37,7 +37,7 @@ PICTURES = pa.schema(
     ]
 )
 
-#: A unit of a layer: statistics over a dataset, and similar units.
+#: A unit of a layer: statistics over a dataset, similar units, and what is stored when asked for.
 UNITS = pa.schema(
     [
         pa.field("layer", pa.string(), nullable=False),
@@ -50,8 +50,14 @@ UNITS = pa.schema(
         pa.field("similar", pa.list_(pa.int32())),  # most similar units of the layer first
         pa.field("similarity", pa.list_(pa.float32())),
         pa.field("similar_by", pa.string()),  # "activations" or "weights"
+        pa.field("interpretability", pa.float32()),  # by its images; 0.5 is chance
+        pa.field("interpretability_by", pa.string()),  # the judges, and how many images they saw
+        pa.field("words", pa.list_(pa.string())),  # best first
+        pa.field("word_scores", pa.list_(pa.float32())),
     ]
 )
+#: Columns that atlases of earlier versions lack; they are read as null.
+LATER = frozenset({"interpretability", "interpretability_by", "words", "word_scores"})
 
 #: A dataset image with one of the highest or lowest values of a unit.
 EXAMPLES = pa.schema(

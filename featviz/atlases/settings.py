@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from featviz.atlases.plan import Template, Units
+from featviz.networks.model import Model
 from featviz.optim.settings import SettingsKeywords
 from featviz.options import Options, documented, option
 
@@ -49,6 +50,13 @@ class AtlasSettings(Options):
         cli=str,
         metavar="ADDRESS",
     )
+    judges: Sequence[str | Model] | str | Model | None = option(
+        None,
+        "Networks that had no part in the images, as efficientnet_lite1,efficientnet_lite2: rate "
+        "by their eyes whether the images tell what excites a unit. Needs images.",
+        cli=str,
+        metavar="MODEL,...",
+    )
     tensorboard: str | Path | None = option(
         None, "TensorBoard folder for contact sheets of each layer during the run.", cli=str,
         metavar="DIR",
@@ -66,4 +74,5 @@ class AtlasKeywords(SettingsKeywords, total=False):
     beside: bool
     workers: int
     ray: str | None
+    judges: Sequence[str | Model] | str | Model | None
     tensorboard: str | Path | None

@@ -214,7 +214,11 @@ class Store:
                     if not checksums.agrees(self.files, name, content):
                         raise DamagedError(f"{path!r} is damaged: its checksum differs")
                     file = pa.BufferReader(content)
-                table = pq.read_table(file, columns=selected.names, page_checksum_verification=True)
+                source = pq.ParquetFile(file, page_checksum_verification=True)
+                table = source.read(columns=selected.names)
+            for column in schema.LATER.intersection(selected.names).difference(table.column_names):
+                nulls = pa.nulls(len(table), selected.field(column).type)
+                table = table.append_column(column, nulls)
             return table.select(selected.names).replace_schema_metadata(None).cast(selected)
         except (FeatvizError, FileNotFoundError, MemoryError):
             raise

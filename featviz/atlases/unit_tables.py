@@ -89,7 +89,11 @@ def observe(
         columns = range(start, start + len(units))
         start += len(units)
         store.put("examples", layer, _examples(natural, job, layer, units, columns))
-        store.put("units", layer, _units(natural, quantiles, job, layer, units, columns))
+        made = _units(natural, quantiles, job, layer, units, columns)
+        for row in made:  # words come from images of their own
+            before = rows[layer].get(row["unit"], {})
+            row |= {name: before.get(name) for name in ("words", "word_scores")}
+        store.put("units", layer, made)
     if fingerprint is not None:
         about = store.about  # read again: another run may have written it
         fingerprints = about.get("examples", {}) | dict.fromkeys(outdated, fingerprint)

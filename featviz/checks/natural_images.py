@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import torch
 
 from featviz.checks import path, strength
-from featviz.checks.interpretability import interpretability_criterion, told_apart
+from featviz.checks.interpretability import interpretability_criterion
 from featviz.checks.judges import Panel
 from featviz.checks.sheet import SheetImage
 from featviz.checks.verdicts import Criterion
 from featviz.dataset_examples.api import examples
+from featviz.dataset_examples.forced_choice import DRAWN, FEWEST, OTHERS, JudgeEmbeddings
 from featviz.dataset_examples.result import Examples
 from featviz.io.dataset import Dataset
 from featviz.networks.model import Model
@@ -49,7 +50,7 @@ class NaturalImages:
             dataset,
             list(goals),
             k=k,
-            sample=max(path.DRAWN, (path.OTHERS + 1) * k),
+            sample=max(DRAWN, (OTHERS + 1) * k),
             seed=ONCE,
             precision=precision,
             progress=progress,
@@ -80,16 +81,17 @@ class NaturalImages:
         self, pictures: Tensor, negatives: Tensor, panel: Panel
     ) -> list[Criterion]:
         """Let judges tell the highest images from the lowest, by (objectives, P, C, H, W)."""
+        read = self.found.cache.__getitem__
+        judges = {name: JudgeEmbeddings(judge, read) for name, judge in panel.judges.items()}
         criteria = []
         for unit, (shown, negative) in enumerate(zip(pictures, negatives, strict=True)):
             top, bottom = (self._indices(unit, side) for side in ("top", "bottom"))
             others = [j for j in self.found.drawn if j not in top]
             margins = {}
             if top and others:
-                natural = self._images(top), self._images(bottom), self._images(others)
                 margins = {
-                    name: told_apart(network, shown, negative, natural)
-                    for name, network in panel.judges.items()
+                    name: judge.told_apart(shown, negative, top, bottom, others)
+                    for name, judge in judges.items()
                 }
             criteria.append(interpretability_criterion(margins, len(top), len(others), panel.why))
         return criteria
@@ -103,7 +105,7 @@ class NaturalImages:
             indices = self._indices(i, "top")
             top = [rows[j] for j in indices]
             others = [rows[j] for j in self.found.drawn if j not in indices]
-            enough = min(len(top), len(others)) >= path.FEWEST
+            enough = min(len(top), len(others)) >= FEWEST
             similarities = [
                 path.layer_similarity(n, own[n][i], reference[n][top], reference[n][others])
                 for n in ([info.name for info in layers_by_goal[i]] if enough else [])

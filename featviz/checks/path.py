@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from featviz.checks.verdicts import Criterion, judge, not_measured
+from featviz.dataset_examples.forced_choice import FEWEST, OTHERS
 from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives.scene import Target
@@ -22,10 +23,6 @@ from featviz.types import LayerInfo, Tensor
 TOGETHER = 2
 #: Most layers to compare, spread evenly over the depth; fewest units to rank.
 MOST, LEAST = 64, 8
-#: Natural images needed in each group, and how many random ones are drawn.
-FEWEST, DRAWN = 3, 32
-#: Other images needed for each top one: the nine highest of fifteen are no selection.
-OTHERS = 2
 #: By how many standard errors the top-activating images must be more alike than other images.
 CLEAR = 2.0
 #: The share of the layers in which they must be.

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from featviz.checks.interpretability import ALPHA, embed, fitted, margins
 from featviz.dataset_examples.api import examples
+from featviz.dataset_examples.forced_choice import ALPHA, embed, fitted, margins
 from featviz.dataset_examples.result import Examples
 from featviz.errors import FeatvizError
 from featviz.io.dataset import Dataset, ImageDataset

@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
-from featviz.checks.interpretability import embed
+from featviz.dataset_examples.forced_choice import embed
 from featviz.errors import FeatvizError
 from featviz.io.dataset import Dataset, ImageDataset
 from featviz.io.dataset_batches import read_batches, warn_of_skipped
@@ -66,6 +67,7 @@ def unit_words(
     k: int = 5,
     top: int = 100,
     scale: float = 10.0,
+    atlas: str | Path | None = None,
     batch_size: int | None = None,
     progress: bool | None = None,
 ) -> UnitWords:
@@ -97,13 +99,17 @@ def unit_words(
         Examples of each unit.
     scale
         The inverse temperature of the softmax; 10 in the paper's code.
+    atlas
+        The folder or URL of a channel atlas of this network, in whose table of the layer's units
+        the words are stored, too; :func:`featviz.atlases.view` then writes pages that search them.
     batch_size, progress
         As in :func:`featviz.examples`.
 
     Raises
     ------
     FeatvizError
-        If the encoder has no text encoder, embeddings do not fit, or there are too few images.
+        If the encoder has no text encoder, embeddings do not fit, or there are too few images; if
+        the atlas is of another network or does not have these units.
     """
     model, encoder = as_model(model, "unit_words"), as_model(encoder, "encoder")
     k, top = positive_int("k", k), positive_int("top", top)
@@ -113,6 +119,11 @@ def unit_words(
     if units is not None and not len(units):
         raise FeatvizError("units: name at least one")
     chosen = list(range(info.units)) if units is None else [_unit(u, info.units) for u in units]
+    columns = None
+    if atlas is not None:
+        from featviz.atlases.word_columns import WordColumns  # an atlas needs pyarrow
+
+        columns = WordColumns(atlas, model, info.name, units)
     dataset = ImageDataset(images, model.crop)
     skipped: dict[str, str] = {}
     activations, likeness, seen = [], [], 0
@@ -140,6 +151,8 @@ def unit_words(
     scores = soft_wpmi(probabilities, torch.cat(activations), top)[chosen]
     best = scores.topk(min(k, len(words)), 1)
     names = [[words[i] for i in row] for row in best.indices.tolist()]
+    if columns is not None:
+        columns.write(chosen, names, best.values)
     return UnitWords(layer, chosen, names, best.values, seen)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -45,3 +45,19 @@ def runs(units: Sequence[int]) -> list[list[int]]:
         else:
             ranges.append([unit, unit])
     return ranges
+
+
+def shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a unit's page shows of an image."""
+    names = ("objective", "sign", "seed", "failure", "redirected", "file", "size")
+    rounded = {name: number(row[name]) for name in ("score", "score_held_out", "seconds")}
+    return {**{n: row[n] for n in names}, **rounded, "settings": row["settings_hash"]}
+
+
+def figures(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a unit's page shows of its row in the table of units."""
+    lists = {name: numbers(row[name]) for name in ("quantiles", "similarity")}
+    rounded = {name: number(row[name]) for name in ("mean", "std", "interpretability")}
+    names = ("images", "similar", "similar_by", "interpretability_by", "words")
+    plain = {name: row[name] for name in names}
+    return {**plain, **rounded, **lists}

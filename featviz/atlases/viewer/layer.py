@@ -12,8 +12,9 @@ import pyarrow as pa
 from featviz.atlases.remote_files import folder_of
 from featviz.atlases.store import Store
 from featviz.atlases.viewer import tile_sheets
-from featviz.atlases.viewer.data import number, numbers, runs, script
+from featviz.atlases.viewer.data import figures, number, runs, script, shown
 from featviz.atlases.viewer.order import chain
+from featviz.atlases.viewer.words import by_word
 from featviz.errors import FeatvizError
 
 #: Units per file of details.
@@ -92,7 +93,17 @@ class LayerPages:
         order = None
         if any(links.values()):
             order = [index_of[unit] for unit in chain(self.units, links)]
-        body = {"version": version, "units": runs(self.units), "signs": by_sign, "order": order}
+        rated = [number(statistics.get(u, {}).get("interpretability")) for u in self.units]
+        body = {
+            "version": version,
+            "units": runs(self.units),
+            "signs": by_sign,
+            "order": order,
+            "interpretability": rated if any(value is not None for value in rated) else None,
+        }
+        words = by_word(self.units, statistics)
+        if words:
+            self._write("words.js", script(f"{self.folder}/words", words))
         self._write("layer.js", script(f"{self.folder}/layer", {**body, "chunk": CHUNK}))
         for future in encoded:
             future.result()
@@ -100,6 +111,7 @@ class LayerPages:
             "units": runs(self.units),
             "strip": {"units": list(in_strip), "columns": strip.columns, "rows": strip.rows(0)},
             "signs": list(tiles),
+            "words": bool(words),
             "settings": self.settings,
             "files": len(self.written),
         }
@@ -195,8 +207,8 @@ class LayerPages:
         for start in range(0, len(self.units), CHUNK):
             part = [
                 {
-                    "pictures": [_shown(row) for row in by_unit[unit]],
-                    "known": _statistics(statistics[unit]) if unit in statistics else None,
+                    "pictures": [shown(row) for row in by_unit[unit]],
+                    "known": figures(statistics[unit]) if unit in statistics else None,
                     "examples": examples.get(unit),
                 }
                 for unit in self.units[start : start + CHUNK]
@@ -226,16 +238,3 @@ def _spread(units: list[int], count: int) -> list[int]:
 
 def _sheet(sign: str, number: int) -> str:
     return f"{SIGNS[sign]}-{number}.webp"
-
-
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    names = ("objective", "sign", "seed", "failure", "redirected", "file", "size")
-    rounded = {name: number(row[name]) for name in ("score", "score_held_out", "seconds")}
-    return {**{n: row[n] for n in names}, **rounded, "settings": row["settings_hash"]}
-
-
-def _statistics(row: dict[str, Any]) -> dict[str, Any]:
-    lists = {name: numbers(row[name]) for name in ("quantiles", "similarity")}
-    rounded = {name: number(row[name]) for name in ("mean", "std")}
-    plain = {name: row[name] for name in ("images", "similar", "similar_by")}
-    return {**plain, **rounded, **lists}

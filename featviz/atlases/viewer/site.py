@@ -24,7 +24,7 @@ from featviz.atlases.viewer.layer import LayerPages
 from featviz.bars import tqdm
 
 #: Version of the layer files; increment it to have old files written again.
-FORMAT = 1
+FORMAT = 2
 #: The scripts of the pages, in the order of their dependencies.
 SCRIPTS = ("core", "search", "plots", "grid", "overview", "unit", "keys", "start")
 _STYLE = "style"
@@ -84,7 +84,7 @@ def _build(atlas: Atlas, progress: bool | None) -> None:
                 current_files |= {path for path in existing if path.startswith(f"{layer.folder}/")}
             current_files.add(f"{layer.folder}/built.json")
             settings.update(summary["settings"])
-            overview = {k: summary[k] for k in ("units", "strip", "signs")}
+            overview = {k: summary[k] for k in ("units", "strip", "signs", "words")}
             layers.append(
                 {
                     **_described(about, name),

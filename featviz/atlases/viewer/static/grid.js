@@ -4,7 +4,7 @@ featviz.grid = (() => {
   const { el, url, href, className, signOf, count, state } = featviz;
   /** Rows of tiles that the browser lays out and paints together. */
   const ROWS = 6;
-  const SORTS = [["index", "Index"], ["score", "Score"], ["similar", "Similarity"]];
+  const SORTS = [["index", "Index"], ["score", "Score"], ["similar", "Similarity"], ["interpretability", "Interpretability"]];
 
   /** Show tile `index` of some sheets as the background of a node, whatever the node's size. */
   function paint(node, address, columns, rows, index) {
@@ -47,9 +47,10 @@ featviz.grid = (() => {
   function sorted(data, sort, sign) {
     const places = data.list.map((_, i) => i);
     if (sort === "similar" && data.order) return data.order.map((i) => data.list[i]);
-    if (sort === "score" && data.signs[sign]) {
-      const score = data.signs[sign].score;
-      const value = (i) => (score[i] === null ? -Infinity : score[i]);
+    const values = sort === "interpretability" ? data.interpretability :
+      sort === "score" && data.signs[sign] ? data.signs[sign].score : null;
+    if (values) {
+      const value = (i) => (values[i] === null ? -Infinity : values[i]);
       places.sort((a, b) => (value(a) === value(b) ? a - b : value(b) - value(a)));
     }
     return places.map((i) => data.list[i]);
@@ -105,7 +106,8 @@ featviz.grid = (() => {
   }
 
   function sorts(data, sort, change) {
-    const known = SORTS.filter(([key]) => key !== "similar" || data.order);
+    const known = SORTS.filter(([key]) => (key !== "similar" || data.order) &&
+      (key !== "interpretability" || data.interpretability));
     const choice = el("select", { id: "sort", onchange: () => change(choice.value) },
       ...known.map(([key, text]) => el("option", { value: key, selected: key === sort, text })));
     return el("label", { class: "sort" }, "Sort by ", choice);

@@ -1,9 +1,41 @@
 "use strict";
-/* Find a unit by `layer:unit`, a layer by its name, a unit of the logits by its class. */
+/* Find a unit by `layer:unit`, a layer by its name, a unit of the logits by its class, others by their words. */
 featviz.search = (() => {
   const { el, href, expand, className } = featviz;
   const MOST = 12;
   let input, list, results = [], chosen = -1;
+  /** The words of the layers, which are loaded when somebody searches: layer, [[word, units], …]. */
+  const words = new Map();
+  let missing = null;
+
+  function gather() {
+    for (const layer of featviz.atlas.layers) {
+      if (!layer.words || words.has(layer)) continue;
+      words.set(layer, []);
+      featviz.load("site/layers/" + layer.folder + "/words", layer.version).then(
+        (found) => words.set(layer, found), (error) => { missing = error.message; words.delete(layer); },
+      ).then(() => document.activeElement === input && input.value && show());
+    }
+  }
+
+  /** How well a name contains some words: less is better, null not at all. */
+  function within(name, wanted) {
+    const at = name.toLowerCase().indexOf(wanted);
+    return at < 0 ? null : name.length === wanted.length ? -1 : at;
+  }
+
+  /** The units that some words were found for, best first. */
+  function wordResults(wanted) {
+    const matches = [];
+    for (const [layer, list] of words) {
+      for (const [word, units] of list) {
+        const at = within(word, wanted);
+        if (at !== null) units.forEach((unit, rank) => matches.push([at, rank, word, layer, unit]));
+      }
+    }
+    return matches.sort((a, b) => a[0] - b[0] || a[1] - b[1]).slice(0, MOST).map(([, , word, layer, unit]) => (
+      { text: word, note: layer.name + ":" + unit, hash: href(layer, unit) }));
+  }
 
   /** How well a layer's name fits: less is better, null not at all. */
   function rank(name, words) {
@@ -27,12 +59,12 @@ featviz.search = (() => {
   }
 
   /** What fits some words, best first. */
-  function find(words) {
-    words = words.trim();
-    if (!words) return [];
+  function find(text) {
+    text = text.trim();
+    if (!text) return [];
     const found = [];
-    const at = words.match(/^(.*?):?\s*(\d+)$/s);
-    if (at && words.includes(":")) {
+    const at = text.match(/^(.*?):?\s*(\d+)$/s);
+    if (at && text.includes(":")) {
       for (const layer of layersLike(at[1])) {
         if (has(layer, Number(at[2]))) found.push(unitResult(layer, Number(at[2])));
       }
@@ -40,15 +72,15 @@ featviz.search = (() => {
       const here = featviz.place().layer;
       if (here && has(here, Number(at[2]))) found.push(unitResult(here, Number(at[2])));
     }
-    for (const layer of layersLike(words)) {
+    for (const layer of layersLike(text)) {
       found.push({ text: layer.name, note: "layer", hash: href(layer) });
     }
     const { classes, logits } = featviz.atlas;
-    const wanted = words.toLowerCase();
+    const wanted = text.toLowerCase();
     const matches = [];
     classes.forEach((name, unit) => {
-      const at = name.toLowerCase().indexOf(wanted);
-      if (at >= 0) matches.push([name.length === wanted.length ? -1 : at, unit, name]);
+      const at = within(name, wanted);
+      if (at !== null) matches.push([at, unit, name]);
     });
     matches.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
     for (const [, unit, name] of matches) {
@@ -58,7 +90,7 @@ featviz.search = (() => {
         }
       }
     }
-    return found.slice(0, MOST);
+    return [...found, ...wordResults(wanted)].slice(0, MOST);
   }
 
   function show() {
@@ -69,7 +101,7 @@ featviz.search = (() => {
       role: "option", id: "result-" + i, "aria-selected": String(i === chosen),
       onpointerdown: (event) => { event.preventDefault(); go(i); },
     }, el("span", { text: result.text }), el("small", { text: result.note })));
-    list.replaceChildren(...options, ...(nothing ? [el("li", { class: "quiet", role: "option", "aria-disabled": "true", text: "Nothing found" })] : []));
+    list.replaceChildren(...options, ...(nothing ? [el("li", { class: "quiet", role: "option", "aria-disabled": "true", text: missing || "Nothing found" })] : []));
     open(Boolean(results.length || nothing));
   }
 
@@ -111,10 +143,10 @@ featviz.search = (() => {
   function start(box) {
     list = el("ul", { role: "listbox", id: "results", hidden: true, "aria-label": "Results" });
     input = el("input", {
-      type: "search", role: "combobox", placeholder: "Search: 10:42, layer, class", autocomplete: "off",
-      "aria-label": "Search a unit, a layer or a class", "aria-expanded": "false", spellcheck: "false",
+      type: "search", role: "combobox", placeholder: "Search: 10:42, layer, class" + (featviz.atlas.layers.some((layer) => layer.words) ? ", word" : ""), autocomplete: "off",
+      "aria-label": "Search a unit, a layer, a class or a word", "aria-expanded": "false", spellcheck: "false",
       "aria-controls": "results", "aria-autocomplete": "list",
-      oninput: show, onfocus: () => input.value && show(), onblur: () => open(false), onkeydown: pressed,
+      oninput: show, onfocus: () => { gather(); if (input.value) show(); }, onblur: () => open(false), onkeydown: pressed,
     });
     box.append(input, list);
   }

@@ -80,6 +80,18 @@
     return el("section", { class: "plots" }, ...boxes);
   }
 
+  /** What was stored for the unit when somebody asked: words, and how well its pictures tell what excites it. */
+  function said(known) {
+    const rated = known && known.interpretability !== null && known.interpretability !== undefined;
+    const words = (known && known.words) || [];
+    if (!rated && !words.length) return null;
+    return el("section", { class: "said" },
+      words.length ? el("p", {}, el("b", { text: "Words " }), el("span", { class: "words", text: words.join(", ") })) : null,
+      rated ? el("p", { title: "How often judges tell by the pictures which images excite the unit; 0.5 is chance" },
+        el("b", { text: "Interpretability " }), figure(known.interpretability),
+        el("span", { class: "quiet", text: " by " + known.interpretability_by })) : null);
+  }
+
   function similar(context) {
     const { layer, data, unit, sign, details } = context;
     const known = details.known;
@@ -184,6 +196,7 @@
       el("div", { class: "body" },
         el("section", { class: "pictures", "aria-label": "Pictures" }, ...sides),
         scores(context)),
+      said(details.known),
       found && (found.top.length || found.bottom.length) ? el("section", {},
         el("h2", { text: "In the data" }),
         el("div", { class: "pair" }, examples(layer, unit, found, "top"), examples(layer, unit, found, "bottom"))) : null,
