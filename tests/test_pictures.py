@@ -1,13 +1,15 @@
 """Images as files: rounding, sheets, settings, and that files appear whole or not at all."""
 
+import itertools
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFont
 
 import featviz as fv
 from featviz.io import files, images, sheets
@@ -59,6 +61,43 @@ def test_a_sheet_holds_every_picture_above_its_label(tmp_path):
         y, x = hits[0]
         assert x == 8 + i % 3 * 38
         assert (page[y + 20 : y + 40, x : x + 30] < 128).any(), "no label below the image"
+
+
+@pytest.mark.parametrize("width", [64, 96, 128, 200])
+@pytest.mark.parametrize(
+    "label",
+    [
+        "channel:_blocks.10:5; seed 2",
+        "head:blocks.6.attn.proj.in:2:6",
+        "channel:blocks.9.mlp.act:100 - 0.5*channel:blocks.9.mlp.act:1200",
+        'direction:_blocks.10:"/some/where/a_file_of_vectors.npy"',
+        'class:"golden retriever"',
+    ],
+)
+def test_labels_break_between_words_and_never_within_a_number(label, width):
+    font = ImageFont.load_default(10)
+    lines = sheets.wrap(label, font, width).split("\n")
+    assert "".join("".join(lines).split()) == "".join(label.split())
+    assert all(font.getlength(line) <= width for line in lines)
+    for before, after in itertools.pairwise(lines):
+        assert not re.search(r"\d$", before) or not re.match(r"\d|\.\d", after)
+
+
+def test_only_a_word_without_any_joint_is_cut():
+    font = ImageFont.load_default(10)
+    assert sheets.wrap("a:" + 30 * "x", font, 60).replace("\n", "") == "a:" + 30 * "x"
+    assert sheets.wrap("channel:_blocks.10:5", font, 70) == "channel:\n_blocks.10:5"
+    assert sheets.wrap("", font, 60) == ""
+
+
+def test_rows_are_as_high_as_their_own_labels():
+    tiles = torch.zeros(3, 3, 40, 40)
+    short, long = "a", "a label of many words that is wrapped"
+    single = sheets.sheet(tiles[:2], [short, short], columns=2).height
+    double = sheets.sheet(tiles[:2], [long, short], columns=2).height
+    assert double > single
+    both = sheets.sheet(torch.zeros(4, 3, 40, 40), [short, short, long, short], columns=2).height
+    assert both == single + double - 8
 
 
 def test_settings_travel_with_the_picture(tmp_path):

