@@ -309,6 +309,67 @@ def test_attribution_of_a_head(images):
     assert F.cosine_similarity(found.abs().sum(1).flatten(), slope.abs().sum(1).flatten(), 0) > 0.99
 
 
+def by_einsum(q, k):
+    return torch.einsum("bhid,bhjd->bhij", q, k).mul(0.5).softmax(dim=-1)
+
+
+def by_bias(q, k):
+    """Swin's bias and mask, and transformers' softmax in another precision."""
+    scores = q / 2 @ k.mT + torch.zeros(TOKENS, TOKENS)
+    scores = scores.view(-1, 1, 4, TOKENS, TOKENS) + torch.zeros(1, 1, TOKENS, TOKENS)
+    scores = scores.view(-1, 4, TOKENS, TOKENS).masked_fill(torch.zeros(1).bool(), -math.inf)
+    return F.softmax(scores, dim=3, dtype=torch.float64).to(q.dtype)
+
+
+def by_module(q, k):
+    """A module of its own, and dropout; in place, which must not reach what is returned."""
+    pattern = nn.Softmax(-1)(torch.matmul(q, k.transpose(-2, -1)).mul_(0.5))
+    return F.dropout(pattern, 0.0).mul_(1.0)
+
+
+@pytest.mark.parametrize("pattern", [by_einsum, by_bias, by_module])
+def test_other_spellings_of_the_softmax(images, pattern):
+    class Spelled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.k = nn.Linear(12, 16), nn.Linear(12, 16)
+            self.out = nn.Linear(16, 12)
+
+        def forward(self, x):
+            q, k = (t.unflatten(-1, (4, 4)).transpose(1, 2) for t in (self.q(x), self.k(x)))
+            return self.out((pattern(q, k) @ k).transpose(1, 2).flatten(2))
+
+    model = vit(Spelled)
+    names = [f"blocks.2.attn{end}" for end in (".q", ".k", ".pattern", "")]
+    found = list(model.activations(images, names).values())
+    q, k = (t.unflatten(-1, (4, 4)).transpose(1, 2) for t in found[:2])
+    torch.testing.assert_close(found[2].float(), by_hand(q, k), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[3], model.activations(images, names[3])[names[3]])
+
+
+def test_a_single_head_without_an_axis_has_one(images):
+    class Single(nn.Module):
+        def forward(self, x):
+            return F.scaled_dot_product_attention(x, x, x)
+
+    model = vit(Single)
+    found = model.activations(images, ["blocks.0.norm", "blocks.0.attn.pattern", "output"])
+    x = found["blocks.0.norm"][:, None]
+    torch.testing.assert_close(found["blocks.0.attn.pattern"], by_hand(x, x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["output"], model(images), rtol=1e-4, atol=1e-6)
+
+
+def test_heads_merged_with_the_batch_are_refused(images):
+    class Merged(nn.Module):
+        def forward(self, x):
+            heads = x.unflatten(-1, (3, 4)).transpose(1, 2).flatten(0, 1)
+            heads = (heads @ heads.mT).softmax(-1) @ heads
+            return heads.unflatten(0, (-1, 3)).transpose(1, 2).flatten(2)
+
+    with pytest.raises(LayerError, match="its first axis is not the batch"):
+        vit(Merged).activations(images, "blocks.0.attn.pattern")
+
+
 def test_modules_without_attention_are_answered(images):
     model = vit(lambda: Attention(True))
     with pytest.raises(LayerError, match=r"no softmax attention was seen in 'head'; name one that"):

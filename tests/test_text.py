@@ -203,6 +203,8 @@ def test_wrong_input_is_answered():
     search = fv.recipes.search_text
     with pytest.raises(FeatvizError, match="texts need a model of words"):
         search(nets.tiny(), "class:0")
+    with pytest.raises(FeatvizError, match="a text has one objective"):
+        search(model, ["class:0", "class:1"])
     with pytest.raises(FeatvizError, match="give start, too"):
         search(model, "class:0", free=[1])
     with pytest.raises(FeatvizError, match="free must be positions from 0 to 7"):

@@ -49,6 +49,8 @@ def checked(model: TextModel, objective: Objective | str) -> Objective:
     """Return the objective; raise :class:`FeatvizError` unless it is of single texts of a model."""
     if not isinstance(model, TextModel):
         raise FeatvizError("texts need a model of words: fv.TextModel(net, 'embedding', words, 12)")
+    if isinstance(objective, (list, tuple)):
+        raise FeatvizError("a text has one objective: call it for each, or give several seeds")
     goal = as_objective(objective)
     if goal.relational:
         raise FeatvizError(f"{goal} compares samples: search a text by an objective of each")
