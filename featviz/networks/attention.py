@@ -1,9 +1,9 @@
 """Attention patterns: softmax(q k^T / sqrt(d)) of each head, wherever a network computes it.
 
 Networks compute them inside ``F.scaled_dot_product_attention``, inside ``nn.MultiheadAttention``,
-or by a softmax of their own, and only the last returns them from a function. The modes here see all
-three. Where a pattern is captured, the network goes on with it: fused attention is computed in its
-two steps then, which changes the network's output by rounding only. [Vaswani2017]_, eq. 1.
+or by a softmax of their own. The modes here see all three. Where a pattern is captured, the network
+goes on with it: fused attention is computed in its two steps then, which changes the output by
+rounding only. [Vaswani2017]_
 """
 
 from __future__ import annotations
@@ -81,11 +81,16 @@ class PatternMode(TorchFunctionMode):
 
 
 class PatternRecorder(PatternMode):
-    """Call ``found`` with the shape of each pattern, and change nothing."""
+    """Call ``found`` with the shape of each pattern, and change nothing.
 
-    def __init__(self, found: Callable[[tuple[int, ...]], None]) -> None:
+    ``returned`` is called with what ``nn.MultiheadAttention`` returns of one.
+    """
+
+    def __init__(
+        self, found: Callable[[tuple[int, ...]], None], returned: Callable[[Tensor], None]
+    ) -> None:
         super().__init__()
-        self.found = found
+        self.found, self.returned = found, returned
 
     def seen(self, pattern: Tensor) -> Tensor:
         self.found(tuple(pattern.shape))
@@ -104,14 +109,16 @@ class PatternRecorder(PatternMode):
         keys += (given["bias_k"] is not None) + bool(given["add_zero_attn"])
         batch = given["query"].shape[1] if given["query"].ndim == 3 else 1
         self.found((batch, given["num_heads"], queries, keys))
-        return function(*args, **kwargs)
+        output = function(*args, **kwargs)
+        if output[1] is not None:
+            self.returned(output[1])
+        return output
 
 
 class PatternTaker(PatternMode):
-    """Hand each pattern to ``take`` while some module of interest runs.
+    """Hand each pattern to ``take``, which returns what the network goes on with.
 
-    ``take(pattern)`` returns what the network goes on with. ``open`` counts the modules of interest
-    that are running.
+    ``open`` counts the modules of interest that are running; without one, nothing is done.
     """
 
     def __init__(self, take: Callable[[Tensor], Tensor]) -> None:
@@ -167,9 +174,7 @@ def attention_pattern(
     causal: bool = False,
     scale: float | None = None,
 ) -> Tensor:
-    """Return softmax(q k^T scale + mask), as ``F.scaled_dot_product_attention`` defines it.
-
-    [Vaswani2017]_, eq. 1.
+    """Return softmax(q k^T scale + mask), [Vaswani2017]_, eq. 1, as torch's fused function has it.
 
     Parameters
     ----------
@@ -229,15 +234,11 @@ def _fused_arguments(args: Any, kwargs: Any) -> tuple[Any, ...]:
 
 def _arguments(args: Any, kwargs: Any) -> dict[str, Any]:
     """Return the arguments of ``F.multi_head_attention_forward`` by name."""
-    bound = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs)
-    return bound.arguments
+    return inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs).arguments
 
 
 def _multi_head_with(fused: Callable[..., Tensor]) -> Callable[..., Any]:
-    """Return ``F.multi_head_attention_forward`` with another ``scaled_dot_product_attention``.
-
-    It is a copy of the function; torch's own is left alone.
-    """
+    """Return a copy of ``F.multi_head_attention_forward`` with another fused attention."""
     original = F.multi_head_attention_forward
     names = {**vars(F), "scaled_dot_product_attention": fused}
     return types.FunctionType(

@@ -83,6 +83,10 @@ def probe(
             pattern = by_head(shape, len(images)), len(calls_seen)
             patterns.setdefault(key, []).append(pattern)
 
+    def returned(weights: Tensor) -> None:
+        # Heads are the units of weights by head; of their mean it is the keys, as ever.
+        tracker.name(weights, 1 if weights.ndim == 4 else weights.ndim - 1)
+
     def described(module: nn.Module | None, value: Any) -> list[_Described]:
         found = []
         for path, tensor in tensors_in(value):
@@ -124,7 +128,7 @@ def probe(
         for k, n in seen.items()
     ]
     try:
-        with torch.no_grad(), tracker, writes, PatternRecorder(attended):
+        with torch.no_grad(), tracker, writes, PatternRecorder(attended, returned):
             output = run()
     finally:
         for handle in handles:
