@@ -21,6 +21,7 @@ from .networks import gradients, zoo
 from .networks.dictionaries.api import dictionary
 from .networks.dictionaries.dictionary import Dictionary
 from .networks.model import Model
+from .networks.text_model import TextModel
 from .networks.zoo import load, models
 from .objectives import (
     Objective,
@@ -94,6 +95,7 @@ __all__ = [
     "Result",
     "Settings",
     "Stats",
+    "TextModel",
     "__version__",
     "activation_difference",
     "alignment",

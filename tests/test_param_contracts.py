@@ -54,6 +54,7 @@ ROWS: dict[type[P.Param], list[P.Param]] = {
     P.Shared: [P.Shared(inner=P.Fourier(**SIZED), factor=4)],
     P.Interpolated: [P.Interpolated(inner=P.Fourier(**SIZED), other=P.Pixel(**SIZED), share=0.3)],
     P.Alpha: [P.Alpha(inner=P.Pixel(**SIZED)).sized(CHANNELS, SIDE)],
+    P.Tokens: [P.Tokens(**SIZED, sd=0.3, temperature=0.7)],
     P.Patch: [P.Patch(images=THREE, size=(3, 4))],
 }
 ALL = [param for rows in ROWS.values() for param in rows]

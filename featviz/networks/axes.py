@@ -41,6 +41,10 @@ class AxisTracker(DispatchMode):
         known: Labels = self._labels.get(tensor, ())
         return known if len(known) == tensor.ndim else ()
 
+    def name(self, tensor: Tensor, unit: int) -> None:
+        """Say that axis ``unit`` of a tensor counts its units, which no operation shows."""
+        self._labels[tensor] = tuple(UNIT if i == unit else OTHER for i in range(tensor.ndim))
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         expected = func._schema.arguments

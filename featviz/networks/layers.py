@@ -11,6 +11,10 @@ called ``input``, ``output`` or ``image`` is addressed as ``net.output`` and so 
                    key or an attribute, and ``out[a][1]`` for nested values
 ``attn.proj.in``   what the module was given; ``attn.in[1]``, ``attn.in[mask]`` of several
                    arguments (not in the table, but every layer's can be named)
+``attn.pattern``   the attention probabilities that are computed while the module runs, (B, heads,
+                   queries, keys); ``block.pattern[1]`` of several (not in the table either)
+``attn.qkv.map``   what a module returned for the windows of an image, (B·windows, tokens, C), put
+                   back to (B, C, H, W) (not in the table either)
 =================  ==========================================================================
 """
 
@@ -20,7 +24,7 @@ import dataclasses
 import html
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import torch
 from torch import nn
@@ -28,9 +32,17 @@ from torch import nn
 from featviz.errors import LayerError, did_you_mean
 from featviz.types import LayerInfo, Tensor
 
+if TYPE_CHECKING:
+    from featviz.networks.windows import Windows
+
 INPUT, OUTPUT = "input", "output"
 #: Ends the name of what a module was given.
 GIVEN = ".in"
+#: Ends the name of the attention probabilities that are computed while a module runs.
+PATTERN = ".pattern"
+#: Ends the name of what a module returned for windows, put back into the image.
+MAP = ".map"
+UNLISTED = (GIVEN, PATTERN, MAP)
 _ADDRESS = re.compile(r"(?P<module>[^#\[\]]+)(?:#(?P<call>\d+))?(?P<path>(?:\[[^\[\]]+\])*)")
 
 
@@ -45,8 +57,12 @@ class LayerTable(list[LayerInfo]):
 
     def __init__(self, layers: Iterable[LayerInfo] = ()) -> None:
         super().__init__(layers)
-        #: What modules were given, by name; not listed.
+        #: What modules were given, and their attention patterns, by name; not listed.
         self.inputs: dict[str, LayerInfo] = {}
+        #: Where the windows of modules are in the image, by module.
+        self.windows: dict[str, Windows] = {}
+        #: How many layers end before an attention pattern is computed, by its name.
+        self.ended: dict[str, int] = {}
 
     @overload
     def __getitem__(self, key: SupportsIndex | str) -> LayerInfo: ...
@@ -57,7 +73,8 @@ class LayerTable(list[LayerInfo]):
             return self.find(key)
         if isinstance(key, slice):
             part = LayerTable(super().__getitem__(key))
-            part.remark, part.inputs = self.remark, self.inputs
+            part.remark, part.inputs, part.ended = self.remark, self.inputs, self.ended
+            part.windows = self.windows
             return part
         return super().__getitem__(key)
 
@@ -87,13 +104,11 @@ class LayerTable(list[LayerInfo]):
         for info in (*self, *self.inputs.values()):
             if info.name == name:
                 if not info.batched:
-                    raise LayerError(
-                        f"layer {name!r} cannot be used: its first axis is not the batch (it has "
-                        f"more than one entry for one image); name a layer before or after it"
-                    )
+                    raise LayerError(self._unbatched(info))
                 return info
         module = name.split("#")[0].split("[")[0]
-        names = [i.name for i in self] + (list(self.inputs) if ".in" in name else [])
+        names = [i.name for i in self]
+        names += [n for n in self.inputs if any(end in n and end in name for end in UNLISTED)]
         parts = [n for n in names if n.startswith((f"{name}[", f"{module}["))]
         if parts and name == module:
             raise LayerError(
@@ -105,23 +120,63 @@ class LayerTable(list[LayerInfo]):
             raise LayerError(
                 f"no call {name!r}: {module!r} runs {calls[0]} time(s), counted from #0"
             )
+        if name.endswith(MAP) and name.removesuffix(MAP) in {i.name for i in self}:
+            raise LayerError(self._no_map(self[names.index(name.removesuffix(MAP))]))
+        if module.endswith(PATTERN) and module.removesuffix(PATTERN) in {i.name for i in self}:
+            raise LayerError(self._no_pattern(module.removesuffix(PATTERN)))
         remark = f": {self.remark}" if self.remark else ""
         raise LayerError(f"no layer {name!r}{did_you_mean(name, names)}{remark}")
 
     def position(self, name: str) -> int:
         """Return the index of a layer in the order of the table.
 
-        What a module was given has that of the last layer that ended before it, -1 if none did.
+        What a module was given, and an attention pattern, have that of the last layer that ended
+        before it, -1 if none did.
         """
         names = [i.name for i in self]
-        if name in names:
-            return names.index(name)
+        if name.removesuffix(MAP) in names:
+            return names.index(name.removesuffix(MAP))
+        if name in self.ended:
+            return self.ended[name] - 1
         module, call, _ = split_address(name)
         module = module.removesuffix(GIVEN)
         inside = (f"{module}." if call is None else f"{module}.\0", f"{module}[")
         base = module if call is None else f"{module}#{call}"
         found = (k for k, n in enumerate(names) if n == base or n.startswith(inside))
         return next(found, 0) - 1
+
+    def _unbatched(self, info: LayerInfo) -> str:
+        """Return why a layer whose first axis is not the batch cannot be used, and what can."""
+        remedy = (
+            f"{info.name + MAP!r} has its windows put back into the image"
+            if info.name in self.windows
+            else "name a layer before or after it"
+        )
+        return (
+            f"layer {info.name!r} cannot be used: its first axis is not the batch (it has more "
+            f"than one entry for one image); {remedy}"
+        )
+
+    def _no_map(self, info: LayerInfo) -> str:
+        """Return why what a module returned is not put back into the image."""
+        if info.batched:
+            reason = f"{info.name!r} is not of windows: it is used as it is"
+        elif info.guessed:
+            reason = (
+                f"which axis counts its units is a guess: declare it, axes={{{info.name!r}: …}}"
+            )
+        else:
+            reason = "where its rows are in the image cannot be followed; name a layer around it"
+        return f"no layer {info.name + MAP!r}: {reason}"
+
+    def _no_pattern(self, module: str) -> str:
+        """Return why a module has no attention pattern, and which have one."""
+        attending = [n for n, i in self.inputs.items() if n.endswith(PATTERN) and i.batched]
+        others = f"; name one that has: {listed(attending)}" if attending else ""
+        return (
+            f"no layer '{module}{PATTERN}': no softmax attention was seen in {module!r}"
+            f"{others or ', nor anywhere in this network'}"
+        )
 
     def _logits_hint(self) -> str:
         """Return how to say which of several outputs has the class logits."""

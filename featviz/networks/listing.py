@@ -8,11 +8,14 @@ import torch
 
 from featviz import process_state
 from featviz.errors import LayerError, ModelError
-from featviz.networks.layers import LayerTable
+from featviz.networks.axes import OTHER, UNIT
+from featviz.networks.layers import MAP, LayerTable, module_names
 from featviz.networks.preprocessing import crop_hint
 from featviz.networks.probing import probe
 from featviz.networks.running import RunnableNetwork
+from featviz.networks.windows import find_windows
 from featviz.networks.wrapping import why_unseen
+from featviz.types import LayerInfo
 
 
 @process_state.shielded
@@ -48,5 +51,27 @@ def list_layers(
                 f"the network cannot take images of shape {tuple(images.shape)} "
                 f"(model size {network.size}): {reason}{crop_hint(size, network.size)}"
             ) from error
+    _put_windows_back(network, size, table)
     table.remark = why_unseen(network.net)
     return table
+
+
+def _put_windows_back(network: RunnableNetwork, size: tuple[int, ...], table: LayerTable) -> None:
+    """Add to a table the maps of its layers of windows, as far as they can be followed."""
+    modules = module_names(network.net)
+    windowed = {i.name: i for i in table if i.name in modules and not i.batched and not i.guessed}
+    if len(size) != 2 or not windowed:
+        return
+    images = torch.full((2, network.channels, *size), 0.5, device=network.device)
+    axes = {name: info.axis for name, info in windowed.items()}
+    with network.session():
+        try:
+            table.windows = find_windows(modules, lambda: network.forward(images), images, axes)
+        except (RuntimeError, ValueError, IndexError, AssertionError, TypeError):
+            return  # it takes single images only: these layers stay refused, as they were
+    for name, windows in table.windows.items():
+        info = windowed[name]
+        table.inputs[name + MAP] = LayerInfo(
+            name + MAP, info.type, (info.units, *windows.side), 1, info.units, info.calls,
+            (OTHER, UNIT, "0", "1"),
+        )  # fmt: skip

@@ -10,11 +10,13 @@ from torch import nn
 from torch.jit import ScriptModule
 
 from featviz.errors import LayerError
+from featviz.networks.attention import PatternRecorder, by_head
 from featviz.networks.axes import OTHER, UNIT, AxisTracker, Labels, labels_of
 from featviz.networks.layers import (
     GIVEN,
     INPUT,
     OUTPUT,
+    PATTERN,
     LayerTable,
     inputs_of,
     module_names,
@@ -71,6 +73,19 @@ def probe(
     writes = WriteTracker()
     calls_seen: list[_Call] = []
     counts: dict[str, int] = {}
+    #: The calls that are running, and the attention patterns of every call: their shape, and after
+    #: how many calls had ended they were computed.
+    running: list[tuple[str, int]] = []
+    patterns: dict[tuple[str, int], list[tuple[tuple[int, ...], int]]] = {}
+
+    def attended(shape: tuple[int, ...]) -> None:
+        for key in running:
+            pattern = by_head(shape, len(images)), len(calls_seen)
+            patterns.setdefault(key, []).append(pattern)
+
+    def returned(weights: Tensor) -> None:
+        # Heads are the units of weights by head; of their mean it is the keys, as ever.
+        tracker.name(weights, 1 if weights.ndim == 4 else weights.ndim - 1)
 
     def described(module: nn.Module | None, value: Any) -> list[_Described]:
         found = []
@@ -85,6 +100,7 @@ def probe(
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             call = counts.get(name, 0)
             counts[name] = call + 1
+            running.remove((name, call))
             given = described(None, inputs_of(args, kwargs))
             calls_seen.append((name, module, call, described(module, output), given))
             for path, tensor in tensors_in(output):
@@ -94,6 +110,7 @@ def probe(
 
     def watch_given(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            running.append((name, counts.get(name, 0)))
             for path, tensor in tensors_in(inputs_of(args, kwargs)):
                 writes.watch((f"{name}{GIVEN}", counts.get(name, 0), path), tensor)
 
@@ -111,7 +128,7 @@ def probe(
         for k, n in seen.items()
     ]
     try:
-        with torch.no_grad(), tracker, writes:
+        with torch.no_grad(), tracker, writes, PatternRecorder(attended, returned):
             output = run()
     finally:
         for handle in handles:
@@ -144,6 +161,7 @@ def probe(
 
     add(INPUT, "Input", tuple(images.shape), tracker.labels(images), 1)
     names = set(module_names(net))
+    ends = [1]  # how many layers are listed after so many calls
     for name, module, call, outputs, inputs in calls_seen:
         calls = counts[name]
         kind = type(module).__name__
@@ -160,6 +178,16 @@ def probe(
                 add(f"{name}#{call}{path}", kind, shape, labels, 1, overwritten)
             if call == calls - 1:
                 add(f"{name}{path}", kind, shape, labels, calls, overwritten)
+        ends.append(len(table))
+        found = patterns.get((name, call), ()) if f"{name}{PATTERN}" not in names else ()
+        for index, (shape, ended) in enumerate(found):
+            path = f"[{index}]" if len(found) > 1 else ""
+            labels = (*(OTHER,) * (len(shape) - 3), UNIT, OTHER, OTHER)
+            for number, of in ((f"#{call}", 1), ("", calls)):
+                if calls > 1 if number else call == calls - 1:
+                    pattern = f"{name}{PATTERN}{number}{path}"
+                    add(pattern, kind, shape, labels, of, given=True)
+                    table.ended[pattern] = ends[ended]
     for path, shape, labels in described(net, output):
         add(f"{OUTPUT}{path}", type(net).__name__, shape, labels, 1)
     for name in axes:

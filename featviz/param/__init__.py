@@ -19,6 +19,7 @@ from featviz.param.maco import Maco
 from featviz.param.mask import Mask
 from featviz.param.patch import Patch
 from featviz.param.pixel import Pixel
+from featviz.param.tokens import Tokens
 
 NAMES: dict[str, type[Param]] = {
     "fourier": Fourier,
@@ -114,6 +115,7 @@ __all__ = [
     "Patch",
     "Pixel",
     "Shared",
+    "Tokens",
     "parse",
     "text",
 ]
