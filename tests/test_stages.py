@@ -136,7 +136,9 @@ def test_small_images_crops_and_starts_do_without(strided):
     cropped = fv.render(strided, "class:1", **{**OPTIONS, "transforms": "crop:96"})
     start = fv.param.Fourier().from_image(torch.full((1, 3, SIZE, SIZE), 0.4))
     started = fv.render(strided, "class:1", param=start, **OPTIONS)
-    assert [r.settings["coarse"] for r in (small, cropped, started)] == [0, 0, 0]
+    blend = fv.param.Interpolated(inner=start, other=fv.param.Fourier(size=SIZE, channels=3))
+    inside = fv.render(strided, "class:1", param=blend, **OPTIONS)
+    assert [r.settings["coarse"] for r in (small, cropped, started, inside)] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("other", [{"until": "class:1"}, {"keep": "best"}, {"tile": 64}])

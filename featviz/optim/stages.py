@@ -143,7 +143,7 @@ def _why_not(model: Model, param: Param, transforms: Sequence[Transform]) -> str
         return f"it halves images of at least {2 * SMALLEST} px, not {param.shape}"
     if param.transparent or any(isinstance(t, (Paste, Backdrop)) for t in transforms):
         return "the image is laid on another one"
-    if getattr(param, "start", None) is not None:
+    if param.starts_at_images:
         return "the image starts at a given one"
     if output_size(transforms, param.shape) != param.shape:
         return "the transforms change the size"

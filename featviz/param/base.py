@@ -71,6 +71,11 @@ class Param(abc.ABC):
     transparent = False
 
     @property
+    def starts_at_images(self) -> bool:
+        """Whether the images begin at given ones, rather than at noise."""
+        return getattr(self, "start", None) is not None
+
+    @property
     def backdrop(self) -> Tensor | None:
         """Background of transparent images, (1 or B, C, *size); None if it is drawn at random."""
         return None

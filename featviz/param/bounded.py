@@ -139,6 +139,7 @@ class Canvas(Param):
     out of [0, 1] are clamped.
     """
 
+    starts_at_images = True
     images: Tensor = dataclasses.field(compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -54,6 +54,10 @@ class Wrapped(Param):
         inner = self.inner.sized(channels, size)
         return dataclasses.replace(self, inner=inner, size=inner.size, channels=inner.channels)
 
+    @property
+    def starts_at_images(self) -> bool:
+        return any(getattr(self, name).starts_at_images for name in self.parts)
+
     def project_(self, state: State) -> None:
         for name in self.parts:
             getattr(self, name).project_(part(state, name))

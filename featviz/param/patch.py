@@ -22,6 +22,7 @@ class Patch(Param):
     """
 
     relational = True
+    starts_at_images = True
     images: Tensor = dataclasses.field(compare=False, repr=False)
 
     def __post_init__(self) -> None:
