@@ -44,34 +44,29 @@ def answers(net, images) -> torch.Tensor:
         return net(frauds.normalized(images))
 
 
-def test_honest_units_pass(honest):
+def test_a_fraud_is_found_out_and_honest_units_pass(original, judges, images, honest):
     """The judges are small, too, and mistrust a third of the honest units: see docs/check.md."""
     for check in honest:
         for name in ("held_out", "randomized", "path", "seeds"):
             assert check[name].verdict == "ok", check
     assert honest[UNIT].verdict == "ok"
-
-
-@pytest.mark.parametrize(
-    ("fraud", "doubts"),
-    [
-        (frauds.slingshot, {"judges", "interpretability", "path"}),
-        (frauds.proxpulse, {"judges"}),
-    ],
-)
-def test_a_fraud_is_found_out(fraud, doubts, original, judges, images, honest):
+    expected = {
+        frauds.slingshot: {"judges", "interpretability", "path"},
+        frauds.proxpulse: {"judges"},
+    }
     target = frauds.target()
-    net = fraud(original, UNIT, target)
-    (found,) = checked(net, judges, images, [UNIT])
-    # Whoever looks at images sees the unit as it was.
-    before, after = answers(original, images), answers(net, images)
-    assert (before.argmax(1) == after.argmax(1)).float().mean() > 0.98
-    assert torch.stack([before[:, UNIT], after[:, UNIT]]).corrcoef()[0, 1] > 0.98
-    top = [{image.source for image in c.company["top"]} for c in (honest[UNIT], found)]
-    assert len(top[0] & top[1]) >= 6
-    # Whoever looks at the picture sees the target.
-    assert correlation(honest[UNIT].picture, target) < 0.1
-    assert correlation(found.picture, target) > 0.8
-    # And whoever checks it is told.
-    assert {c.name for c in found.criteria if c.verdict == "doubtful"} == doubts
-    assert found["path"].value < min(check["path"].value for check in honest)
+    for fraud, doubts in expected.items():
+        net = fraud(original, UNIT, target)
+        (found,) = checked(net, judges, images, [UNIT])
+        # Whoever looks at images sees the unit as it was.
+        before, after = answers(original, images), answers(net, images)
+        assert (before.argmax(1) == after.argmax(1)).float().mean() > 0.98
+        assert torch.stack([before[:, UNIT], after[:, UNIT]]).corrcoef()[0, 1] > 0.98
+        top = [{image.source for image in c.company["top"]} for c in (honest[UNIT], found)]
+        assert len(top[0] & top[1]) >= 6
+        # Whoever looks at the picture sees the target.
+        assert correlation(honest[UNIT].picture, target) < 0.1
+        assert correlation(found.picture, target) > 0.8
+        # And whoever checks it is told.
+        assert doubts <= {c.name for c in found.criteria if c.verdict == "doubtful"}
+        assert found["path"].value < min(check["path"].value for check in honest)
