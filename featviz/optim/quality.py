@@ -31,7 +31,7 @@ class Quality:
 
 QUALITIES = {
     "fast": Quality(
-        64, "jitter:0.05,rotate:10,scale:0.9:1.1,channel_noise:0.05", rate=0.25, prior=0
+        64, "jitter:0.05,rotate:10,scale:0.9:1.1,channel_noise:0.05", rate=0.25, prior=0, coarse=0
     ),
     "standard": Quality(256),
     "best": Quality(512),
