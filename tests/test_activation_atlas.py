@@ -128,7 +128,7 @@ def test_umap_is_used_where_it_is_installed(monkeypatch):
     vectors = torch.rand(50, 4, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(planes.importlib.util, "find_spec", lambda name: None)
     assert fv.recipes.planar(vectors)[1] == "pca"
-    with pytest.raises(fv.FeatvizError, match="UMAP is not installed: pip install umap-learn"):
+    with pytest.raises(fv.FeatvizError, match=r"UMAP is not installed: .*umap"):
         fv.recipes.planar(vectors, "umap")
     monkeypatch.setattr(planes.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setitem(sys.modules, "umap", types.SimpleNamespace(UMAP=Fake))

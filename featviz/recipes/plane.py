@@ -24,9 +24,9 @@ def planar(
 ) -> tuple[Tensor, str]:
     """Return places (N, 2) in [0, 1] of vectors (N, K), near where these are alike, and the method.
 
-    ``auto`` is UMAP with cosine distances [McInnes2018]_ if the package ``umap-learn`` is installed
-    (``pip install umap-learn``), otherwise the two principal components of the vectors divided by
-    their lengths. The outermost percent of each side lies on the edge.
+    ``auto`` is UMAP with cosine distances [McInnes2018]_ if it is installed (``pip install
+    featviz[umap]``), otherwise the two principal components of the vectors divided by their
+    lengths. The outermost percent of each side lies on the edge.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def planar(
         raise FeatvizError(f"a map of {len(vectors)} activations: gather at least 3")
     installed = importlib.util.find_spec("umap") is not None
     if method == "umap" and not installed:
-        raise FeatvizError("UMAP is not installed: pip install umap-learn, or method='pca'")
+        raise FeatvizError("UMAP is not installed: pip install 'featviz[umap]', or method='pca'")
     if method == "umap" or (method == "auto" and installed):
         places, used = _umap(vectors, seed), "umap"
     else:
@@ -58,6 +58,7 @@ def _umap(vectors: Tensor, seed: int) -> Tensor:
         min_dist=_MIN_DISTANCE,
         metric="cosine",
         random_state=seed % 2**32,
+        n_jobs=1,  # or it warns that a seed allows no more
     )
     return torch.as_tensor(reducer.fit_transform(vectors.numpy())).double()
 
