@@ -575,7 +575,7 @@ def test_other_networks_tell_which_images_excite_a_unit():
         judges.panel(model, [judge]),
     )[0]  # fmt: skip
     assert wrong.verdict == "doubtful"
-    assert wrong.value < 0.05
+    assert wrong.value < 0.1
     # The value by the formula, with the judge's embedding written out.
     ranked = fv.examples(model, list(natural), goal, k=9, sample=32, seed=0)
     embedding = lambda images: images.mean((2, 3)).double()  # noqa: E731

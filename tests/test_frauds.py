@@ -20,7 +20,7 @@ def original() -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def judges() -> list[fv.Model]:
-    return [frauds.wrapped(frauds.honest(seed, frauds.Texture)) for seed in (1, 2, 3)]
+    return [frauds.wrapped(frauds.honest(1, frauds.Texture))]
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def test_the_command_line_renders_classes_that_the_network_is_sure_of(tmp_path, 
     assert nets.opened(sheet).size[0] > 2 * 224
     for file, index in zip(files, (285, 985), strict=True):
         pixels = images.read(file, 3)
-        assert seen_by("efficientnet_lite0", pixels)[0, index] >= 0.99
+        assert seen_by("efficientnet_lite0", pixels)[0, index] >= 0.95
         assert seen_by("efficientnet_lite1", pixels).argmax(1).item() == index
 
 
