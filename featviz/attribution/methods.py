@@ -160,7 +160,7 @@ METHODS = {
         optimize=masks.extremal_perturbation,
         signed=False,
         baseline="blur",
-        options={"kind": "delete", "steps": 160, "cells": 28, "area": masks.AREAS},
+        options={"kind": "delete", "steps": 320, "cells": 28, "area": masks.AREAS},
     ),
     "fido": AttributionMethod(
         optimize=fido.fido,
