@@ -113,9 +113,7 @@ class TextModel(Model):
         rows = [self._tokens(text) for text in texts]
         if not rows:
             raise FeatvizError("encode: give at least one text")
-        tokens = torch.tensor(rows, device=self.device)
-        one_hot: Tensor = nn.functional.one_hot(tokens, len(self.words))
-        return one_hot.transpose(1, 2).float()
+        return one_hot(torch.tensor(rows, device=self.device), len(self.words))
 
     def decode(self, texts: Tensor) -> list[str]:
         """Return the most probable words of texts (B, words, length)."""
@@ -138,6 +136,12 @@ class TextModel(Model):
                 f"it, or give fv.TextModel another length"
             )
         return [self._index[word] for word in words]
+
+
+def one_hot(tokens: Tensor, words: int) -> Tensor:
+    """Return texts (B, words, length) of tokens (B, length)."""
+    rows: Tensor = nn.functional.one_hot(tokens, words)
+    return rows.transpose(1, 2).float()
 
 
 def _checked_words(net: nn.Module, embedding: str, words: Sequence[str]) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ import torch
 from featviz.errors import UnitError
 from featviz.objectives import arrays, reduction
 from featviz.objectives.base import Objective
-from featviz.objectives.scene import IMAGE, Scene, Score, Target
+from featviz.objectives.scene import Scene, Score, Target
 from featviz.objectives.unit import Unit, data, real, word
-from featviz.objectives.units import Where, where_text
+from featviz.objectives.units import Reduced, Where, where_text
 from featviz.types import LayerInfo, Tensor
 
 #: A direction in Python: numbers, or the name of a file.
@@ -56,7 +56,7 @@ def dot_and_cosine(units: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Direction(Unit):
+class Direction(Reduced):
     """See :func:`direction`."""
 
     kind = "direction"
@@ -66,10 +66,6 @@ class Direction(Unit):
     cosine_power: float = real(0.0)
     reduce: str = word("mean")
     where: str = word("")
-
-    @property
-    def scalable(self) -> bool:
-        return not self.where and self.layer != IMAGE
 
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)

@@ -49,8 +49,18 @@ def stack_rows(
     return lambda scene: reduce(scene[info.name].movedim(info.axis, 1)[(batch, *columns)])
 
 
+class Reduced(Unit):
+    """A unit whose value is reduced over the positions of its layer that ``where`` selects."""
+
+    where: str
+
+    @property
+    def scalable(self) -> bool:
+        return not self.where and self.layer != IMAGE
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
-class Channel(Unit):
+class Channel(Reduced):
     """See :func:`channel`."""
 
     kind = "channel"
@@ -58,10 +68,6 @@ class Channel(Unit):
     channel: int = whole()
     reduce: str = word("mean")
     where: str = word("")
-
-    @property
-    def scalable(self) -> bool:
-        return not self.where and self.layer != IMAGE
 
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)
@@ -139,17 +145,13 @@ class Neuron(Unit):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Layer(Unit):
+class Layer(Reduced):
     """See :func:`layer`."""
 
     kind = "layer"
     layer: str = word()
     reduce: str = word("mean_square")
     where: str = word("")
-
-    @property
-    def scalable(self) -> bool:
-        return not self.where and self.layer != IMAGE
 
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)

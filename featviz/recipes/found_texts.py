@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
-from torch.nn import functional as F
 
 from featviz.errors import FeatvizError
+from featviz.networks import text_model
 from featviz.networks.text_model import TextModel
 from featviz.objectives import Objective
 from featviz.objectives import objective as as_objective
@@ -84,8 +84,7 @@ def allowed_words(
 
 def one_hot(model: TextModel, tokens: Tensor) -> Tensor:
     """Return texts (B, words, length) of tokens (B, length), on the network's device."""
-    rows: Tensor = F.one_hot(tokens.to(model.device), len(model.words))
-    return rows.transpose(1, 2).float()
+    return text_model.one_hot(tokens.to(model.device), len(model.words))
 
 
 def scores_of(model: TextModel, goal: Objective, tokens: Tensor) -> Tensor:
