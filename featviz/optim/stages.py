@@ -2,7 +2,7 @@
 
 A class is recognized in an image of half the size as well, and there an object fills the receptive
 fields that would otherwise hold a part of it: shapes come first, and at the full size what is on
-them. Such a step costs a quarter.
+them.
 """
 
 from __future__ import annotations
