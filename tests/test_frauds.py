@@ -9,8 +9,9 @@ from tests import frauds
 
 pytestmark = pytest.mark.slow
 
-#: The unit whose picture lies.
+#: The unit whose picture lies, and those that do not (``benchmarks/frauds.py`` takes all 32).
 UNIT = 5
+HONEST = [*range(2, frauds.CLASSES, 3)]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def images() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def honest(original, judges, images) -> fv.Checks:
-    return checked(original, judges, images, range(frauds.CLASSES))
+    return checked(original, judges, images, HONEST)
 
 
 def checked(net, judges, images, units) -> fv.Checks:
@@ -49,7 +50,7 @@ def test_a_fraud_is_found_out_and_honest_units_pass(original, judges, images, ho
     for check in honest:
         for name in ("held_out", "randomized", "path", "seeds"):
             assert check[name].verdict == "ok", check
-    assert honest[UNIT].verdict == "ok"
+    assert honest[HONEST.index(UNIT)].verdict == "ok"
     expected = {
         frauds.slingshot: {"judges", "interpretability", "path"},
         frauds.proxpulse: {"judges"},
@@ -62,10 +63,10 @@ def test_a_fraud_is_found_out_and_honest_units_pass(original, judges, images, ho
         before, after = answers(original, images), answers(net, images)
         assert (before.argmax(1) == after.argmax(1)).float().mean() > 0.98
         assert torch.stack([before[:, UNIT], after[:, UNIT]]).corrcoef()[0, 1] > 0.98
-        top = [{image.source for image in c.company["top"]} for c in (honest[UNIT], found)]
+        top = [{image.source for image in c.company["top"]} for c in (honest[HONEST.index(UNIT)], found)]
         assert len(top[0] & top[1]) >= 6
         # Whoever looks at the picture sees the target.
-        assert correlation(honest[UNIT].picture, target) < 0.1
+        assert correlation(honest[HONEST.index(UNIT)].picture, target) < 0.1
         assert correlation(found.picture, target) > 0.8
         # And whoever checks it is told.
         assert doubts <= {c.name for c in found.criteria if c.verdict == "doubtful"}
