@@ -23,7 +23,7 @@ Size: TypeAlias = int | tuple[int, ...]
 #: One seed for the first sample (sample i then uses seed + i), or one per sample.
 Seed: TypeAlias = int | Sequence[int]
 QualityName: TypeAlias = Literal["fast", "standard", "best", "lucid"]
-ScheduleName: TypeAlias = Literal["constant", "cosine"]
+ScheduleName: TypeAlias = Literal["constant", "cosine", "flat_cosine"]
 #: What ``method=`` of an attribution may be; a test keeps it equal to the registry.
 MethodName: TypeAlias = Literal[
     "auto",

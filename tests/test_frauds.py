@@ -63,7 +63,10 @@ def test_a_fraud_is_found_out_and_honest_units_pass(original, judges, images, ho
         before, after = answers(original, images), answers(net, images)
         assert (before.argmax(1) == after.argmax(1)).float().mean() > 0.98
         assert torch.stack([before[:, UNIT], after[:, UNIT]]).corrcoef()[0, 1] > 0.98
-        top = [{image.source for image in c.company["top"]} for c in (honest[HONEST.index(UNIT)], found)]
+        top = [
+            {image.source for image in c.company["top"]}
+            for c in (honest[HONEST.index(UNIT)], found)
+        ]
         assert len(top[0] & top[1]) >= 6
         # Whoever looks at the picture sees the target.
         assert correlation(honest[HONEST.index(UNIT)].picture, target) < 0.1

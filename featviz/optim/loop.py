@@ -71,7 +71,7 @@ def optimize(
         One seed for each image.
     settings, options
         A :class:`featviz.Settings`, and its fields as keywords. Unlike in :func:`featviz.render`,
-        there are no transforms, no prior and no steps at half the size by default.
+        there are no transforms, no prior, no weight decay and no steps at half the size by default.
     until
         A stopping criterion, evaluated in the same pass: a sample for which it is above zero is
         done, and its image no longer changes; the run ends when all are done. ``result.reached``
@@ -124,6 +124,8 @@ def optimize(
         options.setdefault("transforms", ())
         options.setdefault("prior", 0.0)
         options.setdefault("coarse", 0.0)
+        if len(model.size) == 2:
+            options.setdefault("weight_decay", 0.0)
     given = Settings.of(settings, options)
     if until is not None or keep == "best" or tile is not None:
         if given.coarse:

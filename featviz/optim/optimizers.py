@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from featviz.errors import FeatvizError, did_you_mean
+from featviz.param import Param
 from featviz.types import OptimizerFactory, Schedule, Tensor
 
 
@@ -24,11 +25,19 @@ def default_rate(steps: int, rate: float = 0.1) -> float:
     return rate * min(1.0, 256 / steps)
 
 
-def adam(lr: float) -> OptimizerFactory:
-    """Return Adam with learning rate ``lr``, fused on devices that support it."""
+def adam(lr: float, *, weight_decay: float = 0.0) -> OptimizerFactory:
+    """Return Adam with learning rate ``lr``, fused on devices that support it.
+
+    With ``weight_decay``, every parameter loses the fraction lr · weight_decay in each step
+    [Loshchilov2019]_. Adam alone moves each by about ``lr`` a step, also where gradients are noise;
+    what no gradient sustains vanishes then, and nothing grows beyond 1 / weight_decay.
+    """
 
     def make(leaves: list[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(leaves, lr=lr, fused=leaves[0].device.type in ("cpu", "cuda"))
+        fused = leaves[0].device.type in ("cpu", "cuda")
+        if weight_decay:
+            return torch.optim.AdamW(leaves, lr=lr, weight_decay=weight_decay, fused=fused)
+        return torch.optim.Adam(leaves, lr=lr, fused=fused)
 
     return make
 
@@ -99,16 +108,29 @@ def _size(gradient: Tensor, by: str) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Cosine:
-    """Cosine decay of the learning rate, from a factor of 1 to ``end``."""
+    """Cosine decay of the learning rate, from a factor of 1 to ``end``.
+
+    It begins when the fraction ``flat`` of the steps is done.
+    """
 
     end: float = 0.0
+    flat: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.flat < 1:
+            raise FeatvizError(f"flat must be at least 0 and below 1, not {self.flat}")
 
     def __call__(self, progress: float) -> float:
-        return self.end + (1 - self.end) * (1 + math.cos(math.pi * progress)) / 2
+        share = max(progress - self.flat, 0) / (1 - self.flat)
+        return self.end + (1 - self.end) * (1 + math.cos(math.pi * share)) / 2
 
 
 #: Named learning-rate schedules.
-SCHEDULES: dict[str, Schedule | None] = {"constant": None, "cosine": Cosine()}
+SCHEDULES: dict[str, Schedule | None] = {
+    "constant": None,
+    "cosine": Cosine(),
+    "flat_cosine": Cosine(flat=0.5),
+}
 
 
 def find_schedule(schedule: Schedule | str) -> Schedule | None:
@@ -166,9 +188,25 @@ def default_optimizer(fourier: bool, size: tuple[int, ...]) -> str:
     return "normalized" if fourier and len(size) == 1 else "adam"
 
 
-def named_optimizer(name: str, lr: float) -> OptimizerFactory:
-    """Return one of the optimizers that :func:`default_optimizer` names."""
-    return adam(lr) if name == "adam" else normalized(lr, by="std", decay=SIGNAL_SHRINKAGE)
+def default_weight_decay(optimizer: str, lr: float, param: Param, preset: float) -> float:
+    """Return the weight decay of a default optimizer: ``preset`` for images that begin at noise.
+
+    There is none for parameters that mean something else, and a fixed one for signals.
+    """
+    if optimizer == "normalized":
+        return SIGNAL_SHRINKAGE / lr
+    from_noise = param.fades and not param.starts_at_images
+    return preset if from_noise and len(param.shape) == 2 else 0.0
+
+
+def named_optimizer(name: str, lr: float, weight_decay: float) -> OptimizerFactory:
+    """Return one of the optimizers that :func:`default_optimizer` names.
+
+    In each step a parameter loses the fraction lr · weight_decay.
+    """
+    if name == "adam":
+        return adam(lr, weight_decay=weight_decay)
+    return normalized(lr, by="std", decay=lr * weight_decay)
 
 
 def optimizer_with_rate(optimizer: OptimizerFactory, lr: float | None) -> OptimizerFactory:

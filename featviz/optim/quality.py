@@ -25,6 +25,7 @@ class Quality:
     param: str = "fourier"
     rate: float = 0.12
     schedule: ScheduleName = "cosine"
+    weight_decay: float = 0.0
     prior: float = 10.0
     coarse: float = 0.4
 

@@ -67,6 +67,7 @@ def record_of(
         "optimizer": default_optimizer if optimizer is None else _name(optimizer, None),
         "lr": settings.lr,
         "schedule": schedule if isinstance(schedule, str) or schedule is None else _name(schedule),
+        "weight_decay": settings.weight_decay,
         "prior": settings.prior,
         "coarse": settings.coarse,
         "redirect": settings.redirect,

@@ -23,15 +23,17 @@ from featviz.optim.optimizers import (
     SIGNAL_RATE,
     default_optimizer,
     default_rate,
+    default_weight_decay,
     find_schedule,
     named_optimizer,
     optimizer_with_rate,
 )
 from featviz.optim.quality import find_quality
 from featviz.optim.resolved import Plan, check_memory, record_of
+from featviz.optim.sized_param import sized_param
 from featviz.optim.upgrade import recorded_value, upgraded
 from featviz.options import Options, documented, option
-from featviz.param import ColorParam, Fourier, Param
+from featviz.param import Fourier, Param
 from featviz.param import parse as parse_param
 from featviz.transforms import Transform, output_size
 from featviz.transforms.presets import check as check_transforms
@@ -49,8 +51,6 @@ from featviz.validation import MOST
 REDIRECT = 16
 #: Default transforms for inputs other than images (H, W).
 FLAT_TRANSFORMS = "jitter,noise"
-#: Decay of the Fourier basis for signals (L,), whose spectra have no common shape, and volumes.
-SIGNAL_DECAY, VOLUME_DECAY = 0.0, 1.0
 
 
 @documented
@@ -102,10 +102,18 @@ class Settings(Options):
     )
     schedule: Schedule | ScheduleName | None = option(
         None,
-        "Decay of the learning rate: constant, cosine, or in Python a function from the progress, "
-        "0 to 1, to a factor. Default: that of the quality preset, cosine; constant for a custom "
-        "optimizer.",
+        "Decay of the learning rate: constant, cosine, flat_cosine (constant for half of the "
+        "steps), or in Python a function from the progress, 0 to 1, to a factor. Default: that of "
+        "the quality preset; constant for a custom optimizer.",
         cli=str,
+    )
+    weight_decay: float | None = option(
+        None,
+        "Fraction of every parameter that is lost in a step, divided by lr: what no gradient "
+        "sustains vanishes. 0: none. Default: that of the quality preset for a Fourier basis of "
+        "images that begins at noise; 0.1 / lr for signals (L,); else none.",
+        cli=float,
+        bounds=(0, 1e6),
     )
     prior: float | None = option(
         None,
@@ -181,7 +189,7 @@ class Settings(Options):
         """
         preset = find_quality(self.quality)
         steps = preset.steps if self.steps is None else operator.index(self.steps)
-        param = self._sized_param(model)
+        param = sized_param(self.param, self.size, preset.param, model)
         if self.transforms is not None:
             transforms = check_transforms(self.transforms)
         elif len(param.shape) == 2:
@@ -195,11 +203,17 @@ class Settings(Options):
         lr, schedule = self.lr, self.schedule
         usual = default_optimizer(isinstance(param, Fourier), param.shape)
         if self.optimizer is not None:
+            if self.weight_decay:
+                raise FeatvizError("weight_decay is for the default optimizer, not for a given one")
             optimizer = optimizer_with_rate(self.optimizer, lr)
+            weight_decay: float | None = 0.0
         else:
             adam_rate = default_rate(steps, preset.rate) * param.rate
             lr = lr if lr is not None else adam_rate if usual == "adam" else SIGNAL_RATE
-            optimizer = named_optimizer(usual, lr)
+            weight_decay = self.weight_decay
+            if weight_decay is None:
+                weight_decay = default_weight_decay(usual, lr, param, preset.weight_decay)
+            optimizer = named_optimizer(usual, lr, weight_decay)
         if schedule is None:
             schedule = preset.schedule if self.optimizer is None else "constant"
         devices.half(self.precision)
@@ -211,6 +225,7 @@ class Settings(Options):
             size=None,
             lr=lr,
             schedule=schedule,
+            weight_decay=weight_decay,
             prior=prior,
             coarse=coarse,
         )
@@ -229,37 +244,6 @@ class Settings(Options):
             record=record_of(settings, param, transforms, usual),
         )
 
-    def _sized_param(self, model: Model) -> Param:
-        if isinstance(self.param, type):
-            raise FeatvizError(f"param takes an instance: fv.param.{self.param.__name__}()")
-        if not isinstance(self.param, (Param, str, type(None))):
-            raise FeatvizError(
-                "param is one parameterization for all images, such as fourier or "
-                f"fv.param.Fourier(), not {type(self.param).__name__}"
-            )
-        if self.param == "fft":
-            raise FeatvizError("no parameterization 'fft': lucid's fft is called fourier")
-        param = self.param
-        if param is None and len(model.size) == 2:
-            param = find_quality(self.quality).param
-        if isinstance(param, str):
-            param = parse_param(param)
-        param = param or Fourier(decay=SIGNAL_DECAY if len(model.size) == 1 else VOLUME_DECAY)
-        if self.size is not None:
-            sized = dataclasses.replace(param, size=self.size)
-            if param.size is not None and param.shape != sized.shape:
-                raise FeatvizError(
-                    f"size {self.size} does not fit a parameterization of {param.shape}"
-                )
-            param = sized
-        if isinstance(param, ColorParam) and param.channels not in (None, model.channels):
-            raise FeatvizError(
-                f"param draws {param.channels} channels, but the network takes {model.channels}"
-            )
-        param = param.sized(model.channels, model.size)
-        check_memory(model, param)
-        return param
-
 
 class SettingsKeywords(TypedDict, total=False):
     """The fields of :class:`Settings` as keywords, for type checkers; a test keeps them in sync."""
@@ -272,6 +256,7 @@ class SettingsKeywords(TypedDict, total=False):
     optimizer: OptimizerFactory | None
     lr: float | None
     schedule: Schedule | ScheduleName | None
+    weight_decay: float | None
     prior: float | None
     coarse: float | None
     redirect: int

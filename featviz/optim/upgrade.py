@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from featviz.errors import FeatvizError
+from featviz.optim.optimizers import SIGNAL_SHRINKAGE
 
 #: What the names of 0.1 stood for, whose defaults have changed since.
 _STANDARD_0_1 = f"jitter:{1 / 7!r},rotate:15,scale:0.5:1.2,noise:0.1"
@@ -21,6 +22,8 @@ _LONGEST = 1000
 def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record with the settings that an earlier version left out as its defaults."""
     upgraded = {"prior": 0.0, "coarse": 0.0, **record}
+    if "weight_decay" not in record:
+        upgraded["weight_decay"] = _weight_decay_before(record)
     if not re.match(r"0\.1(\.|$)", str(record.get("version", ""))):
         return upgraded
     if record.get("transforms") == "standard":
@@ -35,6 +38,14 @@ def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     if record.get("schedule") is None:
         upgraded["schedule"] = "constant"
     return upgraded
+
+
+def _weight_decay_before(record: Mapping[str, Any]) -> float:
+    """Return the weight decay of a record from before it was a setting: that of signals."""
+    lr = record.get("lr")
+    if record.get("optimizer") != "normalized" or not isinstance(lr, (int, float)) or not lr > 0:
+        return 0.0
+    return SIGNAL_SHRINKAGE / lr
 
 
 def recorded_value(field: dataclasses.Field[Any], value: Any) -> Any:

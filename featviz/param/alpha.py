@@ -34,6 +34,7 @@ class Alpha(Wrapped):
     """
 
     transparent = True
+    fades = False  # what no gradient sustains should be transparent, not half so
     parts: ClassVar = ("inner", "cover")
     cover: Param = dataclasses.field(
         default_factory=lambda: Fourier(channels=1, color="none", decay=1.5)

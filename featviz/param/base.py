@@ -69,6 +69,9 @@ class Param(abc.ABC):
     rate = 1.0
     #: Whether the images have one channel more than the network's input: their opacity.
     transparent = False
+    #: Whether parameters that shrink take away what is in the image and leave a gray one, so that
+    #: weight decay is of use.
+    fades = False
 
     @property
     def starts_at_images(self) -> bool:

@@ -58,6 +58,10 @@ class Wrapped(Param):
     def starts_at_images(self) -> bool:
         return any(getattr(self, name).starts_at_images for name in self.parts)
 
+    @property
+    def fades(self) -> bool:  # type: ignore[override]
+        return all(getattr(self, name).fades for name in self.parts)
+
     def project_(self, state: State) -> None:
         for name in self.parts:
             getattr(self, name).project_(part(state, name))

@@ -55,6 +55,7 @@ class Fourier(Basis):
     spectrum and ImageNet's colours by the measured ones.
     """
 
+    fades = True
     decay: float = 1.5
     chroma: float = 0.25
     stats: Stats | str | None = None

@@ -23,6 +23,7 @@ class Maco(Fourier):
     strong. [Fel2023]_
     """
 
+    fades = False  # the state is the phase
     decay: float = 1.0
     contrast: float = 1.2
     sd: float = 1.0  # only the phases matter
