@@ -43,9 +43,9 @@ def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
 def _weight_decay_before(record: Mapping[str, Any]) -> float:
     """Return the weight decay of a record from before it was a setting: that of signals."""
     lr = record.get("lr")
-    if record.get("optimizer") != "normalized" or not isinstance(lr, (int, float)) or not lr > 0:
+    if record.get("optimizer") != "normalized" or not isinstance(lr, (int, float)):
         return 0.0
-    return SIGNAL_SHRINKAGE / lr
+    return SIGNAL_SHRINKAGE / lr if 0 < lr <= sys.float_info.max else 0.0
 
 
 def recorded_value(field: dataclasses.Field[Any], value: Any) -> Any:
