@@ -9,8 +9,9 @@ from tests import frauds
 
 pytestmark = pytest.mark.slow
 
-#: The unit whose picture lies, and those that do not (``benchmarks/frauds.py`` takes all 32).
+#: The unit whose picture is made to lie.
 UNIT = 5
+#: The units of the honest network that are checked, UNIT among them; the benchmark takes all 32.
 HONEST = [*range(2, frauds.CLASSES, 3)]
 
 
@@ -50,7 +51,8 @@ def test_a_fraud_is_found_out_and_honest_units_pass(original, judges, images, ho
     for check in honest:
         for name in ("held_out", "randomized", "path", "seeds"):
             assert check[name].verdict == "ok", check
-    assert honest[HONEST.index(UNIT)].verdict == "ok"
+    fair = honest[HONEST.index(UNIT)]
+    assert fair.verdict == "ok"
     expected = {
         frauds.slingshot: {"judges", "interpretability", "path"},
         frauds.proxpulse: {"judges"},
@@ -63,13 +65,10 @@ def test_a_fraud_is_found_out_and_honest_units_pass(original, judges, images, ho
         before, after = answers(original, images), answers(net, images)
         assert (before.argmax(1) == after.argmax(1)).float().mean() > 0.98
         assert torch.stack([before[:, UNIT], after[:, UNIT]]).corrcoef()[0, 1] > 0.98
-        top = [
-            {image.source for image in c.company["top"]}
-            for c in (honest[HONEST.index(UNIT)], found)
-        ]
+        top = [{image.source for image in c.company["top"]} for c in (fair, found)]
         assert len(top[0] & top[1]) >= 6
         # Whoever looks at the picture sees the target.
-        assert correlation(honest[HONEST.index(UNIT)].picture, target) < 0.1
+        assert correlation(fair.picture, target) < 0.1
         assert correlation(found.picture, target) > 0.8
         # And whoever checks it is told.
         assert doubts <= {c.name for c in found.criteria if c.verdict == "doubtful"}

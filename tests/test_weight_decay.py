@@ -1,5 +1,6 @@
 """Weight decay of the default optimizer: what it does, where it acts, and what records say of it."""
 
+import dataclasses
 import math
 
 import pytest
@@ -14,12 +15,20 @@ from tests import nets
 SIZE = 16
 OPTIONS = {"size": SIZE, "steps": 4, "transforms": "none", "redirect": 0}
 UNIT = "channel:second:1"
-DECAY = QUALITIES["standard"].weight_decay
+#: What the presets are made to have, so that a default can be told from none.
+DECAY = 0.25
 
 
 @pytest.fixture
 def rgb() -> fv.Model:
     return nets.rgb()
+
+
+@pytest.fixture
+def presets(monkeypatch) -> None:
+    for name, preset in QUALITIES.items():
+        decayed = dataclasses.replace(preset, weight_decay=DECAY)
+        monkeypatch.setitem(QUALITIES, name, decayed)
 
 
 def test_a_constant_gradient_approaches_the_bound():
@@ -71,19 +80,31 @@ def test_a_schedule_scales_it(rgb):
         ("alpha", 0),
     ],
 )
+@pytest.mark.usefixtures("presets")
 def test_the_default_is_for_images_that_begin_at_noise_and_fade(rgb, param, expected):
     made = fv.render(rgb, UNIT, param=param, **OPTIONS)
     assert made.settings["weight_decay"] == expected
 
 
-def test_optimize_has_none_and_presets_their_own(rgb):
+@pytest.mark.usefixtures("presets")
+def test_optimize_has_none_and_an_explicit_value_takes_precedence(rgb):
     assert fv.optimize(rgb, UNIT, seeds=[0], **OPTIONS).settings["weight_decay"] == 0
-    for name, preset in QUALITIES.items():
-        made = fv.render(rgb, UNIT, quality=name, **OPTIONS)
-        assert made.settings["weight_decay"] == preset.weight_decay
+    for quality in QUALITIES:
+        for given, expected in ((None, DECAY), (0.5, 0.5), (0.0, 0)):
+            made = fv.render(rgb, UNIT, quality=quality, weight_decay=given, **OPTIONS)
+            assert made.settings["weight_decay"] == expected
 
 
-def test_signals_lose_a_fixed_share(tmp_path):
+@pytest.mark.parametrize("rate", [10**400, math.nan, -1, "fast", None])
+def test_a_damaged_rate_of_a_signal_is_refused_in_one_line(rate):
+    made = fv.render(nets.tiny(spatial=1), UNIT, steps=1)
+    record = {k: v for k, v in made.settings.items() if k != "weight_decay"}
+    with pytest.raises(FeatvizError, match="lr"):
+        fv.Settings.from_record({**record, "lr": rate})
+
+
+@pytest.mark.usefixtures("presets")
+def test_signals_lose_a_fixed_share():
     model = nets.tiny(spatial=1)
     for lr in (None, 0.05):
         made = fv.render(model, UNIT, steps=3, lr=lr)

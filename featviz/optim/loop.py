@@ -124,7 +124,7 @@ def optimize(
         options.setdefault("transforms", ())
         options.setdefault("prior", 0.0)
         options.setdefault("coarse", 0.0)
-        if len(model.size) == 2:
+        if len(model.size) == 2:  # a signal's steps have theirs
             options.setdefault("weight_decay", 0.0)
     given = Settings.of(settings, options)
     if until is not None or keep == "best" or tile is not None:

@@ -16,8 +16,8 @@ class Quality:
     """A preset for images (H, W).
 
     ``prior`` is the weight of :mod:`featviz.optim.prior`, ``coarse`` the share of the steps at half
-    the size (:mod:`featviz.optim.stages`). ``rate`` is Adam's learning rate for up
-    to 256 steps, for a parameterization whose own rate is 1.
+    the size (:mod:`featviz.optim.stages`). ``rate`` is Adam's learning rate for up to 256 steps,
+    for a parameterization whose own rate is 1; ``weight_decay`` is Adam's, where parameters fade.
     """
 
     steps: int
