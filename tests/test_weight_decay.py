@@ -15,20 +15,13 @@ from tests import nets
 SIZE = 16
 OPTIONS = {"size": SIZE, "steps": 4, "transforms": "none", "redirect": 0}
 UNIT = "channel:second:1"
-#: What the presets are made to have, so that a default can be told from none.
-DECAY = 0.25
+STANDARD = QUALITIES["standard"]
+DECAY = STANDARD.fading.weight_decay
 
 
 @pytest.fixture
 def rgb() -> fv.Model:
     return nets.rgb()
-
-
-@pytest.fixture
-def presets(monkeypatch) -> None:
-    for name, preset in QUALITIES.items():
-        decayed = dataclasses.replace(preset, weight_decay=DECAY)
-        monkeypatch.setitem(QUALITIES, name, decayed)
 
 
 def test_a_constant_gradient_approaches_the_bound():
@@ -80,19 +73,35 @@ def test_a_schedule_scales_it(rgb):
         ("alpha", 0),
     ],
 )
-@pytest.mark.usefixtures("presets")
 def test_the_default_is_for_images_that_begin_at_noise_and_fade(rgb, param, expected):
     made = fv.render(rgb, UNIT, param=param, **OPTIONS)
     assert made.settings["weight_decay"] == expected
+    pace = STANDARD.fading if expected else STANDARD.steady
+    assert made.settings["schedule"] == pace.schedule
+    if param is None:
+        assert made.settings["lr"] == pace.rate
 
 
-@pytest.mark.usefixtures("presets")
 def test_optimize_has_none_and_an_explicit_value_takes_precedence(rgb):
     assert fv.optimize(rgb, UNIT, seeds=[0], **OPTIONS).settings["weight_decay"] == 0
-    for quality in QUALITIES:
-        for given, expected in ((None, DECAY), (0.5, 0.5), (0.0, 0)):
-            made = fv.render(rgb, UNIT, quality=quality, weight_decay=given, **OPTIONS)
-            assert made.settings["weight_decay"] == expected
+    for quality, preset in QUALITIES.items():
+        for given, expected in ((None, preset.fading.weight_decay), (0.5, 0.5), (0.0, 0)):
+            made = fv.render(rgb, UNIT, quality=quality, weight_decay=given, **OPTIONS).settings
+            pace = preset.steady if given == 0 else preset.fading
+            assert made["weight_decay"] == expected
+            assert (made["lr"], made["schedule"]) == (pace.rate, pace.schedule)
+
+
+def test_only_lucids_look_goes_without():
+    without = [name for name, preset in QUALITIES.items() if not preset.fading.weight_decay]
+    assert without == ["lucid"]
+    assert QUALITIES["lucid"].fading == QUALITIES["lucid"].steady
+
+
+def test_a_decay_that_takes_everything_is_refused(rgb):
+    """At lr · weight_decay = 2 parameters would change their signs in each step."""
+    with pytest.raises(FeatvizError, match="weight_decay 20.*below 1"):
+        fv.render(rgb, UNIT, lr=0.1, weight_decay=20.0, **OPTIONS)
 
 
 @pytest.mark.parametrize("rate", [10**400, math.nan, -1, "fast", None])
@@ -103,7 +112,6 @@ def test_a_damaged_rate_of_a_signal_is_refused_in_one_line(rate):
         fv.Settings.from_record({**record, "lr": rate})
 
 
-@pytest.mark.usefixtures("presets")
 def test_signals_lose_a_fixed_share():
     model = nets.tiny(spatial=1)
     for lr in (None, 0.05):

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from featviz.errors import FeatvizError, did_you_mean
-from featviz.param import Param
 from featviz.types import OptimizerFactory, Schedule, Tensor
 
 
@@ -186,17 +185,6 @@ def default_optimizer(fourier: bool, size: tuple[int, ...]) -> str:
     normalized gradient steps.
     """
     return "normalized" if fourier and len(size) == 1 else "adam"
-
-
-def default_weight_decay(optimizer: str, lr: float, param: Param, preset: float) -> float:
-    """Return the weight decay of a default optimizer: ``preset`` for images that begin at noise.
-
-    There is none for parameters that mean something else, and a fixed one for signals.
-    """
-    if optimizer == "normalized":
-        return SIGNAL_SHRINKAGE / lr
-    from_noise = param.fades and not param.starts_at_images
-    return preset if from_noise and len(param.shape) == 2 else 0.0
 
 
 def named_optimizer(name: str, lr: float, weight_decay: float) -> OptimizerFactory:

@@ -12,33 +12,52 @@ from featviz.types import ScheduleName
 
 
 @dataclasses.dataclass(frozen=True)
+class Pace:
+    """How Adam moves a parameterization whose own rate is 1.
+
+    ``rate`` is the learning rate for up to 256 steps, ``weight_decay`` 0 where parameters do not
+    fade: decay lets go of what no gradient sustains, and so allows a higher rate, kept for longer.
+    """
+
+    rate: float
+    schedule: ScheduleName = "cosine"
+    weight_decay: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Quality:
     """A preset for images (H, W).
 
     ``prior`` is the weight of :mod:`featviz.optim.prior`, ``coarse`` the share of the steps at half
-    the size (:mod:`featviz.optim.stages`). ``rate`` is Adam's learning rate for up to 256 steps,
-    for a parameterization whose own rate is 1; ``weight_decay`` is Adam's, where parameters fade.
+    the size (:mod:`featviz.optim.stages`). ``fading`` is the pace of images that begin at noise and
+    fade to gray, ``steady`` that of all others.
     """
 
     steps: int
     transforms: str = "standard"
     param: str = "fourier"
-    rate: float = 0.12
-    schedule: ScheduleName = "cosine"
-    weight_decay: float = 0.0
+    fading: Pace = Pace(0.3, "flat_cosine", 0.06)
+    steady: Pace = Pace(0.12)
     prior: float = 10.0
     coarse: float = 0.4
 
 
+_LUCID = Pace(0.1, "constant")
+
 QUALITIES = {
     "fast": Quality(
-        64, "jitter:0.05,rotate:10,scale:0.9:1.1,channel_noise:0.05", rate=0.25, prior=0, coarse=0
+        64,
+        "jitter:0.05,rotate:10,scale:0.9:1.1,channel_noise:0.05",
+        fading=Pace(0.5, "flat_cosine", 0.1),
+        steady=Pace(0.25),
+        prior=0,
+        coarse=0,
     ),
     "standard": Quality(256),
     "best": Quality(512),
     # lucid's published defaults, where its images have their grain and their detail from.
     "lucid": Quality(
-        512, "lucid", "fourier:decay=1:chroma=0", rate=0.1, schedule="constant", prior=0, coarse=0
+        512, "lucid", "fourier:decay=1:chroma=0", fading=_LUCID, steady=_LUCID, prior=0, coarse=0
     ),
 }
 

@@ -18,16 +18,8 @@ from featviz.networks.model import Model
 from featviz.optim import prior as priors
 from featviz.optim import stages
 from featviz.optim.network_noise import applicable
-from featviz.optim.optimizers import (
-    SCHEDULES,
-    SIGNAL_RATE,
-    default_optimizer,
-    default_rate,
-    default_weight_decay,
-    find_schedule,
-    named_optimizer,
-    optimizer_with_rate,
-)
+from featviz.optim.optimizers import SCHEDULES, default_optimizer, find_schedule
+from featviz.optim.pace import pacing
 from featviz.optim.quality import find_quality
 from featviz.optim.resolved import Plan, check_memory, record_of
 from featviz.optim.sized_param import sized_param
@@ -104,16 +96,16 @@ class Settings(Options):
         None,
         "Decay of the learning rate: constant, cosine, flat_cosine (constant for half of the "
         "steps), or in Python a function from the progress, 0 to 1, to a factor. Default: that of "
-        "the quality preset; constant for a custom optimizer.",
+        "the quality preset, cosine without weight decay; constant for a custom optimizer.",
         cli=str,
     )
     weight_decay: float | None = option(
         None,
         "Fraction of every parameter that is lost in a step, divided by lr: what no gradient "
-        "sustains vanishes. 0: none. Default: that of the quality preset for a Fourier basis of "
-        "images that begins at noise; 0.1 / lr for signals (L,); else none.",
+        "sustains vanishes. 0: none, with a lower default for lr. Default: that of the preset for "
+        "a Fourier basis of images that begins at noise; 0.1 / lr for signals (L,); else none.",
         cli=float,
-        bounds=(0, 1e6),
+        bounds=(0, 1e300),
     )
     prior: float | None = option(
         None,
@@ -200,22 +192,15 @@ class Settings(Options):
         prior = self.prior if self.prior is not None or len(param.shape) == 2 else 0.0
         prior = priors.applicable(prior, preset.prior, model, output_size(transforms, param.shape))
         coarse = stages.applicable(self.coarse, preset.coarse, model, param, transforms)
-        lr, schedule = self.lr, self.schedule
-        usual = default_optimizer(isinstance(param, Fourier), param.shape)
-        if self.optimizer is not None:
-            if self.weight_decay:
-                raise FeatvizError("weight_decay is for the default optimizer, not for a given one")
-            optimizer = optimizer_with_rate(self.optimizer, lr)
-            weight_decay: float | None = 0.0
-        else:
-            adam_rate = default_rate(steps, preset.rate) * param.rate
-            lr = lr if lr is not None else adam_rate if usual == "adam" else SIGNAL_RATE
-            weight_decay = self.weight_decay
-            if weight_decay is None:
-                weight_decay = default_weight_decay(usual, lr, param, preset.weight_decay)
-            optimizer = named_optimizer(usual, lr, weight_decay)
-        if schedule is None:
-            schedule = preset.schedule if self.optimizer is None else "constant"
+        paced = pacing(
+            preset,
+            param,
+            steps,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            schedule=self.schedule,
+            weight_decay=self.weight_decay,
+        )
         devices.half(self.precision)
         settings = dataclasses.replace(
             self,
@@ -223,9 +208,9 @@ class Settings(Options):
             transforms=transforms,
             steps=steps,
             size=None,
-            lr=lr,
-            schedule=schedule,
-            weight_decay=weight_decay,
+            lr=paced.lr,
+            schedule=paced.schedule,
+            weight_decay=paced.weight_decay,
             prior=prior,
             coarse=coarse,
         )
@@ -234,14 +219,14 @@ class Settings(Options):
             param=param,
             transforms=transforms,
             steps=steps,
-            optimizer=optimizer,
-            schedule=find_schedule(schedule),
+            optimizer=paced.optimizer,
+            schedule=find_schedule(paced.schedule),
             prior=prior,
             coarse=coarse,
             redirect=self.redirect,
             precision=self.precision,
             compile=self.compile,
-            record=record_of(settings, param, transforms, usual),
+            record=record_of(settings, param, transforms, paced.usual),
         )
 
 
