@@ -41,6 +41,7 @@ VERSION_0_1 = {
     "prior": 0,
     "coarse": 0,
     "schedule": "constant",
+    "weight_decay": 0,
 }
 SETTINGS = {
     "fast": {"quality": "fast"},
@@ -58,12 +59,12 @@ INGREDIENTS = {
     "spots beyond the frame": {"transforms": f"pad:0:spots,{SOFT},{NOISE}"},
     "mirror beyond the frame": {"transforms": f"{SOFT},{NOISE}"},
     "the full size throughout": {"coarse": 0},
-    "the full size throughout, rate 0.15": {"coarse": 0, "lr": 0.15},
     "decay 1": {"param": "fourier:decay=1"},
     "colour as fine as luminance": {"param": "fourier:chroma=0"},
-    "rate 0.1": {"lr": 0.1},
-    "rate 0.25": {"lr": 0.25},
-    "constant rate": {"schedule": "constant"},
+    "no weight decay": {"weight_decay": 0},
+    "rate 0.2": {"lr": 0.2},
+    "rate 0.4": {"lr": 0.4},
+    "cosine from the first step": {"schedule": "cosine"},
 }
 
 

@@ -35,6 +35,7 @@ BEFORE: dict[str, Any] = {
     "prior": 0,
     "coarse": 0,
     "schedule": "constant",
+    "weight_decay": 0,
 }
 COLUMNS, SIZE, GAP = 10, 160, 4
 
