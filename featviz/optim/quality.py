@@ -47,10 +47,9 @@ _LUCID = Pace(0.1, "constant")
 QUALITIES = {
     "fast": Quality(
         64,
-        "jitter:0.05,rotate:10,scale:0.9:1.1,channel_noise:0.05",
+        "pad:0:blur,jitter:0.05,rotate:10,scale:0.9:1.1,channel_noise:0.05",
         fading=Pace(0.5, "flat_cosine", 0.1),
         steady=Pace(0.25),
-        prior=0,
         coarse=0,
     ),
     "standard": Quality(256),
