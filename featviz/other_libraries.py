@@ -41,4 +41,5 @@ KEYWORDS = {
     "num_steps": "give steps=",
     "learning_rate": "give lr=",
     "image_size": "give size=",
+    "verbose": "give progress=",
 }

@@ -98,7 +98,7 @@ TABLE: dict[str, list[Call]] = {
         Call('fv.render(model, a, quality="draft")', "called 'fast' here"),
         Call('fv.render(model, a, device="gpu")', "cuda"),
         Call("fv.render(model, a, seed=None)", "seed"),
-        Call("fv.render(model, a, verbose=True)", "verbose|known"),
+        Call("fv.render(model, a, verbose=True)", "give progress="),
         Call("fv.render(model, a, callbacks=print)", "callbacks"),
         Call("fv.render(model, a, callbacks=[fv.callbacks.Live()])", r"Live\(show=function\)"),
         Call("fv.render(a, model)", "featviz.Model"),
