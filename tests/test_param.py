@@ -121,6 +121,8 @@ def test_chroma_acts_on_decorrelated_colours_alone():
         ("fourier", "fourier:decay=1:chroma=0"),
         ("fourier:decay=1.2", "fourier:decay=1.2:chroma=0"),
         ("alpha:fourier:range=clamp", "alpha:fourier:range=clamp:decay=1:chroma=0"),
+        ("laplacian:levels=3", "laplacian:decay=0:levels=3"),
+        ("alpha:laplacian", "alpha:laplacian:decay=0"),
         ("pixel:sd=0.1", "pixel:sd=0.1"),
     ],
 )

@@ -135,11 +135,29 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
     ),
     channels=st.integers(1, 4),
     levels=st.integers(1, 6),
+    decay=st.sampled_from([0, 0.5, 1, 3]),
 )
-def test_a_laplacian_pyramid_rebuilds_any_image(size, channels, levels):
+def test_a_laplacian_pyramid_rebuilds_any_image(size, channels, levels, decay):
     images = 0.1 + 0.8 * torch.rand(2, channels, *size)
-    start = P.Laplacian(levels=levels).from_image(images)
+    start = P.Laplacian(levels=levels, decay=decay).from_image(images)
     torch.testing.assert_close(start.image(start.init([0, 1])), images, atol=1e-5, rtol=0)
+
+
+def test_a_level_of_a_pyramid_counts_a_fraction_of_the_next_coarser_one():
+    param = P.Laplacian(size=16, channels=1, color="none", levels=3, decay=2.0)
+    state = param.init([0])
+    for level, amplitude in enumerate((1 / 16, 1 / 4, 1)):
+        one = {name: torch.full_like(v, name == f"level{level}") for name, v in state.items()}
+        torch.testing.assert_close(
+            param.synthesize(one), torch.full((1, 1, 16, 16), float(amplitude))
+        )
+
+
+def test_levels_that_a_smaller_image_does_not_have_are_held():
+    param = P.Laplacian(size=16, channels=1, levels=3)
+    gradients = {name: torch.ones_like(value) for name, value in param.init([0]).items()}
+    param.hold_(gradients, 0.25)
+    assert [float(gradients[f"level{k}"].mean()) for k in range(3)] == [0, 1, 1]
 
 
 @given(size=st.integers(2, 40), contrast=st.sampled_from([0.5, 1.5]))
@@ -351,6 +369,8 @@ def test_stats_shape_pictures_and_survive_a_file(tmp_path):
         (lambda: P.Bounded(images=PICTURE, eps=1, norm="l7"), "no norm 'l7'"),
         (lambda: P.Bounded(images=PICTURE, eps=1).init([0, 1, 2]) and P.Bounded(images=PICTURE.expand(2, -1, -1, -1), eps=1).init([0, 1, 2]), "2 images for 3"),
         (lambda: P.Laplacian(levels=0), "levels must be"),
+        (lambda: P.Laplacian(decay=float("nan")), "decay must be a number"),
+        (lambda: P.Laplacian(decay=90), "decay must be at most 8"),
         (lambda: P.Cppn(width=2.5), "width must be"),
         (lambda: P.Interpolated(other=P.Pixel(), share=2), "share must be"),
         (lambda: P.Pixel(range=((0, 1),), channels=2), "bounds for 1 channels, not 2"),

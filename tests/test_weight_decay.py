@@ -67,7 +67,7 @@ def test_a_schedule_scales_it(rgb):
         (fv.param.Interpolated(other=fv.param.Fourier()), DECAY),
         (fv.param.Fourier().from_image(torch.full((1, 3, SIZE, SIZE), 0.4)), 0),
         ("pixel", 0),
-        ("laplacian:levels=2", 0),
+        ("laplacian:levels=2", DECAY),
         ("maco", 0),
         ("cppn", 0),
         ("alpha", 0),

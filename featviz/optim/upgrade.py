@@ -35,6 +35,8 @@ def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
         # The Fourier part is the last one of a text.
         param = param if "decay=" in param else f"{param}:decay=1"
         upgraded["param"] = f"{param}:chroma=0"
+    if isinstance(param, str) and re.match(r"(alpha:)?laplacian\b", param):
+        upgraded["param"] = param.replace("laplacian", "laplacian:decay=0", 1)
     if record.get("schedule") is None:
         upgraded["schedule"] = "constant"
     return upgraded

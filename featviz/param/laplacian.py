@@ -10,23 +10,33 @@ from featviz.errors import FeatvizError
 from featviz.param.base import Basis
 from featviz.resample import resize
 from featviz.types import State, Tensor
+from featviz.validation import real
+
+#: Largest decay: beyond it, levels are lost to rounding.
+MOST_DECAY = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Laplacian(Basis):
     """Images as a sum of ``levels`` pixel grids, each of half the resolution of the one before.
 
-    The state contains ``level0`` (the image's size) to ``level{n-1}``. A coarse value affects many
-    pixels, so low frequencies change first, as with :class:`Fourier`, but locally. [Burt1983]_;
-    lucid's ``laplacian_pyramid``.
+    The state contains ``level0`` (the image's size) to ``level{n-1}``, the coarsest. A level counts
+    1 / 2^decay of the next coarser one, so that low frequencies change first, as with
+    :class:`Fourier`, but locally. [Burt1983]_; lucid's ``laplacian_pyramid`` is ``decay=0``.
     """
 
     levels: float = 5
+    decay: float = 1.0
+    fades = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.levels != int(self.levels) or self.levels < 1:
             raise FeatvizError(f"levels must be a positive whole number, not {self.levels}")
+        real("decay", self.decay, -MOST_DECAY, MOST_DECAY)
+
+    def _amplitude(self, level: int) -> float:
+        return float(2 ** (-self.decay * (len(self._sizes()) - 1 - level)))
 
     def _sizes(self) -> list[tuple[int, ...]]:
         sizes = [self.shape]
@@ -35,9 +45,9 @@ class Laplacian(Basis):
         return sizes
 
     def synthesize(self, state: State) -> Tensor:
-        total = state["level0"]
+        total = state["level0"] * self._amplitude(0)
         for k in range(1, len(state)):
-            total = total + resize(state[f"level{k}"], self.shape)
+            total = total + resize(state[f"level{k}"], self.shape) * self._amplitude(k)
         return total
 
     def analyze(self, raw: Tensor) -> State:
@@ -45,9 +55,9 @@ class Laplacian(Basis):
         sizes = self._sizes()
         for k in range(len(sizes) - 1, 0, -1):  # what each level can represent, coarsest first
             level = F.interpolate(residual, sizes[k], mode="area")
-            state[f"level{k}"] = level
+            state[f"level{k}"] = level / self._amplitude(k)
             residual = residual - resize(level, self.shape)
-        return {"level0": residual, **state}
+        return {"level0": residual / self._amplitude(0), **state}
 
     def scatter(self, noise: Tensor) -> State:
         return {f"level{k}": self._grid(noise, size) for k, size in enumerate(self._sizes())}
@@ -57,3 +67,8 @@ class Laplacian(Basis):
         for axis, side in enumerate(size):
             noise = noise.narrow(axis + 2, 0, side)
         return noise / len(self._sizes()) ** 0.5
+
+    def hold_(self, gradients: State, finest: float) -> None:
+        for name, gradient in gradients.items():
+            if 0.5 / 2 ** int(name.removeprefix("level")) > finest:
+                gradient.zero_()
