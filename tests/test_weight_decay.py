@@ -1,6 +1,5 @@
 """Weight decay of the default optimizer: what it does, where it acts, and what records say of it."""
 
-import dataclasses
 import math
 
 import pytest
@@ -100,7 +99,7 @@ def test_only_lucids_look_goes_without():
 
 def test_a_decay_that_takes_everything_is_refused(rgb):
     """At lr · weight_decay = 2 parameters would change their signs in each step."""
-    with pytest.raises(FeatvizError, match="weight_decay 20.*below 1"):
+    with pytest.raises(FeatvizError, match=r"weight_decay 20.*below 1"):
         fv.render(rgb, UNIT, lr=0.1, weight_decay=20.0, **OPTIONS)
 
 
