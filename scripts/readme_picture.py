@@ -8,7 +8,7 @@ from pathlib import Path
 import featviz as fv
 
 CLASSES = (
-    *("golden retriever", "daisy", "flamingo", "goldfish", "Egyptian cat", "pizza"),
+    *("volcano", "daisy", "flamingo", "goldfish", "Egyptian cat", "pizza"),
     *("racer", "bee", "castle"),
 )
 CHANNELS = ("channel:_blocks.4:10", "channel:_blocks.10:5", "channel:_blocks.13:40")

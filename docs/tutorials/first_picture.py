@@ -16,24 +16,25 @@ model.layers()[-6:]
 # class is an objective, too, and the easiest to judge, because we know what it should look like:
 
 # %%
-dog = fv.render(model, 'class:"golden retriever"')
-dog
+volcano = fv.render(model, "class:volcano")
+volcano
 
 # %% [markdown]
-# It is a dog as the network knows dogs: head, ears and fur where they come together, no whole animal.
+# It is a volcano as the network knows volcanoes: slopes, a crater and lava, more of each than a photograph has.
 # The score is the objective's value, here the logit. It should rise and then level off; if it still
-# climbs at the end, more `steps` pay:
+# climbs at the end, more `steps` pay. In the first two fifths the network sees the image at half its size, where
+# scores are not comparable to the later ones:
 
 # %%
-dog.plot()
+volcano.plot()
 
 # %% [markdown]
 # Would a photograph score as high? Rarely: the image has been optimized for nothing else. So the
-# score says little by itself. Whether *other* networks see a dog says more:
+# score says little by itself. Whether *other* networks see a volcano says more:
 
 # %%
 judge = fv.load("efficientnet_lite2")
-probabilities = judge(dog.images).softmax(1)[0]
+probabilities = judge(volcano.images).softmax(1)[0]
 for p, c in zip(*probabilities.topk(3), strict=True):
     print(f"{judge.classes[c]}: {p:.2f}")
 
