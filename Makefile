@@ -21,7 +21,7 @@ $(VENV)/ready: $(VENV)/base
 
 ## Render a class of the embedded default network to picture.png.
 picture: $(VENV)/base
-	$(BIN)/featviz render efficientnet_lite0 class:volcano -o picture.png
+	$(BIN)/featviz render efficientnet_lite0 'class:"volcano"' -o picture.png
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

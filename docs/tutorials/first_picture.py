@@ -16,7 +16,7 @@ model.layers()[-6:]
 # class is an objective, too, and the easiest to judge, because we know what it should look like:
 
 # %%
-volcano = fv.render(model, "class:volcano")
+volcano = fv.render(model, 'class:"volcano"')
 volcano
 
 # %% [markdown]
