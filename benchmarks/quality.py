@@ -61,7 +61,7 @@ INGREDIENTS = {
     "the full size throughout": {"coarse": 0},
     "decay 1": {"param": "fourier:decay=1"},
     "colour as fine as luminance": {"param": "fourier:chroma=0"},
-    "no weight decay": {"weight_decay": 0},
+    "no weight decay, and the lower rate of then": {"weight_decay": 0},
     "rate 0.2": {"lr": 0.2},
     "rate 0.4": {"lr": 0.4},
     "cosine from the first step": {"schedule": "cosine"},

@@ -130,6 +130,13 @@ def test_records_of_0_1_keep_their_spectrum(old, new):
     assert upgraded({"version": "0.1.0", "param": old})["param"] == new
 
 
+def test_a_pyramid_from_before_weight_decay_has_levels_of_equal_weight():
+    before = {"version": "0.2.0", "param": "laplacian:levels=3"}
+    assert upgraded(before)["param"] == "laplacian:decay=0:levels=3"
+    assert upgraded({**before, "weight_decay": 0.06})["param"] == "laplacian:levels=3"
+    assert upgraded({"version": "0.2.0", "param": None})["param"] is None
+
+
 def test_decorrelation_whitens_samples_with_imagenets_covariance():
     root = np.array(color.IMAGENET)
     samples = np.random.default_rng(0).normal(size=(200_000, 3)) @ root.T

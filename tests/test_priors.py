@@ -158,6 +158,16 @@ def test_levels_that_a_smaller_image_does_not_have_are_held():
     gradients = {name: torch.ones_like(value) for name, value in param.init([0]).items()}
     param.hold_(gradients, 0.25)
     assert [float(gradients[f"level{k}"].mean()) for k in range(3)] == [0, 1, 1]
+    only = {"level0": torch.ones(1, 1, 16, 16)}
+    P.Laplacian(size=16, channels=1, levels=1).hold_(only, 0.25)
+    assert only["level0"].all()
+
+
+@pytest.mark.parametrize("decay", [0, 1, 2.5])
+def test_a_pyramid_starts_with_the_noise_that_it_is_given(decay):
+    param = P.Laplacian(size=192, channels=1, color="none", range="none", sd=1.0, decay=decay)
+    drawn = param.synthesize(param.init(range(8))).detach()
+    assert 0.5 < float(drawn.std()) < 1.05
 
 
 @given(size=st.integers(2, 40), contrast=st.sampled_from([0.5, 1.5]))
@@ -371,6 +381,7 @@ def test_stats_shape_pictures_and_survive_a_file(tmp_path):
         (lambda: P.Laplacian(levels=0), "levels must be"),
         (lambda: P.Laplacian(decay=float("nan")), "decay must be a number"),
         (lambda: P.Laplacian(decay=90), "decay must be at most 8"),
+        (lambda: P.Laplacian(decay=-1), "decay must not be negative"),
         (lambda: P.Cppn(width=2.5), "width must be"),
         (lambda: P.Interpolated(other=P.Pixel(), share=2), "share must be"),
         (lambda: P.Pixel(range=((0, 1),), channels=2), "bounds for 1 channels, not 2"),

@@ -310,16 +310,35 @@ def written(settings, goal="channel:a:1", seed=3):
     return before + json.dumps(goal) + between + str(seed) + after
 
 
-def test_the_code_makes_the_picture_again(lite0, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"lr": 0.05},
+        {"quality": "lucid"},
+        {"schedule": "constant"},
+        {"weight_decay": 0.0},
+        {"param": "laplacian:decay=0.5"},
+    ],
+    ids=str,
+)
+def test_the_code_makes_the_picture_again(lite0, monkeypatch, tmp_path, given):
     import featviz as fv
 
     monkeypatch.chdir(tmp_path)
-    made = fv.render(lite0, "channel:_blocks.1:3", steps=2, size=32, seed=5, lr=0.05)
+    made = fv.render(lite0, "channel:_blocks.1:3", steps=4, size=32, seed=5, **given)
     text = written(made.settings, "channel:_blocks.1:3", 5)
+    assert "function" not in text
     scope = {}
     exec(compile(text, "code", "exec"), scope)
     assert (scope["result"].images == made.images).all()
     assert Path("image.png").exists()
+
+
+def test_the_code_of_an_older_picture_has_the_settings_of_then():
+    text = written(SETTINGS)
+    for word in ('"fourier:decay=1:chroma=0"', 'schedule="constant"', "weight_decay=0.0"):
+        assert word in text
+    assert "prior=0.0" in text
 
 
 def test_the_code_says_what_it_cannot():

@@ -77,8 +77,8 @@ def test_the_default_is_for_images_that_begin_at_noise_and_fade(rgb, param, expe
     assert made.settings["weight_decay"] == expected
     pace = STANDARD.fading if expected else STANDARD.steady
     assert made.settings["schedule"] == pace.schedule
-    if param is None:
-        assert made.settings["lr"] == pace.rate
+    drawn = fv.param.parse(param or "fourier") if not isinstance(param, fv.param.Param) else param
+    assert made.settings["lr"] == pytest.approx(pace.rate * drawn.rate)
 
 
 def test_optimize_has_none_and_an_explicit_value_takes_precedence(rgb):
@@ -144,6 +144,29 @@ def test_a_resumed_run_is_the_same(rgb):
     first = fv.optimize(rgb, UNIT, callbacks=[stop], **given)
     rest = fv.optimize(rgb, UNIT, resume=first.checkpoint, **given)
     assert torch.equal(whole.images, rest.images)
+
+
+def test_a_run_is_not_resumed_with_another_one(rgb):
+    def stop(step):
+        return step.index == 2
+
+    given = {**OPTIONS, "steps": 8, "seeds": [3]}
+    first = fv.optimize(rgb, UNIT, callbacks=[stop], weight_decay=0.5, **given)
+    with pytest.raises(FeatvizError, match="has weight_decay 0"):
+        fv.optimize(rgb, UNIT, resume=first.checkpoint, **given)
+
+
+@pytest.mark.parametrize("param", ["pixel", "maco"])
+def test_a_decay_that_is_asked_for_leaves_the_pace_of_what_does_not_fade(rgb, param):
+    made = fv.render(rgb, UNIT, param=param, weight_decay=0.1, **OPTIONS).settings
+    assert made["weight_decay"] == 0.1
+    assert (made["lr"], made["schedule"]) == (STANDARD.steady.rate, STANDARD.steady.schedule)
+
+
+def test_more_steps_have_a_lower_rate(rgb):
+    made = fv.render(rgb, UNIT, **{**OPTIONS, "steps": 512}).settings
+    assert made["lr"] == STANDARD.fading.rate / 2
+    assert made["weight_decay"] == DECAY
 
 
 def test_a_given_optimizer_has_its_own(rgb):

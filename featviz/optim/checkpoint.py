@@ -91,21 +91,29 @@ class Checkpoint:
         Raises
         ------
         FeatvizError
-            If it is another optimizer's, or damaged.
+            If it is another optimizer's, or has other settings than ``optimizer`` but for the
+            learning rate, or is damaged.
         """
         own = optimizer.state_dict()["param_groups"]
         saved = self.optimizer.get("param_groups")
-        fits = isinstance(saved, list) and [set(g) for g in saved if isinstance(g, dict)] == [
-            set(g) for g in own
-        ]
+        groups = [g for g in saved if isinstance(g, dict)] if isinstance(saved, list) else []
         try:
-            if not fits:
+            if [set(g) for g in groups] != [set(g) for g in own]:
                 raise ValueError("its settings are others")
+            for group, stored in zip(own, groups, strict=True):
+                for name, value in group.items():
+                    if name not in _FREE and value != stored[name]:
+                        raise ValueError(f"it has {name} {stored[name]}, not {value}")
             optimizer.load_state_dict(self.optimizer)
         except Exception as error:  # of any optimizer, also the user's own
             raise FeatvizError(
                 f"checkpoint does not fit the optimizer: {shorten(str(error))}"
             ) from error
+
+
+#: Settings of an optimizer that a resumed run may have of its own: they change no result, or, as
+#: the learning rate, are set in each step.
+_FREE = {"params", "lr", "fused", "foreach", "capturable", "differentiable"}
 
 
 def _cpu(value: Any) -> Any:

@@ -19,7 +19,7 @@ from featviz.types import OptimizerFactory, Schedule, ScheduleName
 
 
 @dataclasses.dataclass(frozen=True)
-class Pacing:
+class ResolvedPace:
     """What moves the parameters: ``usual`` names the default optimizer, ``optimizer`` makes it."""
 
     usual: str
@@ -29,7 +29,7 @@ class Pacing:
     weight_decay: float
 
 
-def pacing(
+def resolve_pace(
     preset: Quality,
     param: Param,
     steps: int,
@@ -38,7 +38,7 @@ def pacing(
     lr: float | None,
     schedule: Schedule | ScheduleName | None,
     weight_decay: float | None,
-) -> Pacing:
+) -> ResolvedPace:
     """Return how ``param`` is moved in ``steps`` steps; what is None is that of ``preset``.
 
     Raises
@@ -51,7 +51,9 @@ def pacing(
     if optimizer is not None:
         if weight_decay:
             raise FeatvizError("weight_decay is for the default optimizer, not for a given one")
-        return Pacing(usual, optimizer_with_rate(optimizer, lr), lr, schedule or "constant", 0.0)
+        return ResolvedPace(
+            usual, optimizer_with_rate(optimizer, lr), lr, schedule or "constant", 0.0
+        )
     pace = _pace(preset, param, weight_decay)
     if lr is None:
         lr = SIGNAL_RATE if usual == "normalized" else default_rate(steps, pace.rate) * param.rate
@@ -60,15 +62,13 @@ def pacing(
     if lr * weight_decay >= 1:
         raise FeatvizError(
             f"lr {lr:g} with weight_decay {weight_decay:g} takes away all of a parameter in a "
-            "step: their product has to be below 1"
+            "step: their product has to be below 1; lower lr, or give weight_decay=0"
         )
     made = named_optimizer(usual, lr, weight_decay)
-    return Pacing(usual, made, lr, schedule or pace.schedule, weight_decay)
+    return ResolvedPace(usual, made, lr, schedule or pace.schedule, weight_decay)
 
 
 def _pace(preset: Quality, param: Param, weight_decay: float | None) -> Pace:
-    """Return the pace for a parameterization: ``fading`` where weight decay acts."""
-    if len(param.shape) != 2 or weight_decay == 0:
-        return preset.steady
-    fades = param.fades and not param.starts_at_images
-    return preset.fading if fades or weight_decay is not None else preset.steady
+    """Return the pace for a parameterization; a weight decay of 0 asks for the steady one."""
+    fades = param.fades and not param.starts_at_images and len(param.shape) == 2
+    return preset.fading if fades and weight_decay != 0 else preset.steady

@@ -15,8 +15,8 @@ from featviz.types import ScheduleName
 class Pace:
     """How Adam moves a parameterization whose own rate is 1.
 
-    ``rate`` is the learning rate for up to 256 steps, ``weight_decay`` 0 where parameters do not
-    fade: decay lets go of what no gradient sustains, and so allows a higher rate, kept for longer.
+    ``rate`` is the learning rate for up to 256 steps. Weight decay lets go of what no gradient
+    sustains, and so allows a higher rate, kept for longer.
     """
 
     rate: float

@@ -19,7 +19,7 @@ from featviz.optim import prior as priors
 from featviz.optim import stages
 from featviz.optim.network_noise import applicable
 from featviz.optim.optimizers import SCHEDULES, default_optimizer, find_schedule
-from featviz.optim.pace import pacing
+from featviz.optim.pace import resolve_pace
 from featviz.optim.quality import find_quality
 from featviz.optim.resolved import Plan, check_memory, record_of
 from featviz.optim.sized_param import sized_param
@@ -87,7 +87,7 @@ class Settings(Options):
     lr: float | None = option(
         None,
         "Learning rate of the optimizer. Default: that of the quality preset for up to 256 steps, "
-        "in inverse proportion to the steps for more; 0.2 for signals (L,).",
+        "in inverse proportion to the steps for more, lower without weight decay; 0.2 for signals.",
         cli=float,
         bounds=(0, 1e6),
         above=True,
@@ -96,16 +96,17 @@ class Settings(Options):
         None,
         "Decay of the learning rate: constant, cosine, flat_cosine (constant for half of the "
         "steps), or in Python a function from the progress, 0 to 1, to a factor. Default: that of "
-        "the quality preset, cosine without weight decay; constant for a custom optimizer.",
+        "the quality preset, with or without weight decay; constant for a custom optimizer.",
         cli=str,
     )
     weight_decay: float | None = option(
         None,
         "Fraction of every parameter that is lost in a step, divided by lr: what no gradient "
-        "sustains vanishes. 0: none, with a lower default for lr. Default: that of the preset for "
-        "a Fourier basis of images that begins at noise; 0.1 / lr for signals (L,); else none.",
+        "sustains vanishes. 0: none, and another default for lr and schedule. Default: that of the "
+        "preset for images that begin at noise, by fourier or laplacian; 0.1 / lr for signals "
+        "(L,); else none.",
         cli=float,
-        bounds=(0, 1e300),
+        bounds=(0, 1e300),  # 0.1 / lr has to fit
     )
     prior: float | None = option(
         None,
@@ -192,7 +193,7 @@ class Settings(Options):
         prior = self.prior if self.prior is not None or len(param.shape) == 2 else 0.0
         prior = priors.applicable(prior, preset.prior, model, output_size(transforms, param.shape))
         coarse = stages.applicable(self.coarse, preset.coarse, model, param, transforms)
-        paced = pacing(
+        paced = resolve_pace(
             preset,
             param,
             steps,

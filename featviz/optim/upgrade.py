@@ -24,6 +24,7 @@ def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     upgraded = {"prior": 0.0, "coarse": 0.0, **record}
     if "weight_decay" not in record:
         upgraded["weight_decay"] = _weight_decay_before(record)
+        upgraded["param"] = _flat_pyramid(record.get("param"))
     if not re.match(r"0\.1(\.|$)", str(record.get("version", ""))):
         return upgraded
     if record.get("transforms") == "standard":
@@ -35,11 +36,16 @@ def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
         # The Fourier part is the last one of a text.
         param = param if "decay=" in param else f"{param}:decay=1"
         upgraded["param"] = f"{param}:chroma=0"
-    if isinstance(param, str) and re.match(r"(alpha:)?laplacian\b", param):
-        upgraded["param"] = param.replace("laplacian", "laplacian:decay=0", 1)
     if record.get("schedule") is None:
         upgraded["schedule"] = "constant"
     return upgraded
+
+
+def _flat_pyramid(param: Any) -> Any:
+    """Return a pyramid's text from before its levels had a decay; any other value as it is."""
+    if isinstance(param, str) and re.match(r"(alpha:)?laplacian\b", param):
+        return param.replace("laplacian", "laplacian:decay=0", 1)
+    return param
 
 
 def _weight_decay_before(record: Mapping[str, Any]) -> float:

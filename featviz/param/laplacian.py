@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from torch.nn import functional as F
 
@@ -12,7 +13,7 @@ from featviz.resample import resize
 from featviz.types import State, Tensor
 from featviz.validation import real
 
-#: Largest decay: beyond it, levels are lost to rounding.
+#: Largest decay: beyond it, fine levels do nothing.
 MOST_DECAY = 8
 
 
@@ -33,10 +34,10 @@ class Laplacian(Basis):
         super().__post_init__()
         if self.levels != int(self.levels) or self.levels < 1:
             raise FeatvizError(f"levels must be a positive whole number, not {self.levels}")
-        real("decay", self.decay, -MOST_DECAY, MOST_DECAY)
+        real("decay", self.decay, 0, MOST_DECAY)
 
-    def _amplitude(self, level: int) -> float:
-        return float(2 ** (-self.decay * (len(self._sizes()) - 1 - level)))
+    def _amplitudes(self, levels: int) -> list[float]:
+        return [float(2 ** (-self.decay * (levels - 1 - k))) for k in range(levels)]
 
     def _sizes(self) -> list[tuple[int, ...]]:
         sizes = [self.shape]
@@ -45,30 +46,35 @@ class Laplacian(Basis):
         return sizes
 
     def synthesize(self, state: State) -> Tensor:
-        total = state["level0"] * self._amplitude(0)
+        amplitudes = self._amplitudes(len(state))
+        total = state["level0"] * amplitudes[0]
         for k in range(1, len(state)):
-            total = total + resize(state[f"level{k}"], self.shape) * self._amplitude(k)
+            total = total + resize(state[f"level{k}"], self.shape) * amplitudes[k]
         return total
 
     def analyze(self, raw: Tensor) -> State:
         state, residual = {}, raw
         sizes = self._sizes()
+        amplitudes = self._amplitudes(len(sizes))
         for k in range(len(sizes) - 1, 0, -1):  # what each level can represent, coarsest first
             level = F.interpolate(residual, sizes[k], mode="area")
-            state[f"level{k}"] = level / self._amplitude(k)
+            state[f"level{k}"] = level / amplitudes[k]
             residual = residual - resize(level, self.shape)
-        return {"level0": residual / self._amplitude(0), **state}
+        return {"level0": residual / amplitudes[0], **state}
 
     def scatter(self, noise: Tensor) -> State:
-        return {f"level{k}": self._grid(noise, size) for k, size in enumerate(self._sizes())}
-
-    def _grid(self, noise: Tensor, size: tuple[int, ...]) -> Tensor:
-        """Crop the grid of a level from white noise."""
-        for axis, side in enumerate(size):
-            noise = noise.narrow(axis + 2, 0, side)
-        return noise / len(self._sizes()) ** 0.5
+        sizes = self._sizes()
+        size_of_all = math.hypot(*self._amplitudes(len(sizes)))
+        return {f"level{k}": _crop(noise, size) / size_of_all for k, size in enumerate(sizes)}
 
     def hold_(self, gradients: State, finest: float) -> None:
-        for name, gradient in gradients.items():
-            if 0.5 / 2 ** int(name.removeprefix("level")) > finest:
-                gradient.zero_()
+        for level in range(len(gradients) - 1):  # the coarsest may be all there is
+            if 0.5 / 2**level > finest:
+                gradients[f"level{level}"].zero_()
+
+
+def _crop(noise: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Crop the grid of a level from white noise."""
+    for axis, side in enumerate(size):
+        noise = noise.narrow(axis + 2, 0, side)
+    return noise

@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from featviz.optim.optimizers import SCHEDULES
 from featviz.optim.settings import Settings
+from featviz.optim.upgrade import upgraded
 
 #: Placeholders that the pages replace by the objective and seed of an image.
 OBJECTIVE, SEED = "\x00objective\x00", "\x00seed\x00"
@@ -26,6 +28,7 @@ def pieces(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _code(settings: Mapping[str, Any]) -> str:
+    settings = upgraded(settings)
     imports, lines, notes = ["import featviz as fv"], [], []
     for field in _RECORDED:
         name, value = field.name, settings.get(field.name)
@@ -34,12 +37,14 @@ def _code(settings: Mapping[str, Any]) -> str:
             if optimizer in _optimizers():
                 imports.insert(0, "import torch")
                 lines.append(f"optimizer=torch.optim.{optimizer}")
-            elif optimizer != "adam":
+            elif optimizer not in ("adam", "normalized"):
                 notes.append(
                     f"the optimizer is a function{_called(optimizer)}: pass your own as optimizer="
                 )
         elif name == "schedule":
-            if value is not None:
+            if isinstance(value, str) and value in SCHEDULES:
+                lines.append(f"schedule={_literal(value)}")
+            elif value is not None:
                 notes.append(
                     f"the schedule is a function{_called(value)}: pass your own as schedule="
                 )
