@@ -47,14 +47,14 @@ def answers(net, images) -> torch.Tensor:
 
 
 def test_a_fraud_is_found_out_and_honest_units_pass(original, judges, images, honest):
-    """The judges are small, too, and mistrust a third of the honest units: see docs/check.md."""
+    """The judges are small, too, and mistrust a fifth of the honest units: see docs/check.md."""
     for check in honest:
         for name in ("held_out", "randomized", "path", "seeds"):
             assert check[name].verdict == "ok", check
     fair = honest[HONEST.index(UNIT)]
     assert fair.verdict == "ok"
     expected = {
-        frauds.slingshot: {"judges", "interpretability", "path"},
+        frauds.slingshot: {"judges", "path"},
         frauds.proxpulse: {"judges"},
     }
     target = frauds.target()

@@ -250,7 +250,9 @@ def test_reading_pictures_of_every_kind(tmp_path):
 def test_quality_sets_what_is_not_given(tiny):
     fast = fv.render(tiny, "channel:first:2", quality="fast", callbacks=[lambda s: True])
     assert fast.settings["steps"] == 64
-    assert fast.settings["transforms"] == "jitter,rotate:10,scale:0.9:1.1,channel_noise:0.05"
+    assert fast.settings["transforms"] == (
+        "pad:0:blur,jitter,rotate:10,scale:0.9:1.1,channel_noise:0.05"
+    )
     own = fv.render(tiny, "channel:first:2", quality="fast", steps=2, transforms="none")
     assert (own.settings["steps"], own.settings["transforms"]) == (2, "none")
     signal = fv.render(nets.tiny(1), "channel:first:2", quality="fast", callbacks=[lambda s: True])
