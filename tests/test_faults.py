@@ -230,6 +230,23 @@ def test_sigterm_keeps_the_shards_of_an_atlas(tmp_path):
     assert len(fv.Atlas(tmp_path / "atlas")) > 1
 
 
+def test_a_signal_while_a_text_is_executed_leaves_the_status_alone(tmp_path):
+    """Python notes a KeyboardInterrupt there, and ends a module that is run by SIGINT later."""
+    (tmp_path / "signalled.py").write_text("""
+import os, signal, sys
+from featviz.cli.signals import interruptible
+with interruptible(ends=True):
+    try:
+        exec("os.kill(os.getpid(), signal.SIGTERM); sum(range(10**6))")
+    except KeyboardInterrupt:
+        sys.exit(143)
+""")
+    paths = [str(tmp_path), str(Path(__file__).parent.parent)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-m", "signalled"]
+    assert subprocess.run(command, env=environment).returncode == 143
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_the_process_without_a_traceback(number, tmp_path):
     out = tmp_path / "a.png"

@@ -14,9 +14,17 @@ from collections.abc import Iterator
 _TOGETHER = 0.5
 
 
+class Interrupted(KeyboardInterrupt):
+    """Raised by the first signal.
+
+    A plain KeyboardInterrupt that crosses an ``exec`` of text, of which dataclasses are made, lets
+    Python end the process by SIGINT later, though it was handled.
+    """
+
+
 @contextlib.contextmanager
 def interruptible(*, ends: bool = False) -> Iterator[list[int]]:
-    """Raise KeyboardInterrupt at the first SIGINT or SIGTERM, and note the signal in the result.
+    """Raise Interrupted at the first SIGINT or SIGTERM, and note the signal in the result.
 
     A second one, more than half a second later, ends the process at once with the status of a
     shell, 128 plus the signal's number: files are renamed into place when they are whole, so that
@@ -38,7 +46,7 @@ def interruptible(*, ends: bool = False) -> Iterator[list[int]]:
             os._exit(128 + number)
         if len(signals) == 1:
             first = now
-            raise KeyboardInterrupt
+            raise Interrupted
         if now - first > _TOGETHER:
             os.write(2, b"featviz: interrupted again: ended at once\n")
             os._exit(128 + number)
