@@ -7,8 +7,7 @@ Lite0 is attacked at eps 8/255 in 20 steps, on photographs that it is sure of
 (``attack_images.txt``); counted are the images of which Lite0, Lite1 and Lite2 change their
 prediction. All three see images of Lite0's size. featviz with and without noise in the network, as
 in Ghost Networks [Li2020]_, beside torchattacks' attacks that are made to transfer, if that is
-installed, with its own defaults but the same radius and number of steps. ``passes`` is how many
-gradients of the network an attack takes.
+installed, with its own defaults but the same radius and number of steps.
 """
 
 import argparse
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import attack_images
 import torch
+from attacks import predicted
 from quality import NETWORKS
 from report import markdown, write
 
@@ -41,25 +41,16 @@ OURS = {
         "eot": 5,
     },
 }
-#: torchattacks' classes, with the gradients each takes in a step and its settings.
+#: torchattacks' classes, and the gradients that each takes in a step.
 THEIRS = {
-    "PGD": (1, {}),
-    "MIFGSM": (1, {}),
-    "DIFGSM": (1, {}),
-    "TIFGSM": (1, {}),
-    "NIFGSM": (1, {}),
-    "SINIFGSM": (5, {}),
-    "VMIFGSM": (6, {}),
+    "PGD": 1,
+    "MIFGSM": 1,
+    "DIFGSM": 1,
+    "TIFGSM": 1,
+    "NIFGSM": 1,
+    "SINIFGSM": 5,
+    "VMIFGSM": 6,
 }
-
-
-def changed(model: fv.Model, before: torch.Tensor, after: torch.Tensor) -> int:
-    """How many images a network sees another class in than before."""
-
-    def classes(images):
-        return torch.cat([model(part).argmax(1) for part in images.split(16)])
-
-    return int((classes(before) != classes(after)).sum())
 
 
 def main() -> None:
@@ -74,13 +65,15 @@ def main() -> None:
     networks = [fv.load(name) for name in NETWORKS]
     model = networks[0]
     _, images = attack_images.load(model, options.images)
-    labels = torch.cat([model(part).argmax(1) for part in images.split(16)])
+    before = [predicted(network, images) for network in networks]
+    labels = before[0]
     rows = []
 
     def report(name: str, passes: int, found: torch.Tensor, seconds: float) -> None:
         assert float((found - images).abs().max()) <= eps + 1e-3
-        row = [name, passes, *(changed(n, images, found) for n in networks)]
-        rows.append([*row, f"{seconds / len(images):.2f}"])
+        after = [predicted(network, found) for network in networks]
+        changed = [int((a != b).sum()) for a, b in zip(after, before, strict=True)]
+        rows.append([name, passes, *changed, f"{seconds / len(images):.2f}"])
         print(rows[-1], flush=True)
 
     for name, given in OURS.items():
@@ -103,9 +96,9 @@ def main() -> None:
         print(f"torchattacks is left out: {error}", file=sys.stderr)
     else:
         module = model.as_module()
-        for name, (passes, given) in THEIRS.items():
+        for name, passes in THEIRS.items():
             begun = time.perf_counter()
-            attack = getattr(torchattacks, name)(module, eps=eps, steps=steps, **given)
+            attack = getattr(torchattacks, name)(module, eps=eps, steps=steps)
             pairs = zip(images.split(options.batch), labels.split(options.batch), strict=True)
             found = torch.cat([attack(x, y).detach() for x, y in pairs])
             report(f"torchattacks, {name}", steps * passes, found, time.perf_counter() - begun)

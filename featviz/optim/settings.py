@@ -96,7 +96,7 @@ class Settings(Options):
         None,
         "Decay of the learning rate: constant, cosine, flat_cosine (constant for half of the "
         "steps), or in Python a function from the progress, 0 to 1, to a factor. Default: that of "
-        "the quality preset, with or without weight decay; constant for a custom optimizer.",
+        "the quality preset; constant for a custom optimizer.",
         cli=str,
     )
     weight_decay: float | None = option(

@@ -24,7 +24,8 @@ def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     upgraded = {"prior": 0.0, "coarse": 0.0, **record}
     if "weight_decay" not in record:
         upgraded["weight_decay"] = _weight_decay_before(record)
-        upgraded["param"] = _flat_pyramid(record.get("param"))
+        if "param" in record:
+            upgraded["param"] = _flat_pyramid(record["param"])
     if not re.match(r"0\.1(\.|$)", str(record.get("version", ""))):
         return upgraded
     if record.get("transforms") == "standard":

@@ -64,8 +64,8 @@ class Laplacian(Basis):
 
     def scatter(self, noise: Tensor) -> State:
         sizes = self._sizes()
-        size_of_all = math.hypot(*self._amplitudes(len(sizes)))
-        return {f"level{k}": _crop(noise, size) / size_of_all for k, size in enumerate(sizes)}
+        norm = math.hypot(*self._amplitudes(len(sizes)))
+        return {f"level{k}": _crop(noise, size) / norm for k, size in enumerate(sizes)}
 
     def hold_(self, gradients: State, finest: float) -> None:
         for level in range(len(gradients) - 1):  # the coarsest may be all there is
