@@ -1,6 +1,7 @@
 """TensorBoard's own reader finds what the callback wrote."""
 
 import io
+import time
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import featviz as fv
+from featviz.io.event_files import open_events
 
 
 def read(folder):
@@ -42,3 +44,18 @@ def test_a_folder_that_cannot_be_written(tmp_path, tiny):
     board = fv.callbacks.TensorBoard(tmp_path / "file")
     with pytest.raises(fv.FeatvizError, match="cannot write"):
         fv.render(tiny, "class:0", steps=1, callbacks=[board])
+
+
+def test_closing_after_an_interrupted_notice_waits_for_a_second(tmp_path):
+    """A signal can come between an event's entry in the queue and the notice that it is there."""
+    writer = open_events(tmp_path)
+    writer.add_scalar("a", 1, 0)
+    queue = writer.file_writer.event_writer._async_writer._byte_queue
+    queue.join()
+    queue.not_empty.notify, notify = lambda: None, queue.not_empty.notify
+    writer.add_scalar("a", 2, 1)
+    queue.not_empty.notify = notify
+    begun = time.monotonic()
+    writer.close()
+    assert time.monotonic() - begun < 30  # by default it is 120
+    assert [e.value for e in read(tmp_path).Scalars("a")] == [1, 2]

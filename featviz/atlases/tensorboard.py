@@ -6,7 +6,6 @@ import collections
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +13,8 @@ import torch
 from PIL import Image
 
 from featviz.atlases.batch_renderer import Row
-from featviz.errors import FeatvizError
 from featviz.io import sheets
+from featviz.io.event_files import open_events
 
 
 class ContactSheetWriter:
@@ -28,12 +27,7 @@ class ContactSheetWriter:
     """
 
     def __init__(self, folder: str | Path, stored: pa.Table) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        try:
-            self._writer: Any = SummaryWriter(str(folder))
-        except OSError as error:
-            raise FeatvizError(f"cannot write {str(folder)!r}: {error.strerror}") from error
+        self._writer = open_events(folder)
         self._done = collections.Counter(stored["layer"].to_pylist())
 
     def __call__(self, rows: Sequence[Row]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from featviz.bars import tqdm, wanted
 from featviz.errors import FeatvizError
+from featviz.io.event_files import open_events
 from featviz.types import Tensor
 
 if TYPE_CHECKING:
@@ -137,13 +138,8 @@ class TensorBoard(Callback):
         self._writer: Any = None
 
     def on_start(self, run: Run) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self._tags = _tags(run)
-        try:
-            self._writer = SummaryWriter(str(self.folder))
-        except OSError as error:
-            raise FeatvizError(f"cannot write {str(self.folder)!r}: {error.strerror}") from error
+        self._writer = open_events(self.folder)
 
     def on_step(self, step: Step) -> bool | None:
         if step.index % self.scalars_every == 0 or step.last:
