@@ -15,7 +15,8 @@ import random
 import re
 from pathlib import Path
 
-from quality import CLASSES, NETWORKS, clipped, high_frequencies, recognition
+from picture_measures import NETWORKS, clipped, high_frequencies, recognition
+from quality import CLASSES
 
 import featviz as fv
 from featviz.io.sheets import to_pil

@@ -205,6 +205,19 @@ class Dreamlens(Loop):
         marks = torch.tensor(self.marks, dtype=torch.float64).view(-1, count)[:, skip:]
         return (marks.diff().sum(0) / len(channels)).tolist()
 
+    def images(self, method: str, steps: int, **settings) -> Tensor:
+        """Return the image (B, C, *size) that ``visualize`` makes of each class."""
+        made = []
+        height, width = self.size
+        kinds = {"maximize": self.peer.RenderConfig, "maco": self.peer.MacoConfig}
+        if method == "maco":
+            settings["input_shape"] = (self.model.channels, height, width)
+        config = kinds[method](height=height, width=width, steps=steps, **settings)
+        for channel in self.channels.tolist():
+            target = self.peer.FeatureTarget.for_class(channel, layer=self.module)
+            made.append(self.visualizer.visualize(target, method=method, config=config).as_nchw())
+        return torch.cat(made)
+
     def _all(self, channels: list[int], count: int) -> None:
         height, width = self.size
         canvas = self.peer.FourierCanvasBatch(

@@ -18,7 +18,7 @@ from pathlib import Path
 import attack_images
 import torch
 from attacks import predicted
-from quality import NETWORKS
+from picture_measures import NETWORKS
 from report import markdown, write
 
 import featviz as fv
