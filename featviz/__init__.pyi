@@ -8,6 +8,7 @@ from .attacks.settings import AttackSettings, PatchSettings
 from .attribution.api import attribute
 from .attribution.result import Attribution
 from .attribution.settings import AttributionSettings
+from .calibration.api import calibrate
 from .checks.api import check
 from .checks.result import Check, Checks
 from .dataset_examples.api import examples
@@ -26,6 +27,7 @@ from .networks.zoo import load, models
 from .objectives import (
     Objective,
     activation_difference,
+    activation_prior,
     alignment,
     angled_direction,
     area,
@@ -62,18 +64,19 @@ from .objectives import (
     text_match,
     total_variation,
 )
+from .objectives.activation_stats import ActivationStats
 from .optim import callbacks, optimizers
 from .optim.checkpoint import Checkpoint
 from .optim.loop import optimize
 from .optim.optimizers import Cosine
 from .optim.result import Result
 from .optim.settings import Settings
-from .param.calibration import calibrate
 from .param.stats import Stats
 from .rendering.api import render
 from .rendering.inversion import invert
 
 __all__ = [
+    "ActivationStats",
     "Atlas",
     "AttackResult",
     "AttackSettings",
@@ -98,6 +101,7 @@ __all__ = [
     "TextModel",
     "__version__",
     "activation_difference",
+    "activation_prior",
     "alignment",
     "angled_direction",
     "area",

@@ -27,7 +27,7 @@ TIERS = [
     {"io"},
     {"networks", "objectives", "param", "transforms"},
     {"optim"},
-    {"rendering", "dreaming", "attacks", "attribution"},
+    {"rendering", "dreaming", "attacks", "attribution", "calibration"},
     {"dataset_examples"},  # ranked by relevance, too
     {"checks", "atlases"},
     {"recipes"},
@@ -163,6 +163,7 @@ def test_gradients_are_taken_in_few_places():
         "optim/tracing.py",
         "dataset_examples/receptive_field.py",
         "objectives/facets.py",
+        "objectives/relevant_match.py",
         "recipes/layer_gradients.py",
     }
 

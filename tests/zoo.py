@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 import featviz as fv
+from featviz.objectives.activation_stats import fit
 
 RNG = np.random.default_rng(7)
 PICTURE = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(2))
@@ -20,6 +21,12 @@ MASK = RNG.uniform(size=(8, 8))
 def spread(activation: torch.Tensor) -> torch.Tensor:
     """The variance of a sample's activation, as a user's own function."""
     return activation.flatten(1).var(1)
+
+
+def stats(layer: str, units: int) -> fv.ActivationStats:
+    """Statistics that most images are far from, so that they have a gradient."""
+    values = torch.rand(24, 2 * units, generator=torch.Generator().manual_seed(5)) / 10
+    return fv.ActivationStats({layer: fit(values)}, (8, 8), 24)
 
 
 OBJECTIVES: dict[str, list[fv.Objective]] = {
@@ -57,6 +64,10 @@ OBJECTIVES: dict[str, list[fv.Objective]] = {
     "total_variation": [fv.total_variation(), fv.total_variation(layer="second")],
     "l1": [fv.l1(0.5), fv.l1(layer="first")],
     "l2": [fv.l2(0.5), fv.l2(layer="first")],
+    "activation_prior": [
+        fv.activation_prior(stats("first", 4)),
+        fv.activation_prior(stats("second", 5), layer="second", share=0.5),
+    ],
     "area": [fv.area(0.25), fv.area(0.5, channel=2, layer="first")],
     "blur": [fv.blur()],
     "boundary_complexity": [fv.boundary_complexity(width=2)],
@@ -83,6 +94,7 @@ ALL = [objective for rows in OBJECTIVES.values() for objective in rows]
 #: Combinations that are no units.
 COMBINED = [
     fv.interpolate(fv.channel("first", 0), fv.channel("second", 1)),
+    fv.sort_match("first", PICTURES, of=fv.channel("second", 1)),
     fv.ramp(0, 2, 0.25, 0.75) * fv.l2(0.5),
     fv.mean([fv.class_logit(0), fv.channel("first", 1)]),
     fv.per_sample([fv.class_logit(0), fv.channel("first", 1), fv.l1()]),

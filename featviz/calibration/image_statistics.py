@@ -10,47 +10,14 @@ from featviz.bars import tqdm
 from featviz.errors import FeatvizError
 from featviz.io.dataset import Dataset, ImageDataset
 from featviz.param.stats import Stats
-from featviz.process_state import shielded
 from featviz.types import Size, Tensor
 from featviz.validation import fits_memory, positive_int, sides
 
 _CHUNK = 32
 
 
-@shielded
-def calibrate(
-    dataset: Dataset,
-    *,
-    size: Size = 224,
-    channels: int = 3,
-    progress: bool | None = None,
-) -> Stats:
-    """Return the mean, colour covariance and spectrum of a dataset, for ``Fourier(stats=…)``.
-
-    One streaming pass; memory does not grow with the number of images. Images are centre-cropped to
-    the aspect ratio of ``size`` and resized to it; floats in [0, 1].
-
-    The spectrum is the root-mean-square magnitude (the mean magnitude cannot be computed in the
-    same pass as the colours) of images whose mean is subtracted and whose borders are faded by a
-    Hann window, so that their edges do not count as structure.
-
-    Parameters
-    ----------
-    dataset
-        A folder of images, or any iterable of tensors (C, *size), PIL images, paths, or tuples that
-        start with one of these (as ``torch.utils.data`` datasets yield).
-    size
-        The size to measure at.
-    channels
-        The number of channels; images are read as gray (1) or RGB (3).
-    progress
-        Show a progress bar on a terminal.
-
-    Raises
-    ------
-    FeatvizError
-        If there are no images, all are of one colour, or one has a different number of channels.
-    """
+def measure_images(dataset: Dataset, *, size: Size, channels: int, progress: bool | None) -> Stats:
+    """Return the mean, colour covariance and spectrum of images; see :func:`featviz.calibrate`."""
     shape, channels = sides("size", size), positive_int("channels", channels, 4096)
     # The spectrum of each pair of channels, in double precision.
     fits_memory("the spectrum of images", (2 * channels, channels, *shape))
@@ -67,7 +34,7 @@ def calibrate(
     cross_spectrum = torch.zeros(channels, channels, *half_shape, dtype=torch.complex128)
     count = pixels = 0
     source = (item.image(channels, shape) for item in ImageDataset(dataset))
-    for chunk in _chunks(tqdm(source, unit="image", progress=progress)):
+    for chunk in chunks(tqdm(source, unit="image", progress=progress), _CHUNK):
         batch = chunk.double()
         rows = batch.flatten(2)
         totals += rows.sum((0, 2))
@@ -91,11 +58,12 @@ def calibrate(
     return Stats(mean.float(), covariance.float(), power.clamp_min(0).sqrt().float(), shape, count)
 
 
-def _chunks(source: Iterable[Tensor]) -> Iterator[Tensor]:
+def chunks(source: Iterable[Tensor], count: int) -> Iterator[Tensor]:
+    """Yield images (B, C, *size), ``count`` at a time."""
     chunk: list[Tensor] = []
     for image in source:
         chunk.append(image)
-        if len(chunk) == _CHUNK:
+        if len(chunk) == count:
             yield torch.stack(chunk)
             chunk = []
     if chunk:

@@ -20,6 +20,7 @@ from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.objectives.base import ONE, terms_of
 from featviz.objectives.batchnorm import BatchnormMatch
+from featviz.objectives.measured_prior import ActivationPrior
 from featviz.objectives.penalties import L1, L2, Blur, BoundaryComplexity, Spectrum
 from featviz.objectives.text import objectives as as_objectives
 from featviz.objectives.variation import MultiscaleVariation, TotalVariation
@@ -41,6 +42,7 @@ PRIORS = (
     BoundaryComplexity,
     Spectrum,
     BatchnormMatch,
+    ActivationPrior,
 )
 
 

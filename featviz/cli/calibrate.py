@@ -20,16 +20,25 @@ from featviz.io.files import check_writable
     show_default=True,
     help="Statistics file to write (.safetensors).",
 )
-@click.option("--size", type=options.SIZE, default="224", show_default=True)
+@click.option(
+    "--size", type=options.SIZE, help="Size to measure at [default: 224, or the model's]."
+)
 @click.option("--gray", is_flag=True, help="Measure one channel instead of three.")
+@click.option("--model", help="Measure this network's activations instead, for activation_prior.")
 @options.quiet
-def calibrate(images: str, output: str, size: tuple[int, int], gray: bool) -> None:
+def calibrate(
+    images: str, output: str, size: tuple[int, int] | None, gray: bool, model: str | None
+) -> None:
     r"""Measure the colour statistics and spectrum of a folder of IMAGES.
+
+    With --model, measure how a network's activations vary from image to image.
 
     \b
     featviz calibrate photos/ -o stats.safetensors
     featviz render efficientnet_lite0 class:285 \
         --param fourier:stats=stats.safetensors
+    featviz calibrate photos/ --model efficientnet_lite0 -o lite0.safetensors
+    featviz render efficientnet_lite0 'class:285 + 10*activation_prior:"lite0.safetensors"'
     """
     path = Path(output)
     if path.suffix != ".safetensors" or not path.parent.is_dir():
@@ -37,7 +46,16 @@ def calibrate(images: str, output: str, size: tuple[int, int], gray: bool) -> No
             f"cannot write {output!r}: give a .safetensors file in an existing folder"
         )
     check_writable(path)
-    stats = fv.calibrate(images, size=size, channels=1 if gray else 3, progress=options.progress())
+    if model is not None:
+        if gray:
+            raise fv.FeatvizError("--gray is for images: the channels are those of --model")
+        network = fv.load(model)
+        measured = fv.calibrate(images, model=network, size=size, progress=options.progress())
+        measured.save(path)
+        options.echo(f"{output}: {measured.count} images, {len(measured.layers)} layers")
+        return
+    channels = 1 if gray else 3
+    stats = fv.calibrate(images, size=size, channels=channels, progress=options.progress())
     stats.save(path)
     options.echo(f"{output}: {stats.count} images, mean {_row(stats.mean.tolist())}")
 

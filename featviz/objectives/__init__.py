@@ -25,6 +25,7 @@ from featviz.objectives.matching import (
     sort_match,
     style_match,
 )
+from featviz.objectives.measured_prior import activation_prior
 from featviz.objectives.opacity import area
 from featviz.objectives.penalties import (
     blur,
@@ -42,6 +43,7 @@ from featviz.objectives.variation import multiscale_variation, total_variation
 __all__ = [
     "Objective",
     "activation_difference",
+    "activation_prior",
     "alignment",
     "angled_direction",
     "area",

@@ -79,7 +79,7 @@ class BatchnormMatch(Unit):
         if not infos:
             scope = f" up to {self.layer!r}" if self.layer else ""
             raise UnitError(f"no batch-norm layer with running statistics{scope}")
-        return {i.name: norms[i.name] for i in _smallest(infos, self.share)}  # type: ignore[misc]
+        return {i.name: norms[i.name] for i in smallest(infos, self.share)}  # type: ignore[misc]
 
     def needs(self, target: Target) -> tuple[str, ...]:
         return tuple(self._batch_norms(target))
@@ -121,7 +121,7 @@ def _statistics(
     return torch.where(alive, scale, 1), shift, alive.float() / alive.sum()
 
 
-def _smallest(layers: list[LayerInfo], share: float) -> list[LayerInfo]:
+def smallest(layers: list[LayerInfo], share: float) -> list[LayerInfo]:
     """Return at least one layer: those with the fewest values, up to a share of all values."""
     sizes = [math.prod(info.shape) for info in layers]
     order = sorted(range(len(layers)), key=lambda k: (sizes[k], k))

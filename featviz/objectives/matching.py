@@ -18,7 +18,7 @@ from featviz.objectives.unit import Unit, quoted, real, word
 from featviz.types import Tensor
 
 
-def _rows(activation: Tensor, axis: int) -> Tensor:
+def rows(activation: Tensor, axis: int) -> Tensor:
     """Return the activation as (B, units, positions), with one position if it has none."""
     if activation.ndim == 2:
         return activation[..., None]
@@ -27,8 +27,8 @@ def _rows(activation: Tensor, axis: int) -> Tensor:
 
 def gram(activation: Tensor, axis: int) -> Tensor:
     """Return the Gram matrices (B, C, C) over positions, divided by the number of positions."""
-    rows = _rows(activation, axis)
-    return rows @ rows.transpose(1, 2) / rows.shape[2]
+    units = rows(activation, axis)
+    return units @ units.transpose(1, 2) / units.shape[2]
 
 
 def _single_activation(source: str, layer: str, target: Target) -> Tensor:
@@ -109,12 +109,12 @@ class SortMatch(Unit):
 
     def bind(self, target: Target) -> Score:
         info = target.layer(self.layer)
-        activations = _rows(reference.activation(self.pictures, self.layer, target), info.axis)
+        activations = rows(reference.activation(self.pictures, self.layer, target), info.axis)
         sorted_mean = activations.sort(dim=2).values.mean(0)
 
         def score(scene: Scene) -> Tensor:
-            rows = _rows(scene[self.layer], info.axis).sort(dim=2).values
-            return -(rows - sorted_mean).square().mean((1, 2))
+            found = rows(scene[self.layer], info.axis).sort(dim=2).values
+            return -(found - sorted_mean).square().mean((1, 2))
 
         return score
 
@@ -165,14 +165,33 @@ def style_match(layer: str, picture: Picture) -> Objective:
     return StyleMatch(str(layer), reference.register(picture, "picture"))
 
 
-def sort_match(layer: str, pictures: Picture) -> Objective:
+def sort_match(
+    layer: str, pictures: Picture, *, of: Objective | str | int | None = None
+) -> Objective:
     """Return the negative mean squared distance of sorted activations from those of real images.
 
     ``pictures`` (N, C, *size) are real images; their sorted activations are averaged, and the
     distribution of the image's activations is drawn towards them, channel by channel, regardless of
     where the values are. [Gorgun2025]_, VITAL's sort matching.
+
+    With ``of``, an objective on a later layer, VITAL's relevant information flow: activations are
+    multiplied by their relevance for it before they are sorted, those of the pictures and those of
+    the image, and each channel counts by its largest relevance in the pictures. Relevance is the
+    activation times the objective's gradient, which in a network of ReLUs without biases is
+    layer-wise relevance propagation [Ancona2018]_, where it is positive, divided by the largest of
+    its channel; it is taken as given, not differentiated. In the language,
+    ``relevant(sort_match:LAYER:PICTURES, channel:LATER:5)``.
+
+    Raises
+    ------
+    FeatvizError
+        Where it is used, if ``of`` does not depend on the layer.
     """
-    return SortMatch(str(layer), reference.register(pictures, "pictures"))
+    from featviz.objectives.relevant_match import relevant
+    from featviz.objectives.text import objective
+
+    match = SortMatch(str(layer), reference.register(pictures, "pictures"))
+    return match if of is None else relevant(match, objective(of))
 
 
 def input_difference(picture: Picture, *, layer: str = IMAGE) -> Objective:

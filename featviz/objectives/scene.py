@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 #: The clean image as a layer; ``input`` is the transformed image, which the network sees.
 IMAGE = "image"
+INPUT = "input"
 
 
 @dataclasses.dataclass

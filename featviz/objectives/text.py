@@ -17,6 +17,7 @@ from featviz.objectives.group import mean, per_sample
 from featviz.objectives.parsing import Field, NumberNode, Tree, UnitNode, parse
 from featviz.objectives.reduction import check as check_reduction
 from featviz.objectives.relations import interpolate
+from featviz.objectives.relevant_match import relevant
 from featviz.objectives.schedule import ramp
 from featviz.objectives.shorthand import suggestion
 from featviz.objectives.unit import KINDS, Unit, usage
@@ -85,6 +86,7 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Objective], int | None]] = {
     "mean": (lambda *members: mean(members), None),
     "per_sample": (lambda *members: per_sample(members), None),
     "interpolate": (interpolate, 2),
+    "relevant": (relevant, 2),
 }
 
 

@@ -21,6 +21,7 @@ from featviz.objectives.base import Objective, terms_of
 from featviz.objectives.batchnorm import BatchnormMatch
 from featviz.objectives.classes import ClassLogit
 from featviz.objectives.group import Mean
+from featviz.objectives.measured_prior import ActivationPrior
 from featviz.objectives.scene import Scene, Score, Target
 from featviz.objectives.variation import MultiscaleVariation
 from featviz.types import Tensor
@@ -79,13 +80,13 @@ def applicable(weight: float | None, preset: float, model: Model, size: tuple[in
 def logit_weight(objective: Objective) -> float:
     """Return the sum of the absolute coefficients of class logits in one sample's objective.
 
-    Zero for an objective that has a batch-norm term of its own.
+    Zero for an objective that has a prior on activations of its own.
     """
     if isinstance(objective, Mean):
         parts = [logit_weight(part) for part in objective.parts]
         return sum(parts) / len(parts)
     terms = terms_of(objective)
-    if any(isinstance(part, BatchnormMatch) for _, part in terms):
+    if any(isinstance(part, (BatchnormMatch, ActivationPrior)) for _, part in terms):
         return 0.0
     if len(terms) == 1 and terms[0][1] is objective:
         return float(isinstance(objective, ClassLogit))

@@ -1,0 +1,118 @@
+"""What photographs do to a network: a prior on activations that was measured on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from featviz.errors import FeatvizError, UnitError
+from featviz.objectives import arrays
+from featviz.objectives.activation_stats import ActivationStats, LayerStats, moments
+from featviz.objectives.base import Objective
+from featviz.objectives.batchnorm import smallest
+from featviz.objectives.scene import Scene, Score, Target
+from featviz.objectives.unit import Unit, quoted, real, word
+from featviz.types import Tensor
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path: str, modified: float) -> ActivationStats:
+    return ActivationStats.load(path)
+
+
+def _read(source: str) -> ActivationStats:
+    if source.startswith("array:"):
+        return ActivationStats.from_bytes(arrays.load(source).astype(np.uint8).tobytes(), source)
+    path = Path(source)
+    return _load(source, path.stat().st_mtime if path.exists() else 0.0)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class ActivationPrior(Unit):
+    """See :func:`activation_prior`."""
+
+    kind = "activation_prior"
+    scalable = True
+    stats: str = quoted()
+    layer: str = word("")
+    share: float = real(1.0)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer or "output",)
+
+    def _measured(self, target: Target) -> dict[str, LayerStats]:
+        """Return the statistics of the layers that are read."""
+        try:
+            stats = _read(self.stats).layers
+        except FeatvizError as error:
+            raise UnitError(str(error)) from error
+        last = target.layer(self.layer).name if self.layer else ""
+        infos = []
+        for info in target.model.layers(target.size):
+            if info.name in stats:
+                measured = len(stats[info.name].mean) // 2
+                if measured != info.units or not info.positions:
+                    raise UnitError(
+                        f"the statistics are those of another network: layer {info.name!r} had "
+                        f"{measured} units with positions, and has shape {info.shape}"
+                    )
+                infos.append(info)
+            if info.name == last:
+                break
+        missing = set(stats) - {info.name for info in target.model.layers(target.size)}
+        if missing:
+            raise UnitError(
+                f"the statistics are those of another network: it has no layer {min(missing)!r}"
+            )
+        if not infos:
+            raise UnitError(f"activation_prior: no layer up to {self.layer!r} was measured")
+        return {info.name: stats[info.name] for info in smallest(infos, self.share)}
+
+    def needs(self, target: Target) -> tuple[str, ...]:
+        return tuple(self._measured(target))
+
+    def bind(self, target: Target) -> Score:
+        if not 0 < self.share <= 1:
+            raise UnitError(f"activation_prior: share must be above 0, at most 1: {self.share:g}")
+        measured = {name: s.to(target.device) for name, s in self._measured(target).items()}
+        axes = {name: target.layer(name).axis for name in measured}
+
+        def score(scene: Scene) -> Tensor:
+            prices = []
+            for name, stats in measured.items():
+                values = scene[name].movedim(axes[name], -1)
+                rows = values.reshape(len(values), -1, values.shape[-1])
+                prices.append((stats.distance(moments(rows)) / stats.tolerance - 1).relu())
+            return -torch.stack(prices).mean(0)
+
+        return score
+
+
+def activation_prior(
+    stats: ActivationStats | str | Path, *, layer: str = "", share: float = 1
+) -> Objective:
+    """Return how far the activations are from those of any single photograph; 0 is within.
+
+    ``stats`` is what ``featviz.calibrate(photographs, model=…)`` measured, or its file. For each
+    layer (up to ``layer``, where the forward pass then ends) the squared Mahalanobis distance of
+    the channels' means and standard deviations over positions, divided by the distance that 95 % of
+    photographs are within; what exceeds 1, averaged over the layers, and negated.
+    :func:`featviz.batchnorm_match` holds one image to the statistics of all.
+
+    ``share`` (above 0, at most 1) reads only the layers with the fewest values, up to that share of
+    the values of all layers measured.
+
+    Raises
+    ------
+    UnitError
+        Where it is used, if the statistics are those of another network.
+    """
+    if isinstance(stats, ActivationStats):
+        content = np.frombuffer(stats.to_bytes(), np.uint8)
+        return ActivationPrior(arrays.register_name(content, "stats"), layer, float(share))
+    return ActivationPrior(arrays.recall(str(stats)), str(layer), float(share))
