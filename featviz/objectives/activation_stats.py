@@ -23,8 +23,8 @@ WITHIN = 0.95
 #: Least variance of a standardized moment: where photographs hardly vary, noise in the image or the
 #: network would cost more than anything unnatural.
 LEAST_VARIANCE = 0.1
-#: Least deviation of a moment, of its mean: that of noise in the network, which shifts channels that
-#: hardly vary among photographs by many of their own deviations.
+#: Least deviation of a moment, of its mean. Noise in the network shifts channels that hardly vary
+#: among photographs by many of their own deviations.
 RELATIVE = 0.1
 _KIND = "featviz activation statistics"
 _PARTS = ("mean", "scale", "directions", "variances", "residual", "tolerance")
