@@ -24,7 +24,8 @@ from featviz.dreaming.settings import DreamKeywords, DreamSettings
 from featviz.networks import devices
 from featviz.optim.optimizers import SCHEDULES
 from featviz.optim.quality import QUALITIES
-from featviz.optim.settings import Settings, SettingsKeywords
+from featviz.optim.settings import Settings
+from featviz.optim.settings_keywords import SettingsKeywords
 from featviz.options import Options, documented, option, split, takes, words_of
 from featviz.param.balls import NORMS
 from featviz.types import ScheduleName

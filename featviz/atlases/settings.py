@@ -9,7 +9,7 @@ from typing import Literal
 
 from featviz.atlases.plan import Template, Units
 from featviz.networks.model import Model
-from featviz.optim.settings import SettingsKeywords
+from featviz.optim.settings_keywords import SettingsKeywords
 from featviz.options import Options, documented, option
 
 

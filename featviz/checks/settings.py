@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from featviz.networks.model import Model
-from featviz.optim.settings import SettingsKeywords
+from featviz.optim.settings_keywords import SettingsKeywords
 from featviz.options import Options, documented, option
 
 

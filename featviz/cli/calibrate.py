@@ -38,7 +38,8 @@ def calibrate(
     featviz render efficientnet_lite0 class:285 \
         --param fourier:stats=stats.safetensors
     featviz calibrate photos/ --model efficientnet_lite0 -o lite0.safetensors
-    featviz render efficientnet_lite0 'class:285 + 10*activation_prior:"lite0.safetensors"'
+    featviz render efficientnet_lite0 \
+        'class:285 + 10*activation_prior:"lite0.safetensors"'
     """
     path = Path(output)
     if path.suffix != ".safetensors" or not path.parent.is_dir():

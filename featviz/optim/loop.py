@@ -24,9 +24,11 @@ from featviz.objectives.text import objective as as_objective
 from featviz.optim.ascent import Ascent
 from featviz.optim.callbacks import Callback, Step, as_callback
 from featviz.optim.checkpoint import Checkpoint
+from featviz.optim.focus import focused
 from featviz.optim.optimizers import SampleAscent
 from featviz.optim.result import Result
-from featviz.optim.settings import Settings, SettingsKeywords
+from featviz.optim.settings import Settings
+from featviz.optim.settings_keywords import SettingsKeywords
 from featviz.optim.tracing import TraceCache
 from featviz.process_state import shielded
 from featviz.seeds import expand
@@ -124,6 +126,7 @@ def optimize(
         options.setdefault("transforms", ())
         options.setdefault("prior", 0.0)
         options.setdefault("coarse", 0.0)
+        options.setdefault("focus", 0.0)
         if len(model.size) == 2:  # a signal's steps have theirs
             options.setdefault("weight_decay", 0.0)
     given = Settings.of(settings, options)
@@ -227,7 +230,7 @@ def _draws(ascent: Ascent, step: Step, images: Tensor) -> Iterator[tuple[Tensor,
     shown = stage.shown(images)
     for draw in range(ascent.samples):
         index = step.index * ascent.samples + draw
-        seen = stage.transform(shown, index)
+        seen = stage.transform(focused(shown, ascent.focus), index)
         if stage.noise is not None:
             stage.noise.draw_(index)
         upstream = stage.evaluator.gradients(

@@ -29,7 +29,8 @@ class Quality:
     """A preset for images (H, W).
 
     ``prior`` is the weight of :mod:`featviz.optim.prior`, ``coarse`` the share of the steps at half
-    the size (:mod:`featviz.optim.stages`). ``fading`` is the pace of images that begin at noise and
+    the size (:mod:`featviz.optim.stages`), ``focus`` the power of :mod:`featviz.optim.focus`.
+    ``fading`` is the pace of images that begin at noise and
     fade to gray, ``steady`` that of all others.
     """
 
@@ -40,6 +41,7 @@ class Quality:
     steady: Pace = Pace(0.12)
     prior: float = 10.0
     coarse: float = 0.4
+    focus: float = 1.0
 
 
 _LUCID = Pace(0.1, "constant")
@@ -51,12 +53,20 @@ QUALITIES = {
         fading=Pace(0.5, "flat_cosine", 0.1),
         steady=Pace(0.25),
         coarse=0,
+        focus=0,
     ),
     "standard": Quality(256),
     "best": Quality(512),
     # lucid's published defaults, where its images have their grain and their detail from.
     "lucid": Quality(
-        512, "lucid", "fourier:decay=1:chroma=0", fading=_LUCID, steady=_LUCID, prior=0, coarse=0
+        512,
+        "lucid",
+        "fourier:decay=1:chroma=0",
+        fading=_LUCID,
+        steady=_LUCID,
+        prior=0,
+        coarse=0,
+        focus=0,
     ),
 }
 

@@ -36,6 +36,7 @@ class Plan:
     schedule: Schedule | None
     prior: float
     coarse: float
+    focus: float
     redirect: int
     precision: Precision
     compile: bool
@@ -70,6 +71,7 @@ def record_of(
         "weight_decay": settings.weight_decay,
         "prior": settings.prior,
         "coarse": settings.coarse,
+        "focus": settings.focus,
         "redirect": settings.redirect,
         "precision": settings.precision,
     }

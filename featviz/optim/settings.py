@@ -1,8 +1,8 @@
 """The settings of an optimization, for Python, the command line and files.
 
-To add a setting, add a field to :class:`Settings` and its type to :class:`SettingsKeywords`, and
-use it in :meth:`Settings.resolve` and wherever it takes effect. Signatures, docstrings,
-command-line options, records in files and the viewer's code panel are generated from the field.
+To add a setting, add a field to :class:`Settings` and its type to ``SettingsKeywords``, and use it
+in :meth:`Settings.resolve` and wherever it takes effect. Signatures, docstrings, command-line
+options, records in files and the viewer's code panel are generated from the field.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 from featviz.errors import FeatvizError
 from featviz.networks import devices
 from featviz.networks.model import Model
+from featviz.optim import focus, stages
 from featviz.optim import prior as priors
-from featviz.optim import stages
 from featviz.optim.network_noise import applicable
 from featviz.optim.optimizers import SCHEDULES, default_optimizer, find_schedule
 from featviz.optim.pace import resolve_pace
@@ -124,6 +124,14 @@ class Settings(Options):
         cli=float,
         bounds=(0, 1),
     )
+    focus: float | None = option(
+        None,
+        "For class logits: gradients are multiplied by their local strength to this power, so that "
+        "detail gathers on the object and its surroundings stay calm. 0: none. Default: that of "
+        "the preset for images that begin at noise, by fourier or laplacian.",
+        cli=float,
+        bounds=(0, 4),
+    )
     redirect: int = option(
         REDIRECT,
         "Initial steps in which dead ReLUs pass gradients that would activate them. 0: none.",
@@ -193,6 +201,7 @@ class Settings(Options):
         prior = self.prior if self.prior is not None or len(param.shape) == 2 else 0.0
         prior = priors.applicable(prior, preset.prior, model, output_size(transforms, param.shape))
         coarse = stages.applicable(self.coarse, preset.coarse, model, param, transforms)
+        focused = focus.applicable(self.focus, preset.focus, param)
         paced = resolve_pace(
             preset,
             param,
@@ -214,6 +223,7 @@ class Settings(Options):
             weight_decay=paced.weight_decay,
             prior=prior,
             coarse=coarse,
+            focus=focused,
         )
         return Plan(
             settings=settings,
@@ -224,27 +234,9 @@ class Settings(Options):
             schedule=find_schedule(paced.schedule),
             prior=prior,
             coarse=coarse,
+            focus=focused,
             redirect=self.redirect,
             precision=self.precision,
             compile=self.compile,
             record=record_of(settings, param, transforms, paced.usual),
         )
-
-
-class SettingsKeywords(TypedDict, total=False):
-    """The fields of :class:`Settings` as keywords, for type checkers; a test keeps them in sync."""
-
-    param: Param | str | None
-    transforms: Sequence[Transform] | str | None
-    quality: QualityName
-    steps: int | None
-    size: Size | None
-    optimizer: OptimizerFactory | None
-    lr: float | None
-    schedule: Schedule | ScheduleName | None
-    weight_decay: float | None
-    prior: float | None
-    coarse: float | None
-    redirect: int
-    precision: Precision
-    compile: bool

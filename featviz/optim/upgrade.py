@@ -21,7 +21,7 @@ _LONGEST = 1000
 
 def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record with the settings that an earlier version left out as its defaults."""
-    upgraded = {"prior": 0.0, "coarse": 0.0, **record}
+    upgraded = {"prior": 0.0, "coarse": 0.0, "focus": 0.0, **record}
     if "weight_decay" not in record:
         upgraded["weight_decay"] = _weight_decay_before(record)
         if "param" in record:

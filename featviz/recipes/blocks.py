@@ -16,7 +16,8 @@ from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.objectives import Objective
 from featviz.optim.result import Result
-from featviz.optim.settings import Settings, SettingsKeywords
+from featviz.optim.settings import Settings
+from featviz.optim.settings_keywords import SettingsKeywords
 from featviz.options import takes
 from featviz.recipes import drawing
 from featviz.recipes.contributions import LayerAttribution, Part, layer_attribution

@@ -15,7 +15,8 @@ from featviz.networks.gradients import linear_relu
 from featviz.networks.model import Model
 from featviz.objectives import channel, neuron, per_sample
 from featviz.optim.result import Result
-from featviz.optim.settings import Settings, SettingsKeywords
+from featviz.optim.settings import Settings
+from featviz.optim.settings_keywords import SettingsKeywords
 from featviz.options import takes
 from featviz.process_state import shielded
 from featviz.recipes import drawing

@@ -21,7 +21,8 @@ from featviz.networks import devices
 from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
 from featviz.optim.callbacks import Callback, Step
-from featviz.optim.settings import Settings, SettingsKeywords
+from featviz.optim.settings import Settings
+from featviz.optim.settings_keywords import SettingsKeywords
 from featviz.options import takes
 from featviz.recipes import drawing
 from featviz.recipes.atlas_page import page_of

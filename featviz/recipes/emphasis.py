@@ -12,7 +12,8 @@ from featviz.objectives import objective as as_objective
 from featviz.objectives.directions import Vector
 from featviz.objectives.facets import WEIGHT, facet_of
 from featviz.optim.result import Result
-from featviz.optim.settings import Settings, SettingsKeywords
+from featviz.optim.settings import Settings
+from featviz.optim.settings_keywords import SettingsKeywords
 from featviz.options import takes
 from featviz.param import Fourier
 from featviz.param import parse as parse_param

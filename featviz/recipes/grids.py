@@ -12,7 +12,8 @@ from featviz.io.inputs import ImageLike
 from featviz.networks import devices
 from featviz.networks.coercion import as_model
 from featviz.networks.model import Model
-from featviz.optim.settings import Settings, SettingsKeywords
+from featviz.optim.settings import Settings
+from featviz.optim.settings_keywords import SettingsKeywords
 from featviz.options import takes
 from featviz.recipes import drawing
 from featviz.recipes.contributions import single

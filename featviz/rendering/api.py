@@ -21,7 +21,8 @@ from featviz.optim.callbacks import Callback, Step, watched
 from featviz.optim.loop import optimize
 from featviz.optim.resolved import Plan
 from featviz.optim.result import Result
-from featviz.optim.settings import Settings, SettingsKeywords
+from featviz.optim.settings import Settings
+from featviz.optim.settings_keywords import SettingsKeywords
 from featviz.optim.tracing import PAYS, TraceCache
 from featviz.options import takes
 from featviz.seeds import expand

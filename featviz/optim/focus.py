@@ -1,0 +1,90 @@
+"""Gradients concentrated where they are strong: detail on the object, and calm around it.
+
+The gradient of a class has texture everywhere, since wherever it is drawn it is rewarded a little;
+an optimizer that normalizes gradients then covers an image evenly. In photographs detail is
+concentrated, on what is in focus.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from featviz.errors import FeatvizError
+from featviz.objectives.base import Objective
+from featviz.objectives.classes import ClassLogit
+from featviz.param import Param
+from featviz.types import Tensor
+
+#: Cells of the shorter side in which the strength is averaged, before it is interpolated.
+CELLS = 4
+#: Least and most strength, of the mean.
+LEAST, MOST = 0.05, 5.0
+
+
+class _Focused(torch.autograd.Function):
+    """Images as they are; their gradient times its local strength to a power."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, powers: Tensor) -> Tensor:
+        ctx.save_for_backward(powers)
+        return images.view_as(images)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (powers,) = ctx.saved_tensors
+        return gradient * strength(gradient) ** powers, None
+
+
+def strength(gradient: Tensor) -> Tensor:
+    """Return the local root-mean-square of a gradient (B, C, H, W), of its mean: (B, 1, H, W)."""
+    height, width = gradient.shape[2:]
+    shorter = min(height, width)
+    cells = max(1, round(CELLS * height / shorter)), max(1, round(CELLS * width / shorter))
+    energy = F.adaptive_avg_pool2d(gradient.square().sum(1, keepdim=True), cells)
+    energy = F.interpolate(energy, (height, width), mode="bicubic", align_corners=False)
+    local = energy.clamp_min(0).sqrt()
+    mean = local.mean((2, 3), keepdim=True).clamp_min(torch.finfo(local.dtype).tiny)
+    return (local / mean).clamp(LEAST, MOST)
+
+
+def focused(images: Tensor, powers: Tensor | None) -> Tensor:
+    """Return images (B, C, H, W) whose gradients are concentrated, by powers (B, 1, 1, 1)."""
+    if powers is None:
+        return images
+    return _Focused.apply(images, powers)
+
+
+def powers(focus: float, objective: Objective, batch: int, device: torch.device) -> Tensor | None:
+    """Return the power for each sample, ``focus`` for objectives on classes; None if all are 0."""
+    values = [
+        focus * _has_class(objective.sliced(slice(i, i + 1))) if focus else 0.0
+        for i in range(batch)
+    ]
+    if not any(values):
+        return None
+    return torch.tensor(values, device=device).view(-1, 1, 1, 1)
+
+
+def _has_class(objective: Objective) -> bool:
+    return isinstance(objective, ClassLogit) or any(map(_has_class, objective.parts))
+
+
+def applicable(focus: float | None, preset: float, param: Param) -> float:
+    """Return the power for images of ``param``: if None, the preset's for those begun at noise.
+
+    Raises
+    ------
+    FeatvizError
+        If it is given for other than images (H, W).
+    """
+    is_image = len(param.shape) == 2
+    if focus is None:
+        return preset if is_image and param.fades and not param.starts_at_images else 0.0
+    if focus and not is_image:
+        raise FeatvizError(f"focus is for images (H, W), not for size {param.shape}; use 0")
+    return float(focus)
