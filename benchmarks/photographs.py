@@ -12,7 +12,7 @@ JPEG and WebP files.
 import argparse
 import hashlib
 import io
-import warnings
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,24 +36,19 @@ FLAT = 0.04
 
 
 def embedded(data: bytes) -> Iterator[bytes]:
-    """Yield what begins like a JPEG or WebP file inside ``data``."""
-    for start, kind in ((b"\xff\xd8\xff", "jpeg"), (b"RIFF", "webp")):
-        at = data.find(start)
-        while at >= 0:
-            if kind == "jpeg":
-                yield data[at : data.find(b"\xff\xd9", at) + 2] if b"\xff\xd9" in data[at:] else b""
-            elif data[at + 8 : at + 12] == b"WEBP":
-                yield data[at : at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")]
-            at = data.find(start, at + 4)
+    """Yield what begins like a JPEG or WebP file inside ``data``, and what follows it."""
+    for match in re.finditer(rb"\xff\xd8\xff|RIFF....WEBP", data, re.DOTALL):
+        start, size = match.start(), len(data)
+        if match[0].startswith(b"RIFF"):  # Pillow wants a WebP file to end where it says
+            size = 8 + int.from_bytes(match[0][4:8], "little")
+        yield data[start : start + size]
 
 
 def photograph(data: bytes) -> Image.Image | None:
     """Return the photograph in ``data``, or None if it is something else."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
-            image.load()
+        image = Image.open(io.BytesIO(data))
+        image.load()
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         return None
     if image.mode != "RGB" or min(image.size) < SMALLEST:
@@ -74,10 +69,10 @@ def main() -> None:
     written = set()
     for file in files:
         for data in embedded(file.read_bytes()):
-            name = hashlib.sha256(data).hexdigest()[:12]
-            image = None if name in written else photograph(data)
+            image = photograph(data)
             if image is not None:
-                written.add(name)
+                name = hashlib.sha256(image.tobytes()).hexdigest()[:12]
+                written.add(name)  # some are in two files
                 image.save(options.folder / f"{file.stem}-{name}.png")
     print(f"{options.folder}: {len(written)} photographs")
 
