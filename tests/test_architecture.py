@@ -159,7 +159,7 @@ def test_gradients_are_taken_in_few_places():
         "attribution/training_images.py",
         "networks/dictionaries/training.py",
         "optim/gradient_evaluator.py",
-        "optim/loop.py",
+        "optim/pullback.py",
         "optim/tracing.py",
         "dataset_examples/receptive_field.py",
         "objectives/facets.py",

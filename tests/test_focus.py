@@ -7,6 +7,8 @@ from torch import nn
 
 import featviz as fv
 from featviz.optim.focus import LEAST, MOST, focused, powers, strength
+from featviz.optim.gradient_evaluator import Gradients
+from featviz.optim.pullback import pulled_back
 from tests import nets
 
 
@@ -45,15 +47,30 @@ def test_a_mirrored_gradient_has_the_mirrored_strength(flip):
     torch.testing.assert_close(strength(g.flip(flip)), strength(g).flip(flip), rtol=1e-4, atol=1e-4)
 
 
-def test_images_pass_and_gradients_are_multiplied():
-    images = gradient(1).requires_grad_()
+def test_each_sample_has_its_power():
     by_sample = torch.tensor([2.0, 0.0]).view(-1, 1, 1, 1)
-    seen = focused(images, by_sample)
-    torch.testing.assert_close(seen, images)
-    (found,) = torch.autograd.grad(seen, images, gradient(2))
-    torch.testing.assert_close(found[0], (gradient(2) * strength(gradient(2)) ** 2)[0])
-    assert torch.equal(found[1], gradient(2)[1])
-    assert focused(images, None) is images
+    found = focused(gradient(), by_sample)
+    torch.testing.assert_close(found[0], (gradient() * strength(gradient()) ** 2)[0])
+    assert torch.equal(found[1], gradient()[1])
+    assert focused(found, None) is found
+
+
+def pulled(powers, by_images=False):
+    """Parameters that double into images, which transforms triple; the gradients of both."""
+    leaf = torch.zeros(2, 3, 32, 48, requires_grad=True)
+    images = 2 * leaf
+    upstream = Gradients(torch.zeros(2), gradient(1), gradient(2), torch.zeros(2), torch.zeros(2))
+    return pulled_back(upstream, 3 * images, images, images, [leaf], powers, by_images, False)
+
+
+def test_only_what_comes_through_the_transforms_is_concentrated():
+    (plain,) = pulled(None)
+    torch.testing.assert_close(plain, 2 * (gradient(1) + 3 * gradient(2)))
+    power = torch.ones(2, 1, 1, 1)
+    found, by_images = pulled(power, by_images=True)
+    through = 3 * gradient(2)
+    torch.testing.assert_close(found, 2 * (gradient(1) + through * strength(through)))
+    torch.testing.assert_close(by_images, gradient(1) + through)  # the importance is not
 
 
 def test_which_objectives_are_focused():
@@ -123,3 +140,10 @@ def test_signals_have_no_focus():
         fv.render(signals, "class:1", focus=1, steps=1)
     with pytest.raises(fv.FeatvizError, match="focus"):
         fv.render(nets.rgb(), "class:1", focus=-1, steps=1)
+
+
+def test_the_importance_is_that_of_the_score(lite0):
+    """After one step on equal images, maps with focus and without are the same."""
+    options = {"seeds": [0], "steps": 1, "size": 64, "importance": True, "transforms": ()}
+    maps = [fv.optimize(lite0, "class:1", focus=f, **options).importance for f in (0, 1)]
+    torch.testing.assert_close(maps[0], maps[1])

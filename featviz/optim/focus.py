@@ -7,10 +7,7 @@ concentrated, on what is in focus.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from featviz.errors import FeatvizError
@@ -25,21 +22,6 @@ CELLS = 4
 LEAST, MOST = 0.05, 5.0
 
 
-class _Focused(torch.autograd.Function):
-    """Images as they are; their gradient times its local strength to a power."""
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, powers: Tensor) -> Tensor:
-        ctx.save_for_backward(powers)
-        return images.view_as(images)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (powers,) = ctx.saved_tensors
-        return gradient * strength(gradient) ** powers, None
-
-
 def strength(gradient: Tensor) -> Tensor:
     """Return the local root-mean-square of a gradient (B, C, H, W), of its mean: (B, 1, H, W)."""
     height, width = gradient.shape[2:]
@@ -52,11 +34,9 @@ def strength(gradient: Tensor) -> Tensor:
     return (local / mean).clamp(LEAST, MOST)
 
 
-def focused(images: Tensor, powers: Tensor | None) -> Tensor:
-    """Return images (B, C, H, W) whose gradients are concentrated, by powers (B, 1, 1, 1)."""
-    if powers is None:
-        return images
-    return _Focused.apply(images, powers)
+def focused(gradient: Tensor, powers: Tensor | None) -> Tensor:
+    """Return a gradient (B, C, H, W) times its local strength to powers (B, 1, 1, 1)."""
+    return gradient if powers is None else gradient * strength(gradient) ** powers
 
 
 def powers(focus: float, objective: Objective, batch: int, device: torch.device) -> Tensor | None:

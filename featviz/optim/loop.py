@@ -24,8 +24,8 @@ from featviz.objectives.text import objective as as_objective
 from featviz.optim.ascent import Ascent
 from featviz.optim.callbacks import Callback, Step, as_callback
 from featviz.optim.checkpoint import Checkpoint
-from featviz.optim.focus import focused
 from featviz.optim.optimizers import SampleAscent
+from featviz.optim.pullback import pulled_back
 from featviz.optim.result import Result
 from featviz.optim.settings import Settings
 from featviz.optim.settings_keywords import SettingsKeywords
@@ -225,24 +225,21 @@ def _draws(ascent: Ascent, step: Step, images: Tensor) -> Iterator[tuple[Tensor,
 
     The gradients are with respect to the free parameters and, for the importance, the images.
     """
-    inputs = ascent.leaves if ascent.heat is None else [*ascent.leaves, images]
     stage = ascent.stage(step.index)
     shown = stage.shown(images)
     for draw in range(ascent.samples):
         index = step.index * ascent.samples + draw
-        seen = stage.transform(focused(shown, ascent.focus), index)
+        seen = stage.transform(shown, index)
         if stage.noise is not None:
             stage.noise.draw_(index)
         upstream = stage.evaluator.gradients(
             shown, seen, ascent.progress[step.index], ascent.best.active
         )
-        pairs = [(shown, upstream.by_images), (seen, upstream.by_seen)]
-        outputs, output_gradients = zip(*[(x, g) for x, g in pairs if g is not None], strict=True)
-        not_last = draw < ascent.samples - 1
-        gradients = torch.autograd.grad(outputs, inputs, output_gradients, retain_graph=not_last)
+        rest = ascent.leaves, ascent.focus, ascent.heat is not None, draw < ascent.samples - 1
+        gradients = pulled_back(upstream, seen, shown, images, *rest)
         yield upstream.scores, upstream.until, upstream.redirected, *gradients
         # Each is as large as the images.
-        del seen, pairs, outputs, output_gradients, upstream, gradients
+        del seen, upstream, gradients
 
 
 def _mean(rows: tuple[Tensor, ...]) -> Tensor:
