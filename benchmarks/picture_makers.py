@@ -20,6 +20,7 @@ _VERSION_0_1 = {
     "lr": 0.05,
     "prior": 0,
     "coarse": 0,
+    "focus": 0,
     "schedule": "constant",
     "weight_decay": 0,
 }
@@ -36,6 +37,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "no noise in the network": {"transforms": f"pad:0:blur,{_SOFT}"},
     "channels only": {"transforms": f"pad:0:blur,{_SOFT},channel_noise:0.07"},
     "no prior": {"prior": 0},
+    "no focus": {"focus": 0},
     "spots beyond the frame": {"transforms": f"pad:0:spots,{_SOFT},{_NOISE}"},
     "mirror beyond the frame": {"transforms": f"{_SOFT},{_NOISE}"},
     "the full size throughout": {"coarse": 0},

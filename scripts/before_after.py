@@ -34,6 +34,7 @@ BEFORE: dict[str, Any] = {
     "lr": 0.05,
     "prior": 0,
     "coarse": 0,
+    "focus": 0,
     "schedule": "constant",
     "weight_decay": 0,
 }

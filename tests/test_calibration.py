@@ -63,6 +63,16 @@ def test_a_moment_that_never_varies_is_left_out():
     assert stats.distance(values).isfinite().all()
 
 
+@pytest.mark.parametrize("spread", [0.1, 1e-3, 1e-5, 0])
+def test_noise_is_cheap_where_nothing_varies(spread):
+    generator = torch.Generator().manual_seed(0)
+    stats = fit(1 + spread * torch.randn(64, 8, generator=generator))
+    noisy = 1 + 0.05 * torch.randn(16, 8, generator=generator)
+    price = (stats.distance(noisy) / stats.tolerance - 1).relu()
+    assert price.isfinite().all()
+    assert price.mean() < 3
+
+
 def test_noise_in_the_network_costs_little(lite0):
     """A channel that is the same in all photographs is not the same under noise."""
     images = crops(64)
@@ -111,6 +121,25 @@ def test_photographs_are_within_and_noise_is_not(lite0, tokens, kind):
     if kind == "convolutions":  # the others are not trained: nothing is unnatural to them
         assert outside.max() < 10 * within.median() - 0.1
     assert all("norm" in name or "bn" in name for name in stats.layers)
+
+
+def test_photographs_are_cropped_as_for_the_network():
+    seen = []
+    net = nets.seeded(lambda: nets.Small(3))
+    net.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
+    model = fv.Model(net, mean=0, std=1, size=8, channels=3, crop=0.5)
+    images = [Image.fromarray(np.full((32, 32), 10 * k, np.uint8)) for k in range(16)]
+    for image in images:
+        image.paste(255, (0, 0, 32, 8))  # outside of the central half
+    fv.calibrate([i.convert("RGB") for i in images], model=model, layers=["first"])
+    assert torch.cat(seen).max() < 0.7
+
+
+def test_a_network_that_is_not_finite_is_named():
+    model = fv.Model(nets.Explodes(0.3), mean=0, std=1, size=8, channels=1)
+    images = list(torch.linspace(0.2, 0.9, 20).view(-1, 1, 1, 1).expand(-1, 1, 8, 8))
+    with pytest.raises(fv.FeatvizError, match="layer 'body' is not finite"):
+        fv.calibrate(images, model=model, layers=["body"])
 
 
 def test_networks_without_normalization_are_measured_at_their_convolutions(tiny):
@@ -172,8 +201,11 @@ def test_an_image_is_drawn_towards_photographs(lite0):
         (lambda m, s: fv.calibrate(list(torch.rand(20, 2, 8, 8)), model=m, channels=3), "takes 2 channels, not 3"),
         (lambda m, s: fv.calibrate(list(torch.rand(20, 2, 8, 8)), model=m, layers=["head"]), "no positions"),
         (lambda m, s: fv.calibrate(list(torch.rand(20, 2, 8, 8)), model=m, layers=["frist"]), "first"),
-        (lambda m, s: fv.ActivationStats.load("nowhere.safetensors"), "cannot read 'nowhere"),
-        (lambda m, s: fv.activation_prior("nowhere.safetensors")(m, torch.rand(1, 2, 8, 8)), "cannot read"),
+        (lambda m, s: fv.calibrate(list(torch.rand(20, 2, 8, 8)), model=m, layers=[]), "names no layer"),
+        (lambda m, s: fv.ActivationStats.load("nowhere.safetensors"), "nowhere"),
+        (lambda m, s: fv.activation_prior("x" * 300)(m, torch.rand(1, 2, 8, 8)), "x"),
+        (lambda m, s: fv.activation_prior(fv.Stats), "not type"),
+        (lambda m, s: fv.activation_prior("nowhere.safetensors")(m, torch.rand(1, 2, 8, 8)), "nowhere"),
         (lambda m, s: fv.activation_prior(s, share=0)(m, torch.rand(1, 2, 8, 8)), "share must be"),
         (lambda m, s: fv.activation_prior(s, layer="first")(m, torch.rand(1, 2, 8, 8)), "no layer up to 'first'"),
         (lambda m, s: fv.activation_prior(s)(nets.rgb(), torch.rand(1, 3, 8, 8)), None),

@@ -99,11 +99,45 @@ def test_rendering_draws_towards_the_pictures(lite0, photos):
     assert result.scores.isfinite().all()
 
 
+@pytest.mark.parametrize("options", [{}, {"precision": "bf16"}, {"batch_size": 2}, {"coarse": 0}])
+def test_several_seeds_of_a_long_run(mixed, options):
+    """The loop passes merged, split and cast activations to objectives."""
+    goal = fv.sort_match("act", pictures(3, 0), of="channel:unit:0")
+    result = fv.render(mixed, goal, seed=[0, 1, 2, 3], steps=40, transforms=(), **options)
+    assert (result.scores > result.history[0] - 1e-3).all()
+    alone = fv.render(mixed, goal, seed=2, steps=40, transforms=(), **options)
+    torch.testing.assert_close(result.images[2:3], alone.images, atol=2e-2, rtol=0)
+
+
+def test_a_network_in_half_precision(mixed):
+    half = fv.Model(Mixed().half(), mean=0, std=1, size=4, channels=1)
+    goal = fv.sort_match("act", pictures(2, 0), of="channel:unit:0")
+    shown = pictures(2, 1)
+    torch.testing.assert_close(
+        goal(half, shown).detach().float(), goal(mixed, shown).detach(), rtol=2e-2, atol=1e-4
+    )
+
+
+def test_the_scale_of_the_objective_does_not_matter(mixed):
+    goals = [fv.sort_match("act", pictures(2, 0), of=f"{c}*channel:unit:0") for c in (1, 1e-11)]
+    values = [goal(mixed, pictures(2, 1)).detach() for goal in goals]
+    torch.testing.assert_close(values[1], values[0], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", ["input", "act"])
+def test_gradients_are_taken_in_inference_mode_too(mixed, layer):
+    goal = fv.sort_match(layer, pictures(2, 0), of="channel:unit:0")
+    wanted = goal(mixed, pictures(2, 1)).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(goal(mixed, pictures(2, 1)), wanted)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda p: fv.sort_match("unit", p, of="channel:act:1"), "does not depend on layer 'unit'"),
         (lambda p: fv.sort_match("act", p, of=fv.diversity("unit")), "objective of single samples"),
+        (lambda p: fv.sort_match("act", p, of=["channel:unit:0", "channel:unit:1"]), "a list of relevant"),
         (lambda p: fv.objective("relevant(class:1, class:2)"), "takes a sort_match"),
         (lambda p: fv.sort_match("act", p * 0, of="channel:unit:0"), "no activation of layer 'act' is relevant"),
     ],

@@ -35,16 +35,26 @@ def measure_activations(
     any the convolutions and linear layers, that have positions.
     """
     shape = model.size if size is None else sides("size", size)
+    if isinstance(layers, str):
+        layers = [layers]
     names = list(layers) if layers is not None else default_layers(model, shape)
+    if not names:
+        raise FeatvizError("layers= names no layer to measure")
     axes = {name: _checked(model, name, shape).axis for name in names}
     kept: dict[str, list[Tensor]] = {name: [] for name in names}
     draw = generator(0, "calibration")
     count = 0
-    source = (item.image(model.channels, shape) for item in ImageDataset(dataset))
+    source = (item.image(model.channels, shape) for item in ImageDataset(dataset, model.crop))
     for chunk in chunks(tqdm(source, unit="image", progress=progress), _CHUNK):
         with torch.no_grad():
             found = model.activations(chunk.to(model.device), names)
         rows = {name: _moments(found[name], axes[name]) for name in names}
+        for name, moments_ in rows.items():
+            if not moments_.isfinite().all():
+                raise FeatvizError(
+                    f"layer {name!r} is not finite for one of images {count} to "
+                    f"{count + len(chunk) - 1}"
+                )
         for k in range(len(chunk)):
             place = count
             if count >= MOST_IMAGES:  # Vitter's algorithm R: every image is as likely to be kept
@@ -68,13 +78,15 @@ def default_layers(model: Model, size: tuple[int, ...]) -> list[str]:
         If the network has none with positions.
     """
     table = [info for info in model.layers(size) if info.positions and info.batched]
+    # Of a layer that runs several times, or returns several tensors, one would have to be chosen.
     plain = [info for info in table if info.calls == 1 and not set("#[") & set(info.name)]
     for words in (("Norm",), ("Conv", "Linear")):
         names = [info.name for info in plain if any(word in info.type for word in words)]
         if names:
             return names
     raise FeatvizError(
-        "the network has no normalization, convolution or linear layer with positions: give layers="
+        "the network has no normalization, convolution or linear layer that has positions and runs "
+        "once: give layers="
     )
 
 

@@ -55,8 +55,8 @@ def calibrate(
     are described by a normal distribution whose covariance is that of probabilistic PCA
     [Tipping1999]_. Of more than 2,048 images a random choice of so many is used.
 
-    One streaming pass. Images are centre-cropped to the aspect ratio of ``size`` and resized to it;
-    floats in [0, 1].
+    One streaming pass. Images are centre-cropped to the aspect ratio of ``size`` (with a model first
+    by its ``crop``) and resized to it; floats in [0, 1].
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ def calibrate(
     model
         The network whose activations are measured.
     layers
-        Names of layers with positions; by default all normalization layers, or in a network without
-        any all convolutions and linear layers.
+        Names of layers with positions; by default all normalization layers that run once, or in a
+        network without any all such convolutions and linear layers.
     size
         The size to measure at, by default the model's, or 224.
     channels

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from featviz.errors import FeatvizError
+from featviz.io.files import check_readable
 from featviz.objectives.reduction import EPSILON
 from featviz.types import Tensor
 
@@ -63,6 +64,18 @@ class LayerStats:
     residual: Tensor
     tolerance: Tensor
 
+    @property
+    def fits(self) -> bool:
+        """Whether the parts have the shapes of one layer, and are numbers."""
+        count, kept = len(self.mean), len(self.variances)
+        shapes = ((count,), (count,), (kept, count), (kept,), (), ())
+        parts = [getattr(self, name) for name in _PARTS]
+        return (
+            all(part.shape == shape for part, shape in zip(parts, shapes, strict=True))
+            and not any(part.isnan().any() for part in parts)
+            and count % 2 == 0
+        )
+
     def to(self, device: torch.device) -> LayerStats:
         """Return the statistics on a device."""
         parts = {name: getattr(self, name).to(device) for name in _PARTS}
@@ -85,7 +98,8 @@ def fit(values: Tensor) -> LayerStats:
     stats = _fit(values)
     halves = values[::2], values[1::2]
     held_out = [_fit(a).distance(b.float()) for a, b in (halves, halves[::-1])]
-    tolerance = torch.cat(held_out).quantile(WITHIN)
+    # What is nearer than the images are to one another on average is within in any case.
+    tolerance = torch.cat(held_out).quantile(WITHIN).clamp_min(1)
     return dataclasses.replace(stats, tolerance=tolerance)
 
 
@@ -151,6 +165,7 @@ class ActivationStats:
         FeatvizError
             If the file is missing, or holds something else.
         """
+        check_readable(path)
         try:
             data = Path(path).read_bytes()
         except OSError as error:
@@ -174,8 +189,10 @@ class ActivationStats:
                 name: LayerStats(**{part: tensors[f"{name}/{part}"] for part in _PARTS})
                 for name in content["layers"]
             }
+            if not all(layer.fits for layer in layers.values()):
+                raise ValueError
             return cls(layers, tuple(content["size"]), int(content["count"]))
-        except (SafetensorError, KeyError, ValueError, TypeError):
+        except (SafetensorError, KeyError, ValueError, TypeError, IndexError):
             raise FeatvizError(
                 f"{what} holds no statistics of activations: create them with "
                 "featviz calibrate PHOTOGRAPHS --model NETWORK"

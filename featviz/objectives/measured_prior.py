@@ -20,15 +20,19 @@ from featviz.types import Tensor
 
 
 @functools.lru_cache(maxsize=4)
-def _load(path: str, modified: float) -> ActivationStats:
-    return ActivationStats.load(path)
+def _load(source: str, modified: float) -> ActivationStats:
+    if source.startswith("array:"):  # named by its content
+        return ActivationStats.from_bytes(arrays.load(source).astype(np.uint8).tobytes(), source)
+    return ActivationStats.load(source)
 
 
 def _read(source: str) -> ActivationStats:
-    if source.startswith("array:"):
-        return ActivationStats.from_bytes(arrays.load(source).astype(np.uint8).tobytes(), source)
-    path = Path(source)
-    return _load(source, path.stat().st_mtime if path.exists() else 0.0)
+    """Return statistics, loading a changed file again."""
+    try:
+        modified = 0.0 if source.startswith("array:") else Path(source).stat().st_mtime
+    except (OSError, ValueError):
+        modified = 0.0  # reading it says why
+    return _load(source, modified)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -87,6 +91,7 @@ class ActivationPrior(Unit):
             for name, stats in measured.items():
                 values = scene[name].movedim(axes[name], -1)
                 rows = values.reshape(len(values), -1, values.shape[-1])
+                rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
                 prices.append((stats.distance(moments(rows)) / stats.tolerance - 1).relu())
             return -torch.stack(prices).mean(0)
 
@@ -107,12 +112,22 @@ def activation_prior(
     ``share`` (above 0, at most 1) reads only the layers with the fewest values, up to that share of
     the values of all layers measured.
 
+    They are those of the size and the weights that were measured; images at half the size
+    (``coarse``) are held to them as well. An objective with this term has none of the presets'
+    prior: ``o + 10*activation_prior:"STATS":share=0.1 - 30*multiscale_variation:scales=2`` keeps
+    its price on roughness.
+
     Raises
     ------
     UnitError
-        Where it is used, if the statistics are those of another network.
+        If ``stats`` are neither; where it is used, if the network has other layers or units.
     """
     if isinstance(stats, ActivationStats):
         content = np.frombuffer(stats.to_bytes(), np.uint8)
         return ActivationPrior(arrays.register_name(content, "stats"), layer, float(share))
+    if not isinstance(stats, (str, Path)):
+        raise UnitError(
+            f"activation_prior takes what calibrate(photographs, model=…) returned, or its file, "
+            f"not {type(stats).__name__}"
+        )
     return ActivationPrior(arrays.recall(str(stats)), str(layer), float(share))

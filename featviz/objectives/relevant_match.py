@@ -9,10 +9,13 @@ import torch
 from featviz.errors import FeatvizError, UnitError
 from featviz.objectives import reference
 from featviz.objectives.base import Objective
+from featviz.objectives.group import PerSample
 from featviz.objectives.matching import SortMatch, rows
-from featviz.objectives.reduction import EPSILON
 from featviz.objectives.scene import INPUT, Scene, Score, Target
 from featviz.types import Tensor
+
+#: Pictures in one pass.
+_CHUNK = 8
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -27,60 +30,56 @@ class Relevant(Objective):
         return self.match, self.objective
 
     def needs(self, target: Target) -> tuple[str, ...]:
-        # The input, to take gradients where none are recorded.
+        # The relevance is that of a pass of its own, which needs the input.
         return tuple(sorted({INPUT, self.match.layer, *self.objective.needs(target)}))
 
     def bind(self, target: Target) -> Score:
-        layer = self.match.layer
-        info = target.layer(layer)
+        axis = target.layer(self.match.layer).axis
         images = reference.pictures(self.match.pictures, target)
-        some = dataclasses.replace(target, batch=len(images))
-        goal = self.objective.bind(some)
-        real, relevance = self._relevance(self._run(some, images), goal)
-        real, relevance = rows(real, info.axis), rows(relevance, info.axis)
-        wanted = _share(relevance).mul(real).sort(dim=2).values.mean(0)
-        weights = relevance.relu().amax(2).mean(0)
+        matched, largest = [], []
+        for chunk in images.split(_CHUNK):
+            units, relevance = self._relevance(chunk, target, axis)
+            matched.append((units * _share(relevance)).sort(dim=2).values)
+            largest.append(relevance.relu().amax(2))
+        wanted, weights = torch.cat(matched).mean(0), torch.cat(largest).mean(0)
         if not weights.max() > 0:
             raise UnitError(
-                f"no activation of layer {layer!r} is relevant to {self.objective} in the images"
+                f"no activation of layer {self.match.layer!r} is relevant to {self.objective} in "
+                "the images"
             )
-        weights, goal = weights / weights.max(), self.objective.bind(target)
+        weights = weights / weights.max()
 
         def score(scene: Scene) -> Tensor:
-            recorded = scene[layer].requires_grad
-            seen = scene if recorded else self._run(target, scene[INPUT])
-            units, relevance = self._relevance(seen, goal)
-            share = _share(rows(relevance, info.axis))
-            units = rows(scene[layer] if recorded else units, info.axis)
-            found = (units * share).sort(dim=2).values
+            _, relevance = self._relevance(scene[INPUT], target, axis)
+            found = rows(scene[self.match.layer], axis).to(relevance.dtype) * _share(relevance)
+            found = found.sort(dim=2).values
             return -((found - wanted).square().mean(2) * weights).mean(1)
 
         return score
 
-    def _run(self, target: Target, images: Tensor) -> Scene:
-        """Return a scene of ``images`` whose activations have a graph."""
-        with torch.enable_grad():
-            inputs = images.detach().requires_grad_()
-            needs = [name for name in self.needs(target) if name != INPUT]
-            return Scene(inputs, target.model.activations(inputs, needs))
-
-    def _relevance(self, scene: Scene, goal: Score) -> tuple[Tensor, Tensor]:
-        """Return the layer's activation and its product with the gradient, both detached."""
-        units = scene[self.match.layer]
-        with torch.enable_grad():
-            value = goal(scene).sum()
+    def _relevance(self, images: Tensor, target: Target, axis: int) -> tuple[Tensor, Tensor]:
+        """Return activations and their products with the gradient, (B, units, positions)."""
+        layer = self.match.layer
+        here = dataclasses.replace(target, batch=len(images))
+        names = [name for name in self.needs(here) if name != INPUT]
+        with torch.inference_mode(False), torch.enable_grad():
+            inputs = images.detach().clone()
+            inputs = inputs.float() if inputs.dtype.itemsize < 4 else inputs
+            inputs.requires_grad_()
+            activations = target.model.activations(inputs, names) if names else {}
+            scene = Scene(inputs, {**activations, INPUT: inputs})
+            value = self.objective.bind(here)(scene).sum()
             slopes = None
             if value.requires_grad:
-                (slopes,) = torch.autograd.grad(value, units, retain_graph=True, allow_unused=True)
+                (slopes,) = torch.autograd.grad(value, scene[layer], allow_unused=True)
         if slopes is None:
             raise FeatvizError(
-                f"{self.objective} does not depend on layer {self.match.layer!r}: name an earlier "
-                "one"
+                f"{self.objective} does not depend on layer {layer!r}: name an earlier one"
             )
-        return units.detach(), (units * slopes).detach()
-
-    def sliced(self, here: slice) -> Objective:
-        return dataclasses.replace(self, objective=self.objective.sliced(here))
+        units = rows(scene[layer].detach(), axis)
+        slopes = rows(slopes, axis)
+        exact = torch.promote_types(units.dtype, torch.float32)
+        return units.to(exact), units.to(exact) * slopes.to(exact)
 
     def __str__(self) -> str:
         return f"relevant({self.match}, {self.objective})"
@@ -89,7 +88,7 @@ class Relevant(Objective):
 def _share(relevance: Tensor) -> Tensor:
     """Return the positive relevance (B, C, P), of the largest in each channel."""
     positive = relevance.relu()
-    return positive / positive.amax(2, keepdim=True).clamp_min(EPSILON)
+    return positive / positive.amax(2, keepdim=True).clamp_min(torch.finfo(relevance.dtype).tiny)
 
 
 def relevant(match: Objective, objective: Objective) -> Objective:
@@ -98,10 +97,15 @@ def relevant(match: Objective, objective: Objective) -> Objective:
     Raises
     ------
     FeatvizError
-        If the first is no plain ``sort_match``, or the second compares samples.
+        If the first is no plain ``sort_match``, or the second is not one objective of single
+        samples.
     """
     if not isinstance(match, SortMatch):
         raise FeatvizError(f"relevant takes a sort_match:LAYER:PICTURES first, not {match}")
+    if isinstance(objective, PerSample):
+        raise FeatvizError(
+            f"relevant takes one objective: give a list of relevant(…), not {objective}"
+        )
     if objective.relational:
         raise FeatvizError(f"relevant takes an objective of single samples, not {objective}")
     return Relevant(match, objective)

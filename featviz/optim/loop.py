@@ -73,7 +73,7 @@ def optimize(
         One seed for each image.
     settings, options
         A :class:`featviz.Settings`, and its fields as keywords. Unlike in :func:`featviz.render`,
-        there are no transforms, no prior, no weight decay and no steps at half the size by default.
+        there are no transforms, prior, weight decay, focus or steps at half the size by default.
     until
         A stopping criterion, evaluated in the same pass: a sample for which it is above zero is
         done, and its image no longer changes; the run ends when all are done. ``result.reached``
