@@ -55,8 +55,8 @@ def calibrate(
     are described by a normal distribution whose covariance is that of probabilistic PCA
     [Tipping1999]_. Of more than 2,048 images a random choice of so many is used.
 
-    One streaming pass. Images are centre-cropped to the aspect ratio of ``size`` (with a model first
-    by its ``crop``) and resized to it; floats in [0, 1].
+    One streaming pass. Images are centre-cropped to the aspect ratio of ``size`` (first, with a
+    model, by its ``crop``) and resized to it; floats in [0, 1].
 
     Parameters
     ----------
