@@ -1,6 +1,7 @@
 """Atlases: the plan, the store, going on after anything, workers, readers."""
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -23,7 +24,7 @@ from torch import nn
 
 import featviz as fv
 from featviz.atlases import similarity
-from featviz.atlases.plan import batches, enumerate_images, read_units
+from featviz.atlases.plan import batches, describe, enumerate_images, read_units
 from featviz.atlases.store import Store
 from featviz.cli.main import main
 from featviz.errors import FeatvizError, FeatvizWarning
@@ -680,3 +681,14 @@ def test_the_command(tmp_path, capsys, here):
         assert error.count("\n") == 1
     assert main(["atlas", "tests.nets:rgb", "-o", str(folder)]) == 2
     assert "give --layers" in capsys.readouterr().err
+
+
+def test_an_atlas_from_before_focus_is_continued_without_it(model, tmp_path):
+    plan = fv.Settings(focus=0, steps=2).resolve(model)
+    digest, settings = describe(model, plan, None, "png")
+    assert settings.pop("focus") == 0
+    text = json.dumps(settings, sort_keys=True).encode()
+    assert hashlib.blake2b(text, digest_size=8).hexdigest() == digest
+    build(model, tmp_path, focus=0)
+    with pytest.raises(fv.FeatvizError, match=r"other settings \(focus 0.0 there, 1.0 here\)"):
+        build(model, tmp_path, focus=1)

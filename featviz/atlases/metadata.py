@@ -11,6 +11,7 @@ import pyarrow as pa
 from featviz.atlases.store import Store
 from featviz.errors import FeatvizError
 from featviz.networks.model import Model
+from featviz.optim.upgrade import upgraded
 
 FORMAT = 2
 
@@ -67,7 +68,7 @@ def agree(
     hashes = records["settings_hash"].unique().to_pylist()
     if beside or not hashes or digest in hashes:
         return
-    stored = about.get("settings", {}).get(hashes[0], {})
+    stored = upgraded(about.get("settings", {}).get(hashes[0], {}))
     changed = [
         f"{name} {json.dumps(stored.get(name))} there, {json.dumps(settings.get(name))} here"
         for name in sorted({*stored, *settings})

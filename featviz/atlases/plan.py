@@ -213,7 +213,8 @@ def describe(
     else:
         settings["objective"] = getattr(template, "__qualname__", type(template).__qualname__)
     settings |= {"encoding": encoding, "model_hash": model_hash(model)}
-    text = json.dumps(settings, sort_keys=True)
+    # Atlases from before there was a focus are continued with ``focus=0``.
+    text = json.dumps({k: v for k, v in settings.items() if k != "focus" or v}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest(), settings
 
 
