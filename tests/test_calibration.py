@@ -86,7 +86,11 @@ def test_noise_in_the_network_costs_little(lite0):
 def test_the_price_is_what_exceeds_the_tolerance(lite0):
     images = crops(32)
     stats = fv.calibrate(list(images), model=lite0, layers=["_blocks.4", "_blocks.10"], size=96)
-    assert (stats.count, stats.size, list(stats.layers)) == (32, (96, 96), ["_blocks.4", "_blocks.10"])
+    assert (stats.count, stats.size, list(stats.layers)) == (
+        32,
+        (96, 96),
+        ["_blocks.4", "_blocks.10"],
+    )
     noise = torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         found = lite0.activations(noise, ["_blocks.4", "_blocks.10"])

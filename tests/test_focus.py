@@ -75,7 +75,13 @@ def test_only_what_comes_through_the_transforms_is_concentrated():
 
 def test_which_objectives_are_focused():
     goals = [
-        *("class:1", "-class:2 + 3*l1", "mean(class:1, class:2)", "channel:first:1", "neuron:first:1"),
+        *(
+            "class:1",
+            "-class:2 + 3*l1",
+            "mean(class:1, class:2)",
+            "channel:first:1",
+            "neuron:first:1",
+        ),
         "probability:1",
     ]
     found = powers(1.5, fv.objective(goals), 6, torch.device("cpu"))
@@ -126,10 +132,17 @@ def test_the_default_is_for_images_that_begin_at_noise(lite0, tmp_path):
     assert recorded(quality="lucid") == recorded(quality="fast") == 0
     assert recorded(param="pixel") == recorded(param="maco") == 0
     assert recorded(param="pixel", focus=0.5) == 0.5
-    assert recorded(param=fv.param.Fourier(size=64, channels=3).from_image(torch.rand(1, 3, 64, 64))) == 0
+    assert (
+        recorded(param=fv.param.Fourier(size=64, channels=3).from_image(torch.rand(1, 3, 64, 64)))
+        == 0
+    )
     result = fv.optimize(lite0, "class:1", seeds=[0], steps=1, size=64)
     assert result.settings["focus"] == 0
-    record = {k: v for k, v in fv.render(lite0, "class:1", steps=1, size=64).settings.items() if k != "focus"}
+    record = {
+        k: v
+        for k, v in fv.render(lite0, "class:1", steps=1, size=64).settings.items()
+        if k != "focus"
+    }
     assert fv.Settings.from_record(record).focus == 0
 
 

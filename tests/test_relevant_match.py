@@ -38,7 +38,9 @@ def expected(shown: np.ndarray, real: np.ndarray) -> np.ndarray:
     a, b = (x.reshape(len(x), 1, 16) * gains[:, None] for x in (shown, real))
     ra_relevance, rb_relevance = (x * weights[:, None] / 16 for x in (a, b))
     share = [
-        np.divide(r, r.max(2, keepdims=True), out=np.zeros_like(r), where=r.max(2, keepdims=True) > 0)
+        np.divide(
+            r, r.max(2, keepdims=True), out=np.zeros_like(r), where=r.max(2, keepdims=True) > 0
+        )
         for r in (ra_relevance, rb_relevance)
     ]
     wanted = np.sort(share[1] * b, axis=2).mean(0)
