@@ -131,6 +131,7 @@ def test_the_default_is_for_images_that_begin_at_noise(lite0, tmp_path):
     assert recorded(quality="best") == 1
     assert recorded(quality="lucid") == recorded(quality="fast") == 0
     assert recorded(param="pixel") == recorded(param="maco") == 0
+    assert recorded(weight_decay=0) == recorded(optimizer=torch.optim.SGD) == 0  # nothing fades
     assert recorded(param="pixel", focus=0.5) == 0.5
     assert (
         recorded(param=fv.param.Fourier(size=64, channels=3).from_image(torch.rand(1, 3, 64, 64)))

@@ -128,7 +128,7 @@ class Settings(Options):
         None,
         "For class logits: gradients are multiplied by their local strength to this power, so that "
         "detail gathers on the object and its surroundings stay calm. 0: none. Default: that of "
-        "the preset for images that begin at noise, by fourier or laplacian.",
+        "the preset for images that begin at noise and have weight decay.",
         cli=float,
         bounds=(0, 4),
     )
@@ -201,7 +201,6 @@ class Settings(Options):
         prior = self.prior if self.prior is not None or len(param.shape) == 2 else 0.0
         prior = priors.applicable(prior, preset.prior, model, output_size(transforms, param.shape))
         coarse = stages.applicable(self.coarse, preset.coarse, model, param, transforms)
-        focused = focus.applicable(self.focus, preset.focus, param)
         paced = resolve_pace(
             preset,
             param,
@@ -211,6 +210,7 @@ class Settings(Options):
             schedule=self.schedule,
             weight_decay=self.weight_decay,
         )
+        focused = focus.applicable(self.focus, preset.focus if paced.weight_decay else 0.0, param)
         devices.half(self.precision)
         settings = dataclasses.replace(
             self,
