@@ -20,7 +20,7 @@ from featviz.io.sheets import sheet
 CLASSES = ('class:"bison"', 'class:"koala"')
 #: Layers and their weights: the first has large values, and says least.
 LAYERS = {"_bn0": 0.1, "_blocks.2": 1, "_blocks.4": 1, "_blocks.10": 1, "_blocks.15": 1}
-SETTINGS = {"steps": 128, "prior": 0, "focus": 0}
+SETTINGS = fv.Settings(steps=128, prior=0, focus=0)
 OUTPUT = Path(__file__).parent.parent / "docs" / "images" / "relevant.jpg"
 
 
@@ -33,8 +33,10 @@ def main(folder: str) -> None:
         with torch.no_grad():
             values = torch.cat([unit(model, part) for part in photographs.split(16)])
         best = photographs[values.topk(6).indices]
-        everything = sum(w * fv.sort_match(layer, best) for layer, w in LAYERS.items())
-        relevant = sum(w * fv.sort_match(layer, best, of=unit) for layer, w in LAYERS.items())
+        everything = relevant = fv.objective("0")
+        for layer, weight in LAYERS.items():
+            everything += weight * fv.sort_match(layer, best)
+            relevant += weight * fv.sort_match(layer, best, of=unit)
         goals = {
             "all that they share": everything,
             "what is relevant": relevant,
@@ -42,7 +44,7 @@ def main(folder: str) -> None:
             text: unit,
         }
         for label, goal in goals.items():
-            image = fv.render(model, goal, **SETTINGS).images
+            image = fv.render(model, goal, settings=SETTINGS).images
             print(f"{label}: {unit(model, image).item():.1f}, {relevant(model, image).item():.2f}")
             rows.append(image)
             labels.append(label)
