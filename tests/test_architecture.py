@@ -162,8 +162,7 @@ def test_gradients_are_taken_in_few_places():
         "optim/pullback.py",
         "optim/tracing.py",
         "dataset_examples/receptive_field.py",
-        "objectives/facets.py",
-        "objectives/relevant_match.py",
+        "objectives/own_pass.py",
         "recipes/layer_gradients.py",
     }
 

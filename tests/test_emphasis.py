@@ -73,6 +73,18 @@ def test_probes_and_layers_that_do_not_fit(model):
         fv.recipes.faceted("channel:look:0", "output", [1.0])(model, images)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_several_seeds_of_a_long_run(model, precision):
+    """The loop merges, splits and casts what objectives read."""
+    goal = fv.recipes.faceted("class:0", "look", [1.0, 0, 0], weight=10)
+    options = {**PLAIN, "steps": 40, "lr": 0.5, "precision": precision}
+    together = fv.render(model, goal, seed=[0, 1, 2, 3], **options)
+    alone = fv.render(model, goal, seed=2, **options)
+    torch.testing.assert_close(together.images[2:3], alone.images, atol=2e-2, rtol=0)
+    means = together.images.mean((2, 3))
+    assert (means[:, 0] > means[:, 1] + 0.02).all()
+
+
 def test_a_facet_is_written_in_the_language(model):
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     goal = fv.recipes.faceted("class:0", "look", [0, 2.0, 0], weight=3)

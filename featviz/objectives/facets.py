@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import torch
-
 from featviz.codec import format_number
 from featviz.errors import FeatvizError
 from featviz.objectives.base import Objective
 from featviz.objectives.directions import Direction, vector_of
-from featviz.objectives.scene import Scene, Score, Target
+from featviz.objectives.own_pass import slopes
+from featviz.objectives.scene import INPUT, Scene, Score, Target
 from featviz.types import Tensor
 from featviz.validation import real
 
@@ -31,7 +30,8 @@ class Faceted(Objective):
         return self.objective, self.facet
 
     def needs(self, target: Target) -> tuple[str, ...]:
-        return tuple(sorted({self.facet.layer, *self.objective.needs(target)}))
+        # The gradient is that of a pass of its own, which needs the input.
+        return tuple(sorted({INPUT, self.facet.layer, *self.objective.needs(target)}))
 
     def bind(self, target: Target) -> Score:
         layer = self.facet.layer
@@ -42,17 +42,10 @@ class Faceted(Objective):
 
         def value(scene: Scene) -> Tensor:
             whole = score(scene)
-            if not whole.requires_grad:  # the gradient, and with it the facet, is unknown
+            if not whole.requires_grad:  # a finished image is scored by the unit
                 return whole
-            units = scene[layer]
-            (slopes,) = torch.autograd.grad(
-                whole.sum(), units, retain_graph=True, allow_unused=True
-            )
-            if slopes is None:
-                raise FeatvizError(
-                    f"{self.objective} does not depend on layer {layer!r}: name an earlier one"
-                )
-            part = (units * slopes.detach()).movedim(info.axis, 1) * probe
+            _, gradient = slopes(self.objective, layer, scene[INPUT], target)
+            part = (scene[layer] * gradient).movedim(info.axis, 1) * probe
             return whole + self.weight * part.flatten(1).sum(1)
 
         return value

@@ -11,6 +11,7 @@ from featviz.objectives import reference
 from featviz.objectives.base import Objective
 from featviz.objectives.group import PerSample
 from featviz.objectives.matching import SortMatch, rows
+from featviz.objectives.own_pass import slopes
 from featviz.objectives.scene import INPUT, Scene, Score, Target
 from featviz.types import Tensor
 
@@ -59,27 +60,10 @@ class Relevant(Objective):
 
     def _relevance(self, images: Tensor, target: Target, axis: int) -> tuple[Tensor, Tensor]:
         """Return activations and their products with the gradient, (B, units, positions)."""
-        layer = self.match.layer
-        here = dataclasses.replace(target, batch=len(images))
-        names = [name for name in self.needs(here) if name != INPUT]
-        with torch.inference_mode(False), torch.enable_grad():
-            inputs = images.detach().clone()
-            inputs = inputs.float() if inputs.dtype.itemsize < 4 else inputs
-            inputs.requires_grad_()
-            activations = target.model.activations(inputs, names) if names else {}
-            scene = Scene(inputs, {**activations, INPUT: inputs})
-            value = self.objective.bind(here)(scene).sum()
-            slopes = None
-            if value.requires_grad:
-                (slopes,) = torch.autograd.grad(value, scene[layer], allow_unused=True)
-        if slopes is None:
-            raise FeatvizError(
-                f"{self.objective} does not depend on layer {layer!r}: name an earlier one"
-            )
-        units = rows(scene[layer].detach(), axis)
-        slopes = rows(slopes, axis)
+        units, gradient = slopes(self.objective, self.match.layer, images, target)
         exact = torch.promote_types(units.dtype, torch.float32)
-        return units.to(exact), units.to(exact) * slopes.to(exact)
+        units = rows(units.to(exact), axis)
+        return units, units * rows(gradient.to(exact), axis)
 
     def __str__(self) -> str:
         return f"relevant({self.match}, {self.objective})"
