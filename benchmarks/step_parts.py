@@ -1,4 +1,4 @@
-"""What do network noise, the prior and the price on roughness add to a step?
+"""What do network noise, the prior, the price on roughness and focus add to a step?
 
     python benchmarks/step_parts.py                         # a class of Lite0, four images
     python benchmarks/step_parts.py --batch 1 --rounds 9 --json parts.json
@@ -21,10 +21,11 @@ import featviz as fv
 WARP = "pad:0:blur,jitter:0.07,rotate:10,scale:0.75:1.15,noise:0.04"
 NOISE = f"{WARP},channel_noise:0.07,branch_noise:0.1"
 CASES = {
-    "warp alone": {"transforms": WARP, "prior": 0},
-    "and network noise": {"transforms": NOISE, "prior": 0},
-    "and prior and roughness: the default": {"transforms": NOISE},
-    "the prior without network noise": {"transforms": WARP},
+    "warp alone": {"transforms": WARP, "prior": 0, "focus": 0},
+    "and network noise": {"transforms": NOISE, "prior": 0, "focus": 0},
+    "and prior and roughness": {"transforms": NOISE, "focus": 0},
+    "and focus: the default": {"transforms": NOISE},
+    "the prior without network noise": {"transforms": WARP, "focus": 0},
 }
 
 
