@@ -1,5 +1,8 @@
 """Statistics of activations: measured as numpy measures them, and a prior that holds images to them."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -179,6 +182,17 @@ def test_a_file_and_statistics_in_memory_are_the_same_prior(tiny, tmp_path):
     torch.testing.assert_close(by_file(tiny, shown), in_memory(tiny, shown))
     assert fv.objective(str(in_memory)) == in_memory
     assert fv.ActivationStats.load(path).count == 20
+
+
+def test_the_bytes_are_the_same_in_every_process():
+    code = "from tests import zoo; print([str(o) for o in zoo.OBJECTIVES['activation_prior']])"
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(4)
+    }
+    assert len(texts) == 1
 
 
 def test_it_takes_the_place_of_the_prior_of_the_presets(lite0):

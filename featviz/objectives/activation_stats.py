@@ -153,8 +153,14 @@ class ActivationStats:
             for name, layer in self.layers.items()
             for part in _PARTS
         }
-        content = {"layers": list(self.layers), "size": self.size, "count": self.count}
-        return save(tensors, {"kind": _KIND, "content": json.dumps(content)})
+        content = {
+            "kind": _KIND,
+            "layers": list(self.layers),
+            "size": self.size,
+            "count": self.count,
+        }
+        # One entry: several would be written in random order, and the bytes name the statistics.
+        return save(tensors, {"featviz": json.dumps(content)})
 
     @classmethod
     def load(cls, path: str | Path) -> ActivationStats:
@@ -181,10 +187,10 @@ class ActivationStats:
         try:
             tensors = load(data)
             length = int.from_bytes(data[:8], "little")
-            header = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-            if header.get("kind") != _KIND:
+            header = json.loads(data[8 : 8 + length])
+            content = json.loads(header["__metadata__"]["featviz"])
+            if content["kind"] != _KIND:
                 raise KeyError
-            content = json.loads(header["content"])
             layers = {
                 name: LayerStats(**{part: tensors[f"{name}/{part}"] for part in _PARTS})
                 for name in content["layers"]
