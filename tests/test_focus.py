@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import featviz as fv
-from featviz.optim.focus import LEAST, MOST, focused, powers, strength
+from featviz.optim.focus import LEAST, MOST, Focus, strength
 from featviz.optim.gradient_evaluator import Gradients
 from featviz.optim.pullback import pulled_back
 from tests import nets
@@ -47,27 +47,26 @@ def test_a_mirrored_gradient_has_the_mirrored_strength(flip):
     torch.testing.assert_close(strength(g.flip(flip)), strength(g).flip(flip), rtol=1e-4, atol=1e-4)
 
 
-def test_each_sample_has_its_power():
-    by_sample = torch.tensor([2.0, 0.0]).view(-1, 1, 1, 1)
-    found = focused(gradient(), by_sample)
+def test_each_sample_has_its_own():
+    some = torch.tensor([True, False]).view(-1, 1, 1, 1)
+    found = Focus(2.0, some)(gradient())
     torch.testing.assert_close(found[0], (gradient() * strength(gradient()) ** 2)[0])
     assert torch.equal(found[1], gradient()[1])
-    assert focused(found, None) is found
+    assert torch.equal(Focus(1.0, None)(gradient()), gradient() * strength(gradient()))
 
 
-def pulled(powers, by_images=False):
+def pulled(focus, by_images=False):
     """Parameters that double into images, which transforms triple; the gradients of both."""
     leaf = torch.zeros(2, 3, 32, 48, requires_grad=True)
     images = 2 * leaf
     upstream = Gradients(torch.zeros(2), gradient(1), gradient(2), torch.zeros(2), torch.zeros(2))
-    return pulled_back(upstream, 3 * images, images, images, [leaf], powers, by_images, False)
+    return pulled_back(upstream, 3 * images, images, images, [leaf], focus, by_images, False)
 
 
 def test_only_what_comes_through_the_transforms_is_concentrated():
     (plain,) = pulled(None)
     torch.testing.assert_close(plain, 2 * (gradient(1) + 3 * gradient(2)))
-    power = torch.ones(2, 1, 1, 1)
-    found, by_images = pulled(power, by_images=True)
+    found, by_images = pulled(Focus(1.0, None), by_images=True)
     through = 3 * gradient(2)
     torch.testing.assert_close(found, 2 * (gradient(1) + through * strength(through)))
     torch.testing.assert_close(by_images, gradient(1) + through)  # the importance is not
@@ -84,10 +83,13 @@ def test_which_objectives_are_focused():
         ),
         "probability:1",
     ]
-    found = powers(1.5, fv.objective(goals), 6, torch.device("cpu"))
-    assert found.flatten().tolist() == [1.5, 1.5, 1.5, 0, 0, 0]
-    assert powers(1.5, fv.objective(goals[3:]), 3, torch.device("cpu")) is None
-    assert powers(0, fv.objective(goals), 6, torch.device("cpu")) is None
+    cpu = torch.device("cpu")
+    found = Focus.of(1.5, fv.objective(goals), 6, cpu)
+    assert found.power == 1.5
+    assert found.samples.flatten().tolist() == [True, True, True, False, False, False]
+    assert Focus.of(1.5, fv.objective(goals[:3]), 3, cpu).samples is None
+    assert Focus.of(1.5, fv.objective(goals[3:]), 3, cpu) is None
+    assert Focus.of(0, fv.objective(goals), 6, cpu) is None
 
 
 def test_an_image_is_the_same_alone_and_among_others(lite0):

@@ -19,7 +19,7 @@ from featviz.optim.best_states import BestStates
 from featviz.optim.callbacks import Run, Step
 from featviz.optim.checkpoint import Checkpoint
 from featviz.optim.diagnostics import GradientDiagnostics
-from featviz.optim.focus import powers
+from featviz.optim.focus import Focus
 from featviz.optim.gradient_evaluator import GradientEvaluator
 from featviz.optim.resolved import Plan
 from featviz.optim.result import Result
@@ -96,7 +96,7 @@ class Ascent:
             Views(final, transforms, self.seeds, self.param.seen, device) if in_views else final
         )
         self.coarse_steps = self._coarse_steps(objective)
-        self.focus = powers(plan.focus, objective, batch, device)
+        self.focus = Focus.of(plan.focus, objective, batch, device)
         stage = functools.partial(
             make_stage,
             model,

@@ -7,6 +7,8 @@ concentrated, on what is in focus.
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch.nn import functional as F
 
@@ -29,25 +31,36 @@ def strength(gradient: Tensor) -> Tensor:
     cells = max(1, round(CELLS * height / shorter)), max(1, round(CELLS * width / shorter))
     energy = F.adaptive_avg_pool2d(gradient.square().sum(1, keepdim=True), cells)
     energy = F.interpolate(energy, (height, width), mode="bicubic", align_corners=False)
-    local = energy.clamp_min(0).sqrt()
-    mean = local.mean((2, 3), keepdim=True).clamp_min(torch.finfo(local.dtype).tiny)
-    return (local / mean).clamp(LEAST, MOST)
+    local = energy.clamp_min_(0).sqrt_()
+    mean = local.mean((2, 3), keepdim=True).clamp_min_(torch.finfo(local.dtype).tiny)
+    return local.div_(mean).clamp_(LEAST, MOST)
 
 
-def focused(gradient: Tensor, powers: Tensor | None) -> Tensor:
-    """Return a gradient (B, C, H, W) times its local strength to powers (B, 1, 1, 1)."""
-    return gradient if powers is None else gradient * strength(gradient) ** powers
+@dataclasses.dataclass(frozen=True)
+class Focus:
+    """The power for a batch; ``samples`` (B, 1, 1, 1) are those that have it, None if all do."""
 
+    power: float
+    samples: Tensor | None
 
-def powers(focus: float, objective: Objective, batch: int, device: torch.device) -> Tensor | None:
-    """Return the power for each sample, ``focus`` for objectives on classes; None if all are 0."""
-    values = [
-        focus * _has_class(objective.sliced(slice(i, i + 1))) if focus else 0.0
-        for i in range(batch)
-    ]
-    if not any(values):
-        return None
-    return torch.tensor(values, device=device).view(-1, 1, 1, 1)
+    @classmethod
+    def of(
+        cls, power: float, objective: Objective, batch: int, device: torch.device
+    ) -> Focus | None:
+        """Return the focus for each sample's objective on classes, None if there is none."""
+        if not power:
+            return None
+        found = [_has_class(objective.sliced(slice(i, i + 1))) for i in range(batch)]
+        if not any(found):
+            return None
+        samples = torch.tensor(found, device=device).view(-1, 1, 1, 1)
+        return cls(power, None if all(found) else samples)
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        """Return a gradient (B, C, H, W) times its local strength to the power."""
+        factor = strength(gradient)
+        factor = factor if self.power == 1 else factor**self.power
+        return gradient * (factor if self.samples is None else factor.where(self.samples, 1))
 
 
 def _has_class(objective: Objective) -> bool:
