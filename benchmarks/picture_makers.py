@@ -51,6 +51,10 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
 }
 
 
+#: featviz's own.
+OURS = SETTINGS | INGREDIENTS
+
+
 def featviz(settings: dict[str, Any]) -> Maker:
     def make(model: fv.Model, classes: list[int], seed: int) -> torch.Tensor:
         goals = [fv.class_logit(c) for c in classes]
@@ -88,4 +92,4 @@ PEERS: dict[str, Maker] = {
     "dreamlens": dreamlens,
     "maco of dreamlens": dreamlens_maco,
 }
-MAKERS = {name: featviz(settings) for name, settings in {**SETTINGS, **INGREDIENTS}.items()} | PEERS
+MAKERS = {name: featviz(settings) for name, settings in OURS.items()} | PEERS

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import torch
-from picture_makers import INGREDIENTS, MAKERS, PEERS, SETTINGS
+from picture_makers import INGREDIENTS, MAKERS, OURS, SETTINGS
 from picture_measures import (
     NETWORKS,
     clipped,
@@ -106,16 +106,15 @@ def main() -> None:
             if real_features is not None:
                 row.append(f"{frechet(features(images, judges[-1]), real_features):.0f}")
             label = name.replace(" ", "_")
-            if options.units and name not in PEERS:
-                settings = {**SETTINGS, **INGREDIENTS}[name]
+            if options.units and name in OURS:
                 goals = inner_units(model, options.units)
-                inner = fv.render(model, goals, seed=options.seed, **settings)
+                inner = fv.render(model, goals, seed=options.seed, **OURS[name])
                 row.append(super_stimuli(model, inner, options.photographs))
                 if options.save:
                     texts = [str(goal) for goal in goals]
                     save(inner.images, texts, options.save / f"{label}_{network}_units.png", 10)
             print(row, flush=True)
-            rows.append(row + [""] * (bool(options.units) and name in PEERS))
+            rows.append(row + [""] * (bool(options.units) and name not in OURS))
             if options.save:
                 texts = [f"class:{c}" for c in classes]
                 save(images, texts, options.save / f"{label}_{network}.png", 6)

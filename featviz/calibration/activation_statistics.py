@@ -48,9 +48,9 @@ def measure_activations(
     for chunk in chunks(tqdm(source, unit="image", progress=progress), _CHUNK):
         with torch.no_grad():
             found = model.activations(chunk.to(model.device), names)
-        rows = {name: _moments(found[name], axes[name]) for name in names}
-        for name, moments_ in rows.items():
-            if not moments_.isfinite().all():
+        rows = {name: moments(found[name], axes[name]).cpu() for name in names}
+        for name, values in rows.items():
+            if not values.isfinite().all():
                 raise FeatvizError(
                     f"layer {name!r} is not finite for one of images {count} to "
                     f"{count + len(chunk) - 1}"
@@ -97,8 +97,3 @@ def _checked(model: Model, name: str, size: tuple[int, ...]) -> LayerInfo:
             f"layer {name!r} has no positions to take a deviation over: name an earlier one"
         )
     return info
-
-
-def _moments(activation: Tensor, axis: int) -> Tensor:
-    values = activation.movedim(axis, -1)
-    return moments(values.reshape(len(values), -1, values.shape[-1]).float()).cpu()

@@ -31,8 +31,14 @@ _KIND = "featviz activation statistics"
 _PARTS = ("mean", "scale", "directions", "variances", "residual", "tolerance")
 
 
-def moments(rows: Tensor) -> Tensor:
-    """Return each image's channel means and standard deviations (B, 2C) of rows (B, N, C)."""
+def moments(activation: Tensor, axis: int) -> Tensor:
+    """Return each image's channel means and standard deviations over positions, (B, 2C).
+
+    ``axis`` is the unit axis of the activation; at least in single precision.
+    """
+    values = activation.movedim(axis, -1)
+    rows = values.reshape(len(values), -1, values.shape[-1])
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     deviation = (rows.var(1, unbiased=False) + EPSILON).sqrt()
     return torch.cat([rows.mean(1), deviation], 1)
 

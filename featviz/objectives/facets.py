@@ -8,7 +8,7 @@ from featviz.codec import format_number
 from featviz.errors import FeatvizError
 from featviz.objectives.base import Objective
 from featviz.objectives.directions import Direction, vector_of
-from featviz.objectives.own_pass import slopes
+from featviz.objectives.own_pass import bind_slopes
 from featviz.objectives.scene import INPUT, Scene, Score, Target
 from featviz.types import Tensor
 from featviz.validation import real
@@ -36,6 +36,7 @@ class Faceted(Objective):
     def bind(self, target: Target) -> Score:
         layer = self.facet.layer
         score, info = self.objective.bind(target), target.layer(layer)
+        slopes = bind_slopes(self.objective, layer, target)
         probe = vector_of(self.facet.vector, info, target)
         probe = probe / probe.norm().clamp_min(1e-12)
         probe = probe.reshape(*probe.shape, *(1 for _ in info.positions[probe.ndim - 1 :]))
@@ -44,7 +45,7 @@ class Faceted(Objective):
             whole = score(scene)
             if not whole.requires_grad:  # a finished image is scored by the unit
                 return whole
-            _, gradient = slopes(self.objective, layer, scene[INPUT], target)
+            _, gradient = slopes(scene[INPUT])
             part = (scene[layer] * gradient).movedim(info.axis, 1) * probe
             return whole + self.weight * part.flatten(1).sum(1)
 

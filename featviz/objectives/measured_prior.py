@@ -89,10 +89,8 @@ class ActivationPrior(Unit):
         def score(scene: Scene) -> Tensor:
             prices = []
             for name, stats in measured.items():
-                values = scene[name].movedim(axes[name], -1)
-                rows = values.reshape(len(values), -1, values.shape[-1])
-                rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-                prices.append((stats.distance(moments(rows)) / stats.tolerance - 1).relu())
+                distance = stats.distance(moments(scene[name], axes[name]))
+                prices.append((distance / stats.tolerance - 1).relu())
             return -torch.stack(prices).mean(0)
 
         return score

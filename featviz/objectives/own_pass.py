@@ -6,7 +6,7 @@ not that by the activation which the network went on with.
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 
 import torch
 
@@ -16,30 +16,33 @@ from featviz.objectives.scene import INPUT, Scene, Target
 from featviz.types import Tensor
 
 
-def slopes(
-    objective: Objective, layer: str, images: Tensor, target: Target
-) -> tuple[Tensor, Tensor]:
-    """Return the layer's activation for ``images`` and the objective's gradient by it, detached.
+def bind_slopes(
+    objective: Objective, layer: str, target: Target
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Return a function from images to the layer's activation and the gradient by it, detached.
 
-    ``images`` are the network's input; each of them is an image of its own.
-
-    Raises
-    ------
-    FeatvizError
-        If the objective does not depend on the layer.
+    The images are the network's input; the gradient is that of ``objective``, and each image is
+    one of its own. The function raises :class:`FeatvizError` if the objective does not depend on
+    the layer.
     """
-    here = dataclasses.replace(target, batch=len(images))
-    names = sorted({layer, *objective.needs(here)} - {INPUT})
-    with torch.inference_mode(False), torch.enable_grad():
-        inputs = images.detach().clone()
-        inputs = inputs.float() if inputs.dtype.itemsize < 4 else inputs
-        inputs.requires_grad_()
-        activations = target.model.activations(inputs, names) if names else {}
-        scene = Scene(inputs, {**activations, INPUT: inputs})
-        value = objective.bind(here)(scene).sum()
-        found = None
-        if value.requires_grad:
-            (found,) = torch.autograd.grad(value, scene[layer], allow_unused=True)
-    if found is None:
-        raise FeatvizError(f"{objective} does not depend on layer {layer!r}: name an earlier one")
-    return scene[layer].detach(), found
+    score = objective.bind(target)
+    names = sorted({layer, *objective.needs(target)} - {INPUT})
+
+    def slopes(images: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode(False), torch.enable_grad():
+            inputs = images.detach().clone()
+            inputs = inputs.float() if inputs.dtype.itemsize < 4 else inputs
+            inputs.requires_grad_()
+            activations = target.model.activations(inputs, names) if names else {}
+            scene = Scene(inputs, {**activations, INPUT: inputs})
+            value = score(scene).sum()
+            found = None
+            if value.requires_grad:
+                (found,) = torch.autograd.grad(value, scene[layer], allow_unused=True)
+        if found is None:
+            raise FeatvizError(
+                f"{objective} does not depend on layer {layer!r}: name an earlier one"
+            )
+        return scene[layer].detach(), found
+
+    return slopes

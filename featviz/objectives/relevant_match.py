@@ -11,7 +11,7 @@ from featviz.objectives import reference
 from featviz.objectives.base import Objective
 from featviz.objectives.group import PerSample
 from featviz.objectives.matching import SortMatch, rows
-from featviz.objectives.own_pass import slopes
+from featviz.objectives.own_pass import bind_slopes
 from featviz.objectives.scene import INPUT, Scene, Score, Target
 from featviz.types import Tensor
 
@@ -36,10 +36,11 @@ class Relevant(Objective):
 
     def bind(self, target: Target) -> Score:
         axis = target.layer(self.match.layer).axis
+        slopes = bind_slopes(self.objective, self.match.layer, target)
         images = reference.pictures(self.match.pictures, target)
         matched, largest = [], []
         for chunk in images.split(_CHUNK):
-            units, relevance = self._relevance(chunk, target, axis)
+            units, relevance = _relevance(*slopes(chunk), axis)
             matched.append((units * _share(relevance)).sort(dim=2).values)
             largest.append(relevance.relu().amax(2))
         wanted, weights = torch.cat(matched).mean(0), torch.cat(largest).mean(0)
@@ -51,22 +52,22 @@ class Relevant(Objective):
         weights = weights / weights.max()
 
         def score(scene: Scene) -> Tensor:
-            _, relevance = self._relevance(scene[INPUT], target, axis)
+            _, relevance = _relevance(*slopes(scene[INPUT]), axis)
             found = rows(scene[self.match.layer], axis).to(relevance.dtype) * _share(relevance)
             found = found.sort(dim=2).values
             return -((found - wanted).square().mean(2) * weights).mean(1)
 
         return score
 
-    def _relevance(self, images: Tensor, target: Target, axis: int) -> tuple[Tensor, Tensor]:
-        """Return activations and their products with the gradient, (B, units, positions)."""
-        units, gradient = slopes(self.objective, self.match.layer, images, target)
-        exact = torch.promote_types(units.dtype, torch.float32)
-        units = rows(units.to(exact), axis)
-        return units, units * rows(gradient.to(exact), axis)
-
     def __str__(self) -> str:
         return f"relevant({self.match}, {self.objective})"
+
+
+def _relevance(units: Tensor, gradient: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Return activations and their products with the gradient, (B, units, positions)."""
+    exact = torch.promote_types(units.dtype, torch.float32)
+    units = rows(units.to(exact), axis)
+    return units, units * rows(gradient.to(exact), axis)
 
 
 def _share(relevance: Tensor) -> Tensor:

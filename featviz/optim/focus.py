@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from featviz.errors import FeatvizError
 from featviz.objectives.base import Objective
 from featviz.objectives.classes import ClassLogit
+from featviz.optim.pace import fades
 from featviz.param import Param
 from featviz.types import Tensor
 
@@ -75,9 +76,8 @@ def applicable(focus: float | None, preset: float, param: Param) -> float:
     FeatvizError
         If it is given for other than images (H, W).
     """
-    is_image = len(param.shape) == 2
     if focus is None:
-        return preset if is_image and param.fades and not param.starts_at_images else 0.0
-    if focus and not is_image:
+        return preset if fades(param) else 0.0
+    if focus and len(param.shape) != 2:
         raise FeatvizError(f"focus is for images (H, W), not for size {param.shape}; use 0")
     return float(focus)

@@ -68,7 +68,11 @@ def resolve_pace(
     return ResolvedPace(usual, made, lr, schedule or pace.schedule, weight_decay)
 
 
+def fades(param: Param) -> bool:
+    """Whether images begin at noise, and what nothing sustains can vanish from them."""
+    return param.fades and not param.starts_at_images and len(param.shape) == 2
+
+
 def _pace(preset: Quality, param: Param, weight_decay: float | None) -> Pace:
     """Return the pace for a parameterization; a weight decay of 0 asks for the steady one."""
-    fades = param.fades and not param.starts_at_images and len(param.shape) == 2
-    return preset.fading if fades and weight_decay != 0 else preset.steady
+    return preset.fading if fades(param) and weight_decay != 0 else preset.steady
