@@ -1,5 +1,6 @@
 """Ways to make pictures of classes: featviz's settings, and those it is compared with."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,23 +14,26 @@ Maker = Callable[[fv.Model, list[int], int], torch.Tensor]
 
 _SOFT = "jitter:0.07,rotate:10,scale:0.75:1.15,noise:0.04"
 _NOISE = "channel_noise:0.07,branch_noise:0.1"
-_VERSION_0_1 = {
-    "steps": 512,
-    "param": "fourier:decay=1:chroma=0",
-    "transforms": f"jitter:{1 / 7!r},rotate:15,scale:0.5:1.2,noise:0.1",
-    "lr": 0.05,
-    "prior": 0,
-    "coarse": 0,
-    "focus": 0,
-    "schedule": "constant",
-    "weight_decay": 0,
-}
+#: As a file of that version is read: what has become a setting since is what it was then.
+_VERSION_0_1 = fv.Settings.from_record(
+    {
+        "version": "0.1",
+        "steps": 512,
+        "size": [224, 224],
+        "param": "fourier",
+        "transforms": "standard",
+        "optimizer": "adam",
+        "lr": 0.05,
+        "redirect": 16,
+        "precision": "fp32",
+    }
+)
 SETTINGS: dict[str, dict[str, Any]] = {
     "fast": {"quality": "fast"},
     "standard": {},
     "best": {"quality": "best"},
     "lucid": {"quality": "lucid"},
-    "featviz 0.1": _VERSION_0_1,
+    "featviz 0.1": {"settings": dataclasses.replace(_VERSION_0_1, size=None)},
     "maco": {"param": "maco", "prior": 0},
 }
 INGREDIENTS: dict[str, dict[str, Any]] = {

@@ -9,7 +9,6 @@ Of every pair the upper image is the older one.
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -28,16 +27,21 @@ UNITS = {
     "_blocks.13": (21, 81, 141, 171),
     "_blocks.15": (50,),
 }
-BEFORE: dict[str, Any] = {
-    "param": "fourier:decay=1:chroma=0",
-    "transforms": f"jitter:{1 / 7!r},rotate:15,scale:0.5:1.2,noise:0.1",
-    "lr": 0.05,
-    "prior": 0,
-    "coarse": 0,
-    "focus": 0,
-    "schedule": "constant",
-    "weight_decay": 0,
-}
+#: As a file of that version is read: what has become a setting since is what it was then.
+BEFORE = fv.Settings.from_record(
+    {
+        "version": "0.1",
+        "steps": 256,
+        "size": [224, 224],
+        "param": "fourier",
+        "transforms": "standard",
+        "optimizer": "adam",
+        "lr": 0.05,
+        "redirect": 16,
+        "precision": "fp32",
+    }
+)
+AFTER = fv.Settings(steps=256)
 COLUMNS, SIZE, GAP = 10, 160, 4
 
 
@@ -63,8 +67,8 @@ def main() -> None:
     }
     for name in sys.argv[1:] or goals:
         pairs = [
-            fv.render(model, goals[name], steps=256, progress=True, **given).images
-            for given in (BEFORE, {})
+            fv.render(model, goals[name], settings=settings, progress=True).images
+            for settings in (BEFORE, AFTER)
         ]
         sheet(*pairs).save(FOLDER / f"before-after-{name}.jpg", quality=88)
 
